@@ -1,0 +1,3 @@
+//! The command line of `snaphaul`.
+//!
+//! Owns: flags, output, progress and exit codes. Must not: move data itself.

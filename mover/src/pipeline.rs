@@ -1,0 +1,28 @@
+//! Moving data: backup, restore, verify and diff.
+//!
+//! Owns: the threads of the data plane and their byte budgets. Must not: parse flags or print.
+
+pub mod backup;
+pub mod diff;
+pub mod progress;
+pub mod report;
+pub mod restore;
+pub mod verify;
+
+use std::sync::Arc;
+
+use crate::repository::access::Repository;
+use progress::{Progress, StopFlag};
+
+/// What every pipeline runs with.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The opened repository.
+    pub repository: Arc<Repository>,
+    /// Counters for the reporter.
+    pub progress: Arc<Progress>,
+    /// Set on SIGINT and SIGTERM.
+    pub stop: StopFlag,
+    /// Worker threads; default the number of cores.
+    pub jobs: usize,
+}

@@ -1,0 +1,71 @@
+//! What a running pipeline tells, and how it is told to stop.
+//!
+//! Owns: shared counters and the stop flag. Must not: print.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Counters that stages add to and a reporter reads. All in bytes of the volume unless named otherwise.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes that will be processed; 0 while unknown.
+    pub total: AtomicU64,
+    /// Bytes processed, in any way.
+    pub done: AtomicU64,
+    /// Bytes read from the source (backup) or fetched from the store (restore, verify).
+    pub read: AtomicU64,
+    /// Zero bytes.
+    pub zero: AtomicU64,
+    /// Bytes equal to the parent's (backup) or to the target's (restore `--delta`).
+    pub unchanged: AtomicU64,
+    /// Bytes found earlier in this session.
+    pub deduplicated: AtomicU64,
+    /// Raw bytes stored anew (backup) or written (restore).
+    pub new: AtomicU64,
+    /// Bytes sent to the store.
+    pub stored: AtomicU64,
+}
+
+impl Progress {
+    /// Adds `bytes` to one counter.
+    pub fn add(counter: &AtomicU64, bytes: u64) {
+        counter.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Reads one counter.
+    #[must_use]
+    pub fn read_of(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}
+
+/// Asked for by SIGINT or SIGTERM; every loop of the data plane looks at it.
+#[derive(Clone, Debug, Default)]
+pub struct StopFlag(Arc<AtomicBool>);
+
+impl StopFlag {
+    /// Asks every holder to stop.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a stop was asked for.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Fails with `Interrupted` once a stop was asked for.
+    ///
+    /// # Errors
+    /// `Interrupted`.
+    pub fn check(&self) -> Result<()> {
+        if self.is_stopped() {
+            return Err(Error::new(ErrorKind::Interrupted, "stopped on request")
+                .hint("run the same command again to resume"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! What each pipeline reports at its end: the fields of the JSON `result` line (names are a contract).
+//!
+//! Owns: the reports. Must not: format them for people (`cli::output`).
+
+use serde::Serialize;
+
+/// Result of a backup. `size_bytes = zero + unchanged + deduplicated + new`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct BackupReport {
+    /// Id of the new point.
+    pub point: String,
+    /// Name of the volume.
+    pub volume: String,
+    /// Id of the parent point.
+    pub parent: Option<String>,
+    /// Size of the volume.
+    pub size_bytes: u64,
+    /// Bytes read from the source.
+    pub read_bytes: u64,
+    /// Bytes that are zero, holes included.
+    pub zero_bytes: u64,
+    /// Bytes equal to the parent's.
+    pub unchanged_bytes: u64,
+    /// Bytes found earlier in this session or in an adopted one.
+    pub deduplicated_bytes: u64,
+    /// Raw bytes stored anew.
+    pub new_bytes: u64,
+    /// Every byte PUT, metadata included.
+    pub stored_bytes: u64,
+    /// Raw bytes taken over from a session that was killed.
+    pub resumed_bytes: u64,
+    /// Bytes read again to check the changed-block source.
+    pub sampled_bytes: u64,
+    /// Objects created.
+    pub put_requests: u64,
+    /// The source of changed blocks that was used, e.g. `scan`.
+    pub changed_blocks: String,
+    /// Why that one.
+    pub changed_blocks_reason: String,
+    /// What a person should know although the point is good.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub duration_seconds: f64,
+}
+
+/// Result of a restore. `written + zero + skipped = size` of the restored range.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RestoreReport {
+    /// The point.
+    pub point: String,
+    /// Where it was written.
+    pub target: String,
+    /// Bytes of the restored range.
+    pub size_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Bytes made or left zero.
+    pub zero_bytes: u64,
+    /// Bytes that `--delta` found already right.
+    pub skipped_bytes: u64,
+    /// Ranges `--salvage` could not restore.
+    pub lost: Vec<LostRange>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub duration_seconds: f64,
+}
+
+/// A byte range that could not be restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LostRange {
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// The damaged object and what is wrong with it.
+    pub why: String,
+}
+
+/// Result of a verification.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// `metadata`, `sample` or `data`.
+    pub level: String,
+    /// Points looked at.
+    pub points: u64,
+    /// Objects looked at.
+    pub objects: u64,
+    /// Chunks whose data was read and checked.
+    pub chunks: u64,
+    /// Bytes fetched.
+    pub read_bytes: u64,
+    /// What is wrong.
+    pub errors: Vec<VerifyFinding>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub duration_seconds: f64,
+}
+
+/// One damaged object and whom it hurts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifyFinding {
+    /// `missing`, `truncated`, `damaged`, `swapped`.
+    pub kind: String,
+    /// Name of the object.
+    pub object: String,
+    /// Name of the volume hurt, where known.
+    pub volume: Option<String>,
+    /// Points hurt.
+    pub points: Vec<String>,
+    /// Byte ranges of the volume hurt, `[offset, length]`; empty means all of it.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+/// Result of comparing two points.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct DiffReport {
+    /// The first point.
+    pub from: String,
+    /// The second point.
+    pub to: String,
+    /// Number of extents that differ.
+    pub extents: u64,
+    /// Bytes that differ, in whole chunks clipped to the size.
+    pub changed_bytes: u64,
+    /// Wall time.
+    pub duration_seconds: f64,
+}

@@ -1,0 +1,136 @@
+//! Where objects live: one trait, a directory and a bucket behind it.
+//!
+//! Owns: the [`Store`] contract. Must not: know what objects mean. All calls block; callers are threads of the data plane.
+//! One contract suite (`store::contract`) runs against every store.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::error::Result;
+
+/// What a listing or a HEAD tells of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Full name inside the repository, e.g. `seg/…`.
+    pub name: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last change by the store's clock, where it tells.
+    pub modified: Option<SystemTime>,
+}
+
+/// Outcome of a create-only PUT, already settled: a lost answer has been resolved by reading the object back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// Our bytes are the object.
+    Won,
+    /// Somebody else's object is there.
+    Exists,
+}
+
+/// Counters of what a store was asked, for results and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    /// Objects created, copies and control objects included.
+    pub put: u64,
+    /// Whole or ranged reads.
+    pub get: u64,
+    /// Existence checks.
+    pub head: u64,
+    /// Listing pages.
+    pub list: u64,
+    /// Deletes.
+    pub delete: u64,
+    /// Bytes of bodies sent.
+    pub put_bytes: u64,
+    /// Bytes of bodies received.
+    pub get_bytes: u64,
+    /// Attempts repeated after a retryable failure.
+    pub retries: u64,
+}
+
+/// A flat set of immutable objects under `/`-separated names.
+///
+/// Errors: a missing object is `NotFound`; refusals are `AccessDenied`; what may pass is retried inside and then
+/// `Unavailable`; a full store is `NoSpace`. Every error names the object.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// URL for people; never holds a secret.
+    fn url(&self) -> String;
+
+    /// Stores a new object under a unique name, or rewrites the same bytes. Whole or not at all.
+    ///
+    /// A page-aligned body is written without a copy.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn put(&self, name: &str, body: Bytes) -> Result<()>;
+
+    /// Sends an object exactly once: no retry, so that it can never come back after a delete. After any error the object
+    /// may or may not exist.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn put_once(&self, name: &str, body: Bytes) -> Result<()>;
+
+    /// Creates an object if the name is free. The body must hold at least 16 random bytes, so that it can be told from
+    /// anybody else's when an answer is lost.
+    ///
+    /// # Errors
+    /// See the trait; an error means that the outcome could not be settled.
+    fn create(&self, name: &str, body: Bytes) -> Result<Created>;
+
+    /// Reads a whole object.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn get(&self, name: &str) -> Result<Bytes>;
+
+    /// Reads `range` of an object, shorter where the object ends. A range that begins at or after the end is empty.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes>;
+
+    /// Looks an object up; `None` where there is none.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn head(&self, name: &str) -> Result<Option<ObjectInfo>>;
+
+    /// Lists all objects whose name begins with `prefix`, ascending by name, page by page.
+    ///
+    /// # Errors
+    /// See the trait, and whatever `page` returns.
+    fn list(&self, prefix: &str, page: &mut dyn FnMut(Vec<ObjectInfo>) -> Result<()>) -> Result<()>;
+
+    /// Deletes an object; it is no error if there is none.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn delete(&self, name: &str) -> Result<()>;
+
+    /// Makes the names of everything put so far survive a power cut. Called before a commit and after it.
+    ///
+    /// # Errors
+    /// See the trait; after an error nothing put since the last success may be relied on.
+    fn sync(&self) -> Result<()>;
+
+    /// Requests so far.
+    fn counts(&self) -> RequestCounts;
+}
+
+/// Collects a whole listing; for prefixes known to be small.
+///
+/// # Errors
+/// As [`Store::list`].
+pub fn list_all(store: &dyn Store, prefix: &str) -> Result<Vec<ObjectInfo>> {
+    let mut all = Vec::new();
+    store.list(prefix, &mut |page| {
+        all.extend(page);
+        Ok(())
+    })?;
+    Ok(all)
+}

@@ -11,6 +11,7 @@
 //! Owns: the on-store format (public specification: `mover/FORMAT.md`) and the protocol on it. Must not: read or write
 //! block devices other than through `device` buffers, or know the command line.
 
+pub mod access;
 pub mod format;
 pub mod ids;
 pub mod map;

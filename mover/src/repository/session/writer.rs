@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::adopt::{self, Adoption, Takeover};
 use super::origin::Origin;
-use super::points::Point;
+use super::points::{Catalog, Point};
 use super::reader::check_pin;
 use super::records::{Abort, Beat, Kind, Open, record_id, seal};
 use crate::error::{Error, ErrorKind, Result};
@@ -48,14 +48,19 @@ pub struct Begin<'a> {
 }
 
 impl WriterSession {
-    /// Opens a session: pins first, checks them after, then takes over what dead sessions of the volume left.
+    /// Opens a session: pins first, checks them after, then takes over what dead sessions of the volume left. `catalog` is
+    /// a listing of the volume; any staleness is fine.
     ///
     /// # Errors
     /// `NotFound` where a pinned point was forgotten or removed meanwhile: choose another parent and begin again. Otherwise
     /// what the store answers.
-    pub fn begin(repository: &Arc<Repository>, begin: &Begin<'_>) -> Result<Self> {
+    pub fn begin(
+        repository: &Arc<Repository>,
+        begin: &Begin<'_>,
+        catalog: &Catalog,
+    ) -> Result<Self> {
         let volume = repository.keys.volume_id(begin.volume);
-        let candidates = adopt::candidates(repository, volume, &begin.takeover)?;
+        let candidates = adopt::candidates(repository, catalog, &begin.takeover)?;
         let key = SessionKey { volume, sequence: begin.sequence, session: SessionId(random()) };
         let open = Open {
             kind: Kind::Backup,

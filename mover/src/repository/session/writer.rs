@@ -14,7 +14,7 @@ use super::reader::check_pin;
 use super::records::{Abort, Beat, Kind, Open, record_id, seal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
-use crate::repository::format::container::Class;
+use crate::repository::format::Class;
 use crate::repository::format::manifest::Manifest;
 use crate::repository::format::record::seal_record;
 use crate::repository::ids::{Sequence, SessionId, SessionKey, name, random};

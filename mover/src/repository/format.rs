@@ -21,6 +21,7 @@ pub mod directory;
 pub mod fault;
 pub mod head;
 pub mod header;
+pub mod manifest;
 pub mod pool;
 pub mod record;
 
@@ -32,6 +33,7 @@ pub use crypto::{Cipher, Keys, MasterKey};
 pub use decoder::Decoder;
 pub use directory::{BodyEntry, Directory};
 pub use head::{HEAD_LEN, Head, parse_head, parse_object};
+pub use manifest::{Manifest, PointState, PointStats};
 pub use pool::BufferPool;
 pub use record::{open_record, seal_record};
 

@@ -120,6 +120,10 @@ impl Store for MemoryStore {
         RequestCounts::default()
     }
 
+    fn explore(&self, _scratch: &str) -> Result<StoreProfile> {
+        Ok(StoreProfile::default())
+    }
+
     fn adopt_profile(&self, profile: &StoreProfile) {
         *self.adopted.lock().unwrap() = Some(profile.clone());
     }

@@ -140,7 +140,7 @@ proptest! {
                 next.copy_body(entry, stored(&object, entry)).unwrap();
                 next.verify_body(&mut Decoder::new(), entry.ordinal).unwrap();
             }
-            name = self::name::segment(SEGMENT, generation);
+            name = name::segment(SEGMENT, generation);
             object = next.finish(&name).unwrap();
         }
         let live: Vec<_> = chunks.iter().zip(&kept).filter(|(_, kept)| **kept).collect();

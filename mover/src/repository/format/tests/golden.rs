@@ -242,7 +242,7 @@ fn golden_records_are_read() {
         let read = open_record(&fixed_keys(cipher), class, SESSION, &object, &golden(file));
         assert_eq!(read.unwrap(), raw_chunk());
     }
-    assert_eq!(golden("manifest-aes").len(), 514);
+    assert_eq!(golden("manifest-aes").len(), 517);
     assert!(golden("abort-none").len() <= 256);
 }
 

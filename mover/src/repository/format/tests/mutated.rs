@@ -142,7 +142,7 @@ fn no_mutated_segment_is_believed() {
 
 #[test]
 fn names_have_one_spelling() {
-    let key = super::golden::SESSION_KEY;
+    let key = golden::SESSION_KEY;
     let mut dice = Dice(0x5eed_0003);
     for original in [key.to_string(), key.point().to_string()] {
         hostile::names(original.as_bytes());

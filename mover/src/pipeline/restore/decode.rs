@@ -124,7 +124,7 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
     fn decode(&mut self, fetched: &Fetched, wanted: &Wanted, out: &mut [u8]) -> Result<()> {
         let (entry, stored) = fetched.body(wanted)?;
         let keys = &self.job.context.repository.keys;
-        self.decoder.decode(keys, &fetched.segment.directory, entry, stored, out)
+        self.decoder.decode(keys, &fetched.directory, entry, stored, out)
     }
 
     fn lose(&self, wanted: &Wanted, error: crate::Error) -> Result<()> {

@@ -8,6 +8,8 @@
 //! Owns: which requests are made, the check of map against directory, and the search for a moved segment. Must not: decode.
 //! Ranges of one segment are offered to all workers; when nobody has room the worker that found them reads them itself.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, select_biased};
 
@@ -16,8 +18,7 @@ use super::job::{Job, LossSink};
 use super::plan::{Run, SegmentJob, Wanted, push_run};
 use super::ranges::{Body, FetchRange, MAX_GET_BYTES, coalesce};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::segments::{Opened, Segment, missing};
-use crate::repository::format::{BodyEntry, HEAD_LEN, fault};
+use crate::repository::format::{BodyEntry, Class, Directory, HEAD_LEN, fault};
 
 /// Requests in flight: hides the latency of an object store, as for map pages; the byte budget bounds the large ones.
 pub(crate) const FETCHERS: usize = 16;
@@ -28,8 +29,8 @@ const MOVE_ATTEMPTS: u8 = 3;
 /// Stored bytes with the chunks that are inside; the guard is given back when they are decoded.
 #[derive(Debug)]
 pub(crate) struct Fetched {
-    /// Where they are from.
-    pub segment: Segment,
+    /// Of the object they are from.
+    pub directory: Arc<Directory>,
     /// Offset of `bytes` in the object.
     pub base: u64,
     /// Part of the object.
@@ -45,7 +46,7 @@ impl Fetched {
     /// # Errors
     /// `Corrupt` where the object ends before it.
     pub(crate) fn body(&self, wanted: &Wanted) -> Result<(&BodyEntry, &[u8])> {
-        let entry = entry(&self.segment, wanted)?;
+        let entry = entry(&self.directory, wanted)?;
         let stored = entry
             .offset
             .checked_sub(self.base)
@@ -55,7 +56,7 @@ impl Fetched {
             Some(stored) => Ok((entry, stored)),
             None => {
                 let need = entry.offset + u64::from(entry.stored_len);
-                Err(fault::truncated(&self.segment.name, self.base + self.bytes.len() as u64, need))
+                Err(fault::truncated(self.directory.object(), self.base + self.bytes.len() as u64, need))
             }
         }
     }
@@ -64,7 +65,7 @@ impl Fetched {
 /// A range of one segment that any worker may fetch.
 #[derive(Debug)]
 pub(crate) struct RangeTask {
-    segment: Segment,
+    directory: Arc<Directory>,
     range: FetchRange<Wanted>,
     attempt: u8,
 }
@@ -118,14 +119,15 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
     fn segment(&self, job: SegmentJob, attempt: u8) -> Result<()> {
         let first_read = job.first_read(HEAD_LEN, self.job.geometry.chunk_size(), MAX_GET_BYTES);
         let Some(guard) = self.job.fetched.acquire(first_read) else { return Ok(()) };
-        let Opened { segment, front } = match self.job.segments.open(job.segment, first_read) {
-            Ok(opened) => opened,
+        let opened = self.job.segments.directory_and_front(Class::Data, job.segment, first_read);
+        let (directory, front) = match opened {
+            Ok((directory, front)) => (directory, front.unwrap_or_default()),
             Err(error) => return self.lose(&job.chunks, error),
         };
         self.job.read(front.len());
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
         for wanted in job.chunks {
-            match self.locate(&segment, &wanted) {
+            match self.locate(&directory, &wanted) {
                 Ok(body) if body.bytes.end <= front.len() as u64 => inside.push(wanted),
                 Ok(body) => outside.push(body),
                 Err(error) => self.lose(&[wanted], error)?,
@@ -134,10 +136,10 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
         if inside.is_empty() {
             drop((front, guard));
         } else {
-            self.deliver(Fetched { segment: segment.clone(), base: 0, bytes: front, chunks: inside, _guard: guard });
+            self.deliver(Fetched { directory: Arc::clone(&directory), base: 0, bytes: front, chunks: inside, _guard: guard });
         }
         for range in coalesce(outside) {
-            let task = RangeTask { segment: segment.clone(), range, attempt };
+            let task = RangeTask { directory: Arc::clone(&directory), range, attempt };
             if let Err(task) = self.ranges.0.try_send(task) {
                 self.fetch(task.into_inner())?;
             }
@@ -146,12 +148,12 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
     }
 
     /// Where a chunk's body is, after the map and the directory were found to agree on it.
-    fn locate(&self, segment: &Segment, wanted: &Wanted) -> Result<Body<Wanted>> {
-        let entry = entry(segment, wanted)?;
+    fn locate(&self, directory: &Directory, wanted: &Wanted) -> Result<Body<Wanted>> {
+        let entry = entry(directory, wanted)?;
         let expected = self.job.geometry.chunk_len(wanted.chunk);
         if entry.digest != wanted.digest || u64::from(entry.raw_len) != expected {
             let what = format!("body {} is not chunk {} of the volume", wanted.ordinal, wanted.chunk);
-            return Err(fault::swapped(&segment.name, what));
+            return Err(fault::swapped(directory.object(), what));
         }
         let bytes = entry.offset..entry.offset + u64::from(entry.stored_len);
         Ok(Body { bytes, tag: *wanted })
@@ -160,11 +162,11 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
     fn fetch(&self, task: RangeTask) -> Result<()> {
         let bytes = task.range.bytes.clone();
         let Some(guard) = self.job.fetched.acquire(bytes.end - bytes.start) else { return Ok(()) };
-        match self.job.segments.read(&task.segment, bytes.clone()) {
+        match self.job.segments.read(&task.directory, bytes.clone()) {
             Ok(stored) => {
                 self.job.read(stored.len());
                 let chunks = task.range.bodies.into_iter().map(|body| body.tag).collect();
-                self.deliver(Fetched { segment: task.segment, base: bytes.start, bytes: stored, chunks, _guard: guard });
+                self.deliver(Fetched { directory: task.directory, base: bytes.start, bytes: stored, chunks, _guard: guard });
                 Ok(())
             }
             Err(error) => {
@@ -176,20 +178,20 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
 
     /// A vanished object was compacted: look for it again. A range that cannot be read is tried body by body when salvaging.
     fn retry(&self, task: RangeTask, error: Error) -> Result<()> {
-        let RangeTask { segment, range, attempt } = task;
+        let RangeTask { directory, range, attempt } = task;
         let mut chunks: Vec<Wanted> = range.bodies.iter().map(|body| body.tag).collect();
         if error.kind() == ErrorKind::NotFound {
             if attempt >= MOVE_ATTEMPTS {
-                return self.lose(&chunks, missing(segment.id));
+                return self.lose(&chunks, error);
             }
-            self.job.segments.forget(segment.id);
+            self.job.segments.forget(Class::Data, directory.id());
             chunks.sort_by_key(|wanted| wanted.chunk);
-            return self.segment(SegmentJob { segment: segment.id, chunks }, attempt + 1);
+            return self.segment(SegmentJob { segment: directory.id(), chunks }, attempt + 1);
         }
         if self.job.losses.is_salvage() && range.bodies.len() > 1 {
             for body in range.bodies {
                 let range = FetchRange { bytes: body.bytes.clone(), bodies: vec![body] };
-                self.fetch(RangeTask { segment: segment.clone(), range, attempt })?;
+                self.fetch(RangeTask { directory: Arc::clone(&directory), range, attempt })?;
             }
             return Ok(());
         }
@@ -219,9 +221,9 @@ pub(crate) fn runs_of(chunks: &[Wanted]) -> Vec<Run> {
     runs
 }
 
-fn entry<'s>(segment: &'s Segment, wanted: &Wanted) -> Result<&'s BodyEntry> {
-    segment.directory.entry(wanted.ordinal).ok_or_else(|| {
+fn entry<'d>(directory: &'d Directory, wanted: &Wanted) -> Result<&'d BodyEntry> {
+    directory.entry(wanted.ordinal).ok_or_else(|| {
         let what = format!("it has no body {}, where chunk {} should be", wanted.ordinal, wanted.chunk);
-        fault::damaged(&segment.name, what)
+        fault::damaged(directory.object(), what)
     })
 }

@@ -13,7 +13,7 @@ use super::plan::Run;
 use crate::error::Result;
 use crate::pipeline::Context;
 use crate::pipeline::progress::Progress;
-use crate::pipeline::segments::Segments;
+use crate::repository::segments::SegmentReader;
 
 /// Bytes fetched and not yet decoded: eight full ranges in flight or waiting.
 const FETCH_BUDGET_BYTES: u64 = 128 << 20;
@@ -49,7 +49,7 @@ pub(crate) struct Job<'a> {
     /// Room for fetched bytes.
     pub fetched: Arc<ByteBudget>,
     /// Data segments.
-    pub segments: Segments,
+    pub segments: Arc<SegmentReader>,
     /// What became of the bytes of the target.
     pub counts: Counts,
     first_chunk: Mutex<Option<Vec<u8>>>,
@@ -61,7 +61,7 @@ impl<'a> Job<'a> {
         let fetched = ByteBudget::new(FETCH_BUDGET_BYTES);
         Self {
             failure: Failure::new(context.stop.clone(), Arc::clone(&fetched)),
-            segments: Segments::new(Arc::clone(&context.repository)),
+            segments: Arc::new(SegmentReader::new(&context.repository)),
             counts: Counts::default(),
             first_chunk: Mutex::default(),
             context,

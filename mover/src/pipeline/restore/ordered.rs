@@ -184,7 +184,7 @@ fn decode_chunk(job: &Job<'_>, decoder: &mut Decoder, unit: &Fetched, wanted: &W
     let chunk = wanted.chunk;
     let mut bytes = vec![0; to_usize(job.geometry.chunk_len(chunk))];
     let decoded = unit.body(wanted).and_then(|(entry, stored)| {
-        decoder.decode(&job.context.repository.keys, &unit.segment.directory, entry, stored, &mut bytes)
+        decoder.decode(&job.context.repository.keys, &unit.directory, entry, stored, &mut bytes)
     });
     match decoded {
         Ok(()) => Ok(Delivered { chunk, bytes: Some(bytes) }),

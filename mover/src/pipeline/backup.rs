@@ -35,14 +35,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Context;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::report::BackupReport;
-use crate::repository::format::container::Class;
 use crate::repository::format::manifest::{Manifest, PointState, Stats};
-use crate::repository::format::record::seal_record;
 use crate::repository::ids::name;
 use crate::repository::session::adopt::Takeover;
 use crate::repository::session::origin::Origin;
 use crate::repository::session::points::{Catalog, Point};
-use crate::repository::session::records::record_id;
 use crate::repository::session::writer::{Begin, WriterSession};
 use crate::repository::store::RequestCounts;
 use map_stage::Mapped;
@@ -138,17 +135,17 @@ impl Run<'_> {
     /// Everything the point references is stored; makes it a point.
     fn commit(mut self, mapped: Mapped) -> Result<BackupReport> {
         let state = self.state()?;
-        let liveness = mapped.liveness.finish();
-        let (live_len, live_hash) = self.put_liveness(&liveness.encode()?)?;
-        let stats = self.stats();
         let key = self.session.key();
+        let (object, liveness) = mapped.liveness.seal(&self.context.repository.keys, &key)?;
+        self.context.repository.store.put(&name::live(&key), object)?;
+        let stats = self.stats();
         let manifest = Manifest {
             session: key,
             volume: self.request.volume.clone(),
             parent: self.parent.as_ref().map(|point| point.key),
             size: self.geometry.size,
             chunk_size: self.geometry.chunk_size,
-            root: mapped.map.root,
+            root: mapped.root,
             liveness_len: live_len,
             liveness_hash: live_hash,
             liveness_age: 0,
@@ -192,17 +189,6 @@ impl Run<'_> {
             "the source changed while it was read: the point is fuzzy, a mix of several moments".to_owned(),
         );
         Ok(PointState::Fuzzy)
-    }
-
-    fn put_liveness(&self, body: &[u8]) -> Result<(u64, [u8; 32])> {
-        let repository = &self.context.repository;
-        let key = self.session.key();
-        let name = name::live(&key);
-        let id = record_id(key.session);
-        let object = seal_record(&repository.keys, Class::Liveness, id, &name, body, 0)?;
-        let (len, hash) = (object.len() as u64, *blake3::hash(&object).as_bytes());
-        repository.store.put(&name, object)?;
-        Ok((len, hash))
     }
 
     fn reason(&self) -> String {

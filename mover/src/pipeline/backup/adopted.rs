@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{ErrorKind, Result};
 use crate::repository::access::Repository;
-use crate::repository::format::container::Class;
+use crate::repository::format::Class;
 use crate::repository::ids::{Digest, SegmentId, SessionKey, name};
 use crate::repository::map::Location;
 use crate::repository::segments::SegmentReader;

@@ -19,7 +19,7 @@ use crate::device::queue::{Completion, IoQueue};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::budget::{Budget, Failure};
 use crate::pipeline::progress::{Progress, StopFlag};
-use crate::repository::map::{LeafRef, MapCursor};
+use crate::repository::map::{LeafRef, MapCursor, damaged_page};
 
 /// Leaves in work at once. Reads in flight touch at most 32; the rest absorbs a slow read among fast ones (12 KiB each).
 pub const LEAVES_IN_WORK: usize = 512;
@@ -234,9 +234,20 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
 
     fn advance_parent(&mut self, from: u64) -> Result<()> {
         let leaves = self.geometry.chunks().div_ceil(LEAF_CHUNKS);
-        self.next_parent = match &mut self.parent {
-            Some(cursor) => cursor.next(from)?.filter(|(index, _)| *index < leaves),
-            None => None,
+        let Some(cursor) = &mut self.parent else { return Ok(()) };
+        let mut from = from;
+        self.next_parent = loop {
+            match cursor.next(from) {
+                Ok(found) => break found.filter(|(index, _)| *index < leaves),
+                // What cannot be compared is stored again: the source still has it.
+                Err(error) => match damaged_page(&error) {
+                    Some(page) if error.kind() == ErrorKind::Corrupt => {
+                        tracing::warn!(%error, "store chunks again whose place in the parent's map is lost");
+                        from = page.next_leaf();
+                    }
+                    _ => return Err(error),
+                },
+            }
         };
         Ok(())
     }

@@ -10,15 +10,15 @@ use super::feeder::Watch;
 use super::leaves::{InOrder, LeafWork};
 use super::plan::{Geometry, LEAF_CHUNKS};
 use crate::error::Result;
-use crate::repository::map::{LeafRef, LivenessBuilder, MapWriter, WrittenMap};
+use crate::repository::map::{Leaf, LeafRef, Liveness, LivenessBuilder, MapRoot, MapWriter};
 
 /// What the stage leaves to the commit.
 #[derive(Debug)]
 pub struct Mapped {
-    /// The written map.
-    pub map: WrittenMap,
-    /// Liveness of every data chunk; every leaf was visited, so it is exact.
-    pub liveness: LivenessBuilder,
+    /// Where the map begins.
+    pub root: MapRoot,
+    /// What the point keeps alive; every leaf was visited, so it is exact.
+    pub liveness: Liveness,
 }
 
 /// Takes leaves until every sender is gone.
@@ -46,7 +46,8 @@ pub fn run(
         return Ok(None);
     }
     let map = writer.finish(geometry.chunks())?;
-    Ok(Some(Mapped { map, liveness }))
+    liveness.set_pages(map.pages);
+    Ok(Some(Mapped { root: map.root, liveness: liveness.finish() }))
 }
 
 fn write_leaf(
@@ -65,6 +66,6 @@ fn write_leaf(
     }
 }
 
-fn is_same(parent: &LeafRef, leaf: &crate::repository::map::Leaf) -> bool {
+fn is_same(parent: &LeafRef, leaf: &Leaf) -> bool {
     *parent.leaf == *leaf
 }

@@ -11,14 +11,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::budget::{Budget, Claim};
 use crate::repository::access::Repository;
 use crate::repository::format::codec::Codec;
-use crate::repository::format::container::{Class, ContainerBuilder};
-use crate::repository::format::decoder::Decoder;
-use crate::repository::format::directory::{Head, parse_head};
+use crate::repository::format::{Class, ContainerBuilder};
+use crate::repository::format::Decoder;
+use crate::repository::format::{BufferPool, MAX_BODIES, parse_object};
 use crate::repository::ids::{Digest, SegmentId, SessionId, name};
 use crate::repository::map::Location;
 
 /// Chunks per segment: ordinals are 16 bits, and a directory must stay small enough to be read first.
-const MAX_CHUNKS: usize = 4096;
+const MAX_CHUNKS: usize = MAX_BODIES;
 /// One chunk in this many is decoded again from the sealed segment; with zstd, whose encoder once had a bug, every chunk.
 const CHECK_ONE_IN: usize = 64;
 
@@ -29,6 +29,8 @@ pub struct SegmentLog {
     session: SessionId,
     uploader: Uploader,
     budget: Budget,
+    /// Segment buffers go round: mapping and faulting 32 MiB afresh costs as much as encrypting it.
+    buffers: BufferPool,
     open: Mutex<Open>,
 }
 
@@ -64,8 +66,12 @@ impl SegmentLog {
     /// An empty log; one segment is open and at most [`UPLOADS_IN_FLIGHT`] are sealed at any time.
     #[must_use]
     pub fn new(repository: Arc<Repository>, session: SessionId, uploader: Uploader) -> Self {
-        let budget = Budget::new(1 + UPLOADS_IN_FLIGHT);
-        Self { repository, session, uploader, budget, open: Mutex::new(Open::default()) }
+        let segments = 1 + UPLOADS_IN_FLIGHT;
+        let capacity = repository.config.segment_size as usize;
+        let buffers =
+            BufferPool::new(ContainerBuilder::buffer_len(capacity, MAX_CHUNKS), segments);
+        let budget = Budget::new(segments);
+        Self { repository, session, uploader, budget, buffers, open: Mutex::new(Open::default()) }
     }
 
     /// Stores a chunk and says where it will be found.
@@ -114,8 +120,7 @@ impl SegmentLog {
             .checked_add(1)
             .ok_or_else(|| Error::new(ErrorKind::Internal, "number one more segment"))?;
         let keys = Arc::clone(&self.repository.keys);
-        let capacity = self.repository.config.segment_size as usize;
-        let builder = ContainerBuilder::new(keys, Class::Data, id, capacity, MAX_CHUNKS);
+        let builder = ContainerBuilder::pooled(keys, Class::Data, id, MAX_CHUNKS, &self.buffers);
         Ok(Segment { id, builder, claim })
     }
 
@@ -130,9 +135,7 @@ impl SegmentLog {
     /// the source still has the data.
     fn check(&self, id: SegmentId, name: &str, body: &Bytes) -> Result<()> {
         let keys = &self.repository.keys;
-        let Head::Ready(directory) = parse_head(keys, Class::Data, id, name, body)? else {
-            return Err(Error::new(ErrorKind::Internal, "read a sealed segment's directory").object(name));
-        };
+        let directory = parse_object(keys, Class::Data, id, name, body)?;
         let mut decoder = Decoder::new();
         let mut raw = vec![0; self.repository.config.chunk_size as usize];
         for entry in directory.entries() {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::records::{MAX_ABORT_LEN, record_id};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
-use crate::repository::format::container::Class;
+use crate::repository::format::Class;
 use crate::repository::format::manifest::Manifest;
 use crate::repository::format::record::open_record;
 use crate::repository::ids::{PointId, Sequence, SessionKey, VolumeId, name};

@@ -9,13 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::adopt::{self, Adoption, Takeover};
-use super::origin::Origin;
 use super::points::{Catalog, Point};
 use super::reader::check_pin;
 use super::records::{Abort, Beat, Kind, Open, record_id, seal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
-use crate::repository::format::container::Class;
+use crate::repository::format::Class;
 use crate::repository::format::manifest::Manifest;
 use crate::repository::format::record::seal_record;
 use crate::repository::ids::{Sequence, SessionId, SessionKey, name, random};
@@ -67,7 +66,7 @@ impl WriterSession {
             pins: begin.pins.to_vec(),
             adopts: candidates.iter().flat_map(adopt::Candidate::with_inherited).collect(),
             volume: begin.volume.to_owned(),
-            origin: Origin::current(),
+            origin: begin.takeover.here.clone(),
         };
         let open_name = name::open(&key);
         let body = seal(repository, Class::Open, key.session, &open_name, &open)?;

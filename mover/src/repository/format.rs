@@ -27,8 +27,6 @@ pub mod header;
 pub mod hostile;
 pub mod key_slot;
 pub mod manifest;
-pub mod manifest;
-pub mod key_slot;
 pub mod pool;
 pub mod record;
 
@@ -43,8 +41,6 @@ pub use directory::{BodyEntry, Directory};
 pub use head::{HEAD_LEN, Head, parse_head, parse_object};
 pub use key_slot::{KeySlot, Secret};
 pub use manifest::{Manifest, PointState, PointStats};
-pub use manifest::{Manifest, PointState, PointStats};
-pub use key_slot::{KeySlot, Secret};
 pub use pool::BufferPool;
 pub use record::{open_record, seal_record};
 

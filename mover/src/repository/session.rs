@@ -15,3 +15,6 @@ pub mod reader;
 pub mod records;
 pub mod resolve;
 pub mod writer;
+
+#[cfg(test)]
+mod tests;

@@ -3,17 +3,17 @@
 //! Owns: which sessions count as dead, and the steps that make one owner of what they stored (gc-protocol 4.2, 9). Must
 //! not: fence a session that may still live in order to resume; a wrong guess costs that session a restart, never data.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::origin::Origin;
+use super::points::Catalog;
 use super::records::{Kind, Open, get_abort, get_open};
 use super::writer::abort;
 use crate::error::{ErrorKind, Result};
 use crate::repository::access::Repository;
-use crate::repository::ids::{SessionId, SessionKey, VolumeId, name};
-use crate::repository::store::{Created, Store, list_all};
+use crate::repository::ids::{SessionId, SessionKey, name};
+use crate::repository::store::{Created, Store};
 
 /// When a session of the same volume counts as dead.
 #[derive(Clone, Debug)]
@@ -45,25 +45,19 @@ pub struct Adoption {
     pub sessions: Vec<SessionKey>,
 }
 
-/// Lists dead, undecided sessions of a volume. Any staleness is fine: [`take_over`] decides.
+/// The dead ones among the undecided sessions of a volume. Any staleness is fine: [`take_over`] decides.
 ///
 /// # Errors
 /// What the store answers.
 pub fn candidates(
     repository: &Repository,
-    volume: VolumeId,
+    catalog: &Catalog,
     takeover: &Takeover,
 ) -> Result<Vec<Candidate>> {
     let store = repository.store.as_ref();
-    let keys = |kind: &str| -> Result<BTreeSet<SessionKey>> {
-        let listed = list_all(store, &format!("{kind}{volume}/"))?;
-        Ok(listed.iter().filter_map(|info| SessionKey::parse(info.name.strip_prefix(kind)?)).collect())
-    };
-    let opens = keys(name::OPEN)?;
-    let slots = keys(name::SNAP)?;
     let mut candidates = Vec::new();
-    for key in opens.difference(&slots) {
-        let open = match get_open(repository, key) {
+    for key in catalog.undecided() {
+        let open = match get_open(repository, &key) {
             Ok(Some(open)) if open.kind == Kind::Backup => open,
             Ok(_) => continue,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -72,8 +66,8 @@ pub fn candidates(
             }
             Err(error) => return Err(error),
         };
-        if is_dead(store, key, &open, takeover)? {
-            candidates.push(Candidate { key: *key, inherited: open.adopts });
+        if is_dead(store, &key, &open, takeover)? {
+            candidates.push(Candidate { key, inherited: open.adopts });
         }
     }
     Ok(candidates)

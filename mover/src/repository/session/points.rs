@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::records::{MAX_ABORT_LEN, record_id};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
-use crate::repository::format::container::Class;
+use crate::repository::format::Class;
 use crate::repository::format::manifest::Manifest;
 use crate::repository::format::record::open_record;
-use crate::repository::ids::{PointId, SessionKey, VolumeId, name};
+use crate::repository::ids::{PointId, Sequence, SessionKey, VolumeId, name};
 use crate::repository::store::{ObjectInfo, Store};
 
 /// Manifests fetched at once: enough to hide a store's latency, few enough for one that throttles.
@@ -81,6 +81,91 @@ impl Controls {
     }
 }
 
+/// Which control objects are under a prefix, from four listings.
+#[derive(Debug, Default)]
+pub struct Catalog(BTreeMap<SessionKey, Controls>);
+
+impl Catalog {
+    /// Lists the sessions of one volume.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn list(store: &dyn Store, volume: VolumeId) -> Result<Self> {
+        Self::list_prefix(store, &format!("{volume}/"))
+    }
+
+    /// Slots come last: a point that is committed meanwhile shows whole or not at all; what a purge leaves meanwhile is
+    /// settled by [`load`].
+    fn list_prefix(store: &dyn Store, prefix: &str) -> Result<Self> {
+        let mut controls: BTreeMap<SessionKey, Controls> = BTreeMap::new();
+        let mut collect = |kind: &str, note: &dyn Fn(&mut Controls, &ObjectInfo)| {
+            store.list(&format!("{kind}{prefix}"), &mut |page| {
+                for info in &page {
+                    if let Some(key) = info.name.strip_prefix(kind).and_then(SessionKey::parse) {
+                        note(controls.entry(key).or_default(), info);
+                    }
+                }
+                Ok(())
+            })
+        };
+        collect(name::COPY, &|c, _| c.copy = true)?;
+        collect(name::TOMB, &|c, _| c.tomb = true)?;
+        collect(name::OPEN, &|c, _| c.open = true)?;
+        collect(name::SNAP, &|c, info| c.slot_len = Some(info.size))?;
+        Ok(Self(controls))
+    }
+
+    /// The newest intact point that nobody forgot.
+    ///
+    /// # Errors
+    /// What the store answers; a point that cannot be read is passed over with a warning.
+    pub fn newest_complete(
+        &self,
+        repository: &Repository,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Point>> {
+        let mut newest: Vec<_> = self.0.iter().filter(|(_, c)| !c.tomb && !c.is_no_point()).collect();
+        newest.sort_by_key(|(key, _)| std::cmp::Reverse((key.sequence, key.session)));
+        for (key, controls) in newest {
+            match load_listed(repository, key, *controls) {
+                Ok(Some(point)) if point.status == PointStatus::Complete => return Ok(Some(point)),
+                Ok(Some(Point { status: PointStatus::Damaged(why), .. })) => {
+                    warnings.push(format!("point {} is passed over as parent: {why}", key.point()));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    warnings.push(format!("point {} is passed over as parent: {error}", key.point()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the second copy of a point's manifest is there.
+    #[must_use]
+    pub fn has_copy(&self, key: &SessionKey) -> bool {
+        self.0.get(key).is_some_and(|controls| controls.copy)
+    }
+
+    /// Sessions that neither committed nor were fenced.
+    pub fn undecided(&self) -> impl Iterator<Item = SessionKey> + '_ {
+        self.0
+            .iter()
+            .filter(|(_, controls)| controls.open && controls.slot_len.is_none())
+            .map(|(key, _)| *key)
+    }
+
+    /// One more than the highest sequence; `None` where there is no higher one.
+    #[must_use]
+    pub fn next_sequence(&self) -> Option<Sequence> {
+        match self.0.keys().map(|key| key.sequence.0).max() {
+            Some(highest) => highest.checked_add(1).map(Sequence),
+            None => Some(Sequence(0)),
+        }
+    }
+}
+
 /// Lists the points of one volume, or of all.
 ///
 /// # Errors
@@ -95,9 +180,9 @@ pub fn list(repository: &Repository, volume: Option<VolumeId>) -> Result<Listing
 /// # Errors
 /// As [`list`].
 pub fn list_prefix(repository: &Repository, prefix: &str) -> Result<Listing> {
-    let controls = list_controls(repository.store.as_ref(), prefix)?;
+    let catalog = Catalog::list_prefix(repository.store.as_ref(), prefix)?;
     let candidates: Vec<_> =
-        controls.into_iter().filter(|(_, controls)| !controls.is_no_point()).collect();
+        catalog.0.into_iter().filter(|(_, controls)| !controls.is_no_point()).collect();
     let loaded = load_all(repository, &candidates);
     let mut listing = Listing::default();
     for (key, result) in loaded {
@@ -169,26 +254,6 @@ fn read_manifest(repository: &Repository, key: &SessionKey, name: &str) -> Resul
         return Ok(manifest);
     }
     Err(Error::new(ErrorKind::Corrupt, "read a manifest: it belongs to another session").object(name))
-}
-
-/// What the session's control objects look like; ends of purges and beginnings of commits are settled by [`load`].
-fn list_controls(store: &dyn Store, prefix: &str) -> Result<BTreeMap<SessionKey, Controls>> {
-    let mut controls: BTreeMap<SessionKey, Controls> = BTreeMap::new();
-    let mut collect = |kind: &str, note: &dyn Fn(&mut Controls, &ObjectInfo)| {
-        store.list(&format!("{kind}{prefix}"), &mut |page| {
-            for info in &page {
-                if let Some(key) = info.name.strip_prefix(kind).and_then(SessionKey::parse) {
-                    note(controls.entry(key).or_default(), info);
-                }
-            }
-            Ok(())
-        })
-    };
-    collect(name::COPY, &|c, _| c.copy = true)?;
-    collect(name::TOMB, &|c, _| c.tomb = true)?;
-    collect(name::OPEN, &|c, _| c.open = true)?;
-    collect(name::SNAP, &|c, info| c.slot_len = Some(info.size))?;
-    Ok(controls)
 }
 
 type Loaded = (SessionKey, Result<Option<Point>>);

@@ -10,7 +10,7 @@ use super::points::{Point, PointStatus};
 use super::records::{Kind, MAX_ABORT_LEN, Open, seal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
-use crate::repository::format::container::Class;
+use crate::repository::format::Class;
 use crate::repository::ids::{SessionId, SessionKey, VolumeId, name, random};
 
 /// Holds points in place while they are read; given back on drop.

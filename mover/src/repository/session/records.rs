@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use super::origin::Origin;
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
-use crate::repository::format::container::Class;
+use crate::repository::format::Class;
 use crate::repository::format::record::{open_record, seal_record};
 use crate::repository::ids::{SegmentId, SessionId, SessionKey, name};
 

@@ -9,13 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::adopt::{self, Adoption, Takeover};
-use super::origin::Origin;
-use super::points::Point;
+use super::points::{Catalog, Point};
 use super::reader::check_pin;
 use super::records::{Abort, Beat, Kind, Open, record_id, seal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
-use crate::repository::format::container::Class;
+use crate::repository::format::Class;
 use crate::repository::format::manifest::Manifest;
 use crate::repository::format::record::seal_record;
 use crate::repository::ids::{Sequence, SessionId, SessionKey, name, random};
@@ -48,21 +47,26 @@ pub struct Begin<'a> {
 }
 
 impl WriterSession {
-    /// Opens a session: pins first, checks them after, then takes over what dead sessions of the volume left.
+    /// Opens a session: pins first, checks them after, then takes over what dead sessions of the volume left. `catalog` is
+    /// a listing of the volume; any staleness is fine.
     ///
     /// # Errors
     /// `NotFound` where a pinned point was forgotten or removed meanwhile: choose another parent and begin again. Otherwise
     /// what the store answers.
-    pub fn begin(repository: &Arc<Repository>, begin: &Begin<'_>) -> Result<Self> {
+    pub fn begin(
+        repository: &Arc<Repository>,
+        begin: &Begin<'_>,
+        catalog: &Catalog,
+    ) -> Result<Self> {
         let volume = repository.keys.volume_id(begin.volume);
-        let candidates = adopt::candidates(repository, volume, &begin.takeover)?;
+        let candidates = adopt::candidates(repository, catalog, &begin.takeover)?;
         let key = SessionKey { volume, sequence: begin.sequence, session: SessionId(random()) };
         let open = Open {
             kind: Kind::Backup,
             pins: begin.pins.to_vec(),
             adopts: candidates.iter().flat_map(adopt::Candidate::with_inherited).collect(),
             volume: begin.volume.to_owned(),
-            origin: Origin::current(),
+            origin: begin.takeover.here.clone(),
         };
         let open_name = name::open(&key);
         let body = seal(repository, Class::Open, key.session, &open_name, &open)?;

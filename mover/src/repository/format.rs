@@ -13,7 +13,9 @@
 mod binding;
 pub mod builder;
 pub mod class;
+mod clear;
 pub mod codec;
+pub mod config;
 pub mod content_hash;
 pub mod crypto;
 pub mod decoder;
@@ -21,17 +23,20 @@ pub mod directory;
 pub mod fault;
 pub mod head;
 pub mod header;
+pub mod key_slot;
 pub mod pool;
 pub mod record;
 
 pub use builder::ContainerBuilder;
 pub use class::Class;
 pub use codec::{Codec, Compression, Encoder};
+pub use config::Config;
 pub use content_hash::ContentHash;
 pub use crypto::{Cipher, Keys, MasterKey};
 pub use decoder::Decoder;
 pub use directory::{BodyEntry, Directory};
 pub use head::{HEAD_LEN, Head, parse_head, parse_object};
+pub use key_slot::{KeySlot, Secret};
 pub use pool::BufferPool;
 pub use record::{open_record, seal_record};
 

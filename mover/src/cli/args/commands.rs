@@ -73,7 +73,7 @@ pub struct BackupArgs {
     #[arg(long, value_enum, value_name = "SOURCE", default_value_t = ChangedBlocksFlag::Auto)]
     pub changed_blocks: ChangedBlocksFlag,
 
-    /// `lz4`, `zstd`, `zstd:LEVEL` (1 to 19) or `none`; what does not shrink is stored as it is
+    /// `lz4`, `zstd`, `zstd:LEVEL` (1 to 22) or `none`; what does not shrink is stored as it is
     #[arg(long, value_name = "METHOD", default_value = "lz4")]
     pub compression: String,
 

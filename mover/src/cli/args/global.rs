@@ -43,7 +43,7 @@ pub struct RepositoryArgs {
     #[arg(long, global = true, help_heading = "S3")]
     pub s3_path_style: bool,
 
-    /// Trust the certificates in this PEM file besides those of the system
+    /// Trust the certificate authorities in this PEM file instead of those of the system
     #[arg(long, value_name = "FILE", global = true, help_heading = "S3")]
     pub s3_ca_file: Option<PathBuf>,
 }

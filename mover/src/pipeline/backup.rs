@@ -25,7 +25,6 @@ pub mod stages;
 pub mod upload;
 pub mod worker;
 
-use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use request::{BackupRequest, ChangedBlocksChoice, ParentChoice};
@@ -35,7 +34,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Context;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::report::BackupReport;
-use crate::repository::format::manifest::{Manifest, PointState, Stats};
+use crate::repository::format::manifest::{Manifest, PointState, PointStats};
 use crate::repository::ids::name;
 use crate::repository::session::adopt::Takeover;
 use crate::repository::session::origin::Origin;
@@ -78,8 +77,7 @@ pub fn run(
     let size = source.size();
     let geometry = Geometry { size, chunk_size: context.repository.config.chunk_size };
     context.progress.total.store(size, std::sync::atomic::Ordering::Relaxed);
-    let (session, parent, mut warnings) = begin(context, request)?;
-    warnings.extend(source.warnings());
+    let (session, parent, warnings) = begin(context, request)?;
     let mut run = Run {
         context,
         source,
@@ -146,21 +144,20 @@ impl Run<'_> {
             size: self.geometry.size,
             chunk_size: self.geometry.chunk_size,
             root: mapped.root,
-            liveness_len: live_len,
-            liveness_hash: live_hash,
-            liveness_age: 0,
+            liveness,
+            exact_liveness_age: 0,
             tags: self.request.tags.clone(),
             group: self.request.group.clone(),
             state,
-            content_hash: mapped.map.content_hash,
+            content_hash: mapped.content_hash,
             created_unix_millis: now_unix_millis(),
             tool: concat!("snaphaul ", env!("CARGO_PKG_VERSION")).to_owned(),
             stats,
             changed_blocks: self.changed_blocks.to_owned(),
             changed_blocks_reason: self.reason(),
-            identity: self.source.identity().records(),
+            identity: self.identity(),
             pins: self.session.pins().to_vec(),
-            read_features: 0,
+            features_read: 0,
         };
         let mut report = self.report(stats);
         let point = self.session.commit(manifest)?;
@@ -191,40 +188,47 @@ impl Run<'_> {
         Ok(PointState::Fuzzy)
     }
 
+    /// What later runs may bind a delta to.
+    fn identity(&self) -> Vec<(String, String)> {
+        let identity = self.source.identity();
+        let immutable = identity.immutable.map(|name| ("immutable".to_owned(), name));
+        std::iter::once(("kind".to_owned(), identity.kind)).chain(immutable).collect()
+    }
+
     fn reason(&self) -> String {
         extents::reason(self.request.changed_blocks, self.changed_blocks)
     }
 
-    fn stats(&self) -> Stats {
+    fn stats(&self) -> PointStats {
         let progress = &self.context.progress;
         let unchanged = Progress::read_of(&progress.unchanged);
         let deduplicated = Progress::read_of(&progress.deduplicated);
         let new = Progress::read_of(&progress.new);
         let counts = self.context.repository.store.counts();
-        Stats {
-            zero_bytes: self.geometry.size - unchanged - deduplicated - new,
-            unchanged_bytes: unchanged,
-            deduplicated_bytes: deduplicated,
-            new_bytes: new,
-            stored_bytes: counts.put_bytes - self.counts_before.put_bytes,
+        PointStats {
+            zero: self.geometry.size - unchanged - deduplicated - new,
+            unchanged,
+            deduplicated,
+            new,
+            stored: counts.put_bytes - self.counts_before.put_bytes,
         }
     }
 
-    fn report(&self, stats: Stats) -> BackupReport {
+    fn report(&self, stats: PointStats) -> BackupReport {
         let progress = &self.context.progress;
         BackupReport {
             volume: self.request.volume.clone(),
             parent: self.parent.as_ref().map(|point| point.id().to_string()),
             size_bytes: self.geometry.size,
             read_bytes: Progress::read_of(&progress.read),
-            zero_bytes: stats.zero_bytes,
-            unchanged_bytes: stats.unchanged_bytes,
-            deduplicated_bytes: stats.deduplicated_bytes,
-            new_bytes: stats.new_bytes,
+            zero_bytes: stats.zero,
+            unchanged_bytes: stats.unchanged,
+            deduplicated_bytes: stats.deduplicated,
+            new_bytes: stats.new,
             resumed_bytes: Progress::read_of(&progress.resumed),
             changed_blocks: self.changed_blocks.to_owned(),
             changed_blocks_reason: self.reason(),
-            warnings: self.warnings.clone(),
+            warnings: self.warnings.iter().cloned().chain(self.source.warnings()).collect(),
             ..BackupReport::default()
         }
     }

@@ -24,6 +24,7 @@ pub mod fault;
 pub mod head;
 pub mod header;
 pub mod key_slot;
+pub mod manifest;
 pub mod pool;
 pub mod record;
 
@@ -37,6 +38,7 @@ pub use decoder::Decoder;
 pub use directory::{BodyEntry, Directory};
 pub use head::{HEAD_LEN, Head, parse_head, parse_object};
 pub use key_slot::{KeySlot, Secret};
+pub use manifest::{Manifest, PointState, PointStats};
 pub use pool::BufferPool;
 pub use record::{open_record, seal_record};
 

@@ -41,7 +41,7 @@ pub const FANOUT: usize = 256;
 /// Bits of a chunk number that one level resolves.
 const LEVEL_BITS: u32 = FANOUT.trailing_zeros();
 
-/// The deepest map: 256^8 chunks are more than a `u64` of bytes can address.
+/// The deepest map: a size of 64 bits in chunks of 64 KiB needs 6 levels.
 pub const MAX_DEPTH: u8 = 7;
 
 /// The top of a map.
@@ -57,24 +57,31 @@ impl MapRoot {
     /// The map of a volume of `chunks` zero chunks.
     #[must_use]
     pub fn zero(chunks: u64) -> Self {
-        Self { pointer: None, depth: depth_of(chunks) }
+        Self {
+            pointer: None,
+            depth: depth_of(chunks),
+        }
     }
 }
 
 /// The smallest depth, at least 1, whose map covers `chunks` chunks.
 #[must_use]
 pub fn depth_of(chunks: u64) -> u8 {
-    (1..=MAX_DEPTH).find(|depth| chunks <= span_of(depth - 1)).unwrap_or(MAX_DEPTH + 1)
+    (1..=MAX_DEPTH)
+        .find(|depth| chunks <= span_of(depth - 1))
+        .unwrap_or(MAX_DEPTH + 1)
 }
 
 /// Chunks below a page of `level`; leaves are level 0.
 fn span_of(level: u8) -> u64 {
-    1u64.checked_shl(LEVEL_BITS * (u32::from(level) + 1)).unwrap_or(u64::MAX)
+    1u64.checked_shl(LEVEL_BITS * (u32::from(level) + 1))
+        .unwrap_or(u64::MAX)
 }
 
 /// Leaves below a page of `level`.
 fn leaves_of(level: u8) -> u64 {
-    1u64.checked_shl(LEVEL_BITS * u32::from(level)).unwrap_or(u64::MAX)
+    1u64.checked_shl(LEVEL_BITS * u32::from(level))
+        .unwrap_or(u64::MAX)
 }
 
 /// The place of page `index` inside its parent.

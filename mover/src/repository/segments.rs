@@ -44,8 +44,14 @@ impl SegmentReader {
     /// A reader whose directories take at most `budget` bytes, one directory excepted.
     #[must_use]
     pub fn with_budget(repository: &Arc<Repository>, budget: usize) -> Self {
-        let cache = Mutex::new(DirectoryCache { budget, ..DirectoryCache::default() });
-        Self { repository: Arc::clone(repository), cache }
+        let cache = Mutex::new(DirectoryCache {
+            budget,
+            ..DirectoryCache::default()
+        });
+        Self {
+            repository: Arc::clone(repository),
+            cache,
+        }
     }
 
     /// The repository it reads from.
@@ -59,7 +65,8 @@ impl SegmentReader {
     /// # Errors
     /// `Corrupt` if the segment is damaged or missing ([`is_missing`] tells them apart); else as the store.
     pub fn directory(&self, class: Class, id: SegmentId) -> Result<Arc<Directory>> {
-        self.directory_and_head(class, id).map(|(directory, _)| directory)
+        self.directory_and_head(class, id)
+            .map(|(directory, _)| directory)
     }
 
     /// The directory of a segment if it is in the cache.
@@ -91,12 +98,18 @@ impl SegmentReader {
     /// # Errors
     /// `NotFound` if it was compacted or removed since (see [`retrying`](Self::retrying)); `Corrupt` if it ends early.
     pub fn read(&self, directory: &Directory, range: Range<u64>) -> Result<Bytes> {
-        let bytes = self.repository.store.get_range(directory.object(), range.clone())?;
+        let bytes = self
+            .repository
+            .store
+            .get_range(directory.object(), range.clone())?;
         let (have, want) = (bytes.len() as u64, range.end.saturating_sub(range.start));
         if have == want {
             return Ok(bytes);
         }
-        let message = format!("read {want} bytes at {}: the object ends after {have}", range.start);
+        let message = format!(
+            "read {want} bytes at {}: the object ends after {have}",
+            range.start
+        );
         Err(Error::new(ErrorKind::Corrupt, message).object(directory.object()))
     }
 
@@ -161,7 +174,8 @@ impl SegmentReader {
                     let have = head.len() as u64;
                     let more = store.get_range(object, have..len.max(have))?;
                     if more.is_empty() {
-                        let message = format!("read the directory: the object ends after {have} bytes");
+                        let message =
+                            format!("read the directory: the object ends after {have} bytes");
                         return Err(Error::new(ErrorKind::Corrupt, message).object(object));
                     }
                     let mut joined = BytesMut::with_capacity(head.len() + more.len());
@@ -195,10 +209,13 @@ fn missing(class: Class, id: SegmentId, cause: Error) -> Error {
         Class::Data => name::segment(id, 0),
         _ => name::map_segment(id),
     };
-    Error::new(ErrorKind::Corrupt, format!("find a {class}: it is missing from the repository"))
-        .object(object)
-        .hint("`snaphaul verify` lists everything that is missing and the points that it hurts")
-        .source(cause)
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("find a {class}: it is missing from the repository"),
+    )
+    .object(object)
+    .hint("`snaphaul verify` lists everything that is missing and the points that it hurts")
+    .source(cause)
 }
 
 /// Whether an error says that a segment is gone, not damaged: a collector may have removed it under a reader without a
@@ -207,7 +224,10 @@ fn missing(class: Class, id: SegmentId, cause: Error) -> Error {
 pub fn is_missing(error: &Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
-        if inner.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound) {
+        if inner
+            .downcast_ref::<Error>()
+            .is_some_and(|error| error.kind() == ErrorKind::NotFound)
+        {
             return true;
         }
         cause = inner.source();
@@ -242,9 +262,12 @@ impl DirectoryCache {
         self.clock += 1;
         self.bytes += directory.memory();
         self.by_age.insert(self.clock, key);
-        self.entries.insert(key, (self.clock, Arc::clone(directory)));
+        self.entries
+            .insert(key, (self.clock, Arc::clone(directory)));
         while self.bytes > self.budget && self.entries.len() > 1 {
-            let Some((_, oldest)) = self.by_age.first_key_value() else { break };
+            let Some((_, oldest)) = self.by_age.first_key_value() else {
+                break;
+            };
             self.remove(*oldest);
         }
     }

@@ -41,7 +41,10 @@ impl<'a> Reader<'a> {
 
     /// The next item; of an array only its head.
     pub(crate) fn item(&mut self) -> Result<Item<'a>, Malformed> {
-        let (&first, rest) = self.rest.split_first().ok_or(Malformed("input ends early"))?;
+        let (&first, rest) = self
+            .rest
+            .split_first()
+            .ok_or(Malformed("input ends early"))?;
         self.rest = rest;
         let argument = self.argument(first & 0x1f)?;
         match first >> 5 {
@@ -78,11 +81,18 @@ impl<'a> Reader<'a> {
 
     /// The input must end here.
     pub(crate) fn finish(self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed("bytes follow the end")) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed("bytes follow the end"))
+        }
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or(Malformed("input ends early"))?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(Malformed("input ends early"))?;
         self.rest = rest;
         Ok(taken)
     }
@@ -97,7 +107,10 @@ impl<'a> Reader<'a> {
             27 => (8, 1 << 32),
             _ => return Err(Malformed("a length is not definite")),
         };
-        let value = self.take(width)?.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+        let value = self
+            .take(width)?
+            .iter()
+            .fold(0, |value, byte| value << 8 | u64::from(*byte));
         if value < least {
             return Err(Malformed("a number is not in its shortest form"));
         }

@@ -129,7 +129,11 @@ impl MapCursor {
         }
         self.from = index;
         loop {
-            while self.steps.front().is_some_and(|step| step.leaves().end <= index) {
+            while self
+                .steps
+                .front()
+                .is_some_and(|step| step.leaves().end <= index)
+            {
                 self.steps.pop_front();
             }
             if self.ended || !self.steps.is_empty() {
@@ -151,8 +155,12 @@ impl MapCursor {
             }
         };
         worker.from.store(from, Ordering::Relaxed);
-        let received = worker.batches.as_ref().and_then(|batches| batches.recv().ok());
-        received.ok_or_else(|| Error::new(ErrorKind::Internal, "read the map: its thread ended early"))
+        let received = worker
+            .batches
+            .as_ref()
+            .and_then(|batches| batches.recv().ok());
+        received
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "read the map: its thread ended early"))
     }
 }
 
@@ -164,8 +172,14 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name("map-cursor".to_owned())
             .spawn(move || send_all(walk, &bound, &sender))
-            .map_err(|cause| Error::new(ErrorKind::Io, "start the thread that reads the map").source(cause))?;
-        Ok(Self { batches: Some(batches), from, thread: Some(thread) })
+            .map_err(|cause| {
+                Error::new(ErrorKind::Io, "start the thread that reads the map").source(cause)
+            })?;
+        Ok(Self {
+            batches: Some(batches),
+            from,
+            thread: Some(thread),
+        })
     }
 }
 

@@ -70,8 +70,14 @@ impl DamagedPage {
 
     pub(super) fn to_error(&self) -> Error {
         let chunks = self.chunks();
-        let message = format!("read the map of chunks {} to {}", chunks.start, chunks.end - 1);
-        let error = Error::new(self.kind, message).object(&self.object).source(self.clone());
+        let message = format!(
+            "read the map of chunks {} to {}",
+            chunks.start,
+            chunks.end - 1
+        );
+        let error = Error::new(self.kind, message)
+            .object(&self.object)
+            .source(self.clone());
         match self.kind {
             ErrorKind::Corrupt => error.hint(
                 "`snaphaul verify` names the points it hurts; `snaphaul restore --salvage` restores everything else",

@@ -34,7 +34,12 @@ pub fn diff(
     let pages = PageReader::new(Arc::new(SegmentReader::new(repository)));
     let mut runs = Runs { sink, run: None };
     let level = a.depth.max(b.depth).saturating_sub(1);
-    compare(&pages, level, &[(0, [Side::of(a, level), Side::of(b, level)])], &mut runs)?;
+    compare(
+        &pages,
+        level,
+        &[(0, [Side::of(a, level), Side::of(b, level)])],
+        &mut runs,
+    )?;
     runs.flush()
 }
 
@@ -93,12 +98,21 @@ fn compare<S: FnMut(u64, u64) -> Result<()>>(
     pairs: &[(u64, [Side; 2])],
     runs: &mut Runs<S>,
 ) -> Result<()> {
-    let pairs = pairs.iter().filter(|(_, [a, b])| a.differs(b)).copied().collect::<Vec<_>>();
+    let pairs = pairs
+        .iter()
+        .filter(|(_, [a, b])| a.differs(b))
+        .copied()
+        .collect::<Vec<_>>();
     let contents = load(pages, level, &pairs)?;
     for ((index, _), [a, b]) in pairs.iter().zip(contents) {
         let first = index << LEVEL_BITS;
         if level > 0 {
-            let child = |place: usize| (first + place as u64, [a.child(level, place), b.child(level, place)]);
+            let child = |place: usize| {
+                (
+                    first + place as u64,
+                    [a.child(level, place), b.child(level, place)],
+                )
+            };
             let children = (0..FANOUT).map(child).collect::<Vec<_>>();
             compare(pages, level - 1, &children, runs)?;
             continue;
@@ -119,9 +133,15 @@ fn compare<S: FnMut(u64, u64) -> Result<()>>(
 }
 
 fn load(pages: &PageReader, level: u8, pairs: &[(u64, [Side; 2])]) -> Result<Vec<[Content; 2]>> {
-    let sides = pairs.iter().flat_map(|(index, sides)| sides.iter().map(move |side| (*index, side)));
+    let sides = pairs
+        .iter()
+        .flat_map(|(index, sides)| sides.iter().map(move |side| (*index, side)));
     let request = |(index, side): (u64, &Side)| match side {
-        Side::Page(pointer) => Some(PageRequest { pointer: *pointer, level, index }),
+        Side::Page(pointer) => Some(PageRequest {
+            pointer: *pointer,
+            level,
+            index,
+        }),
         _ => None,
     };
     let requests = sides.filter_map(request).collect::<Vec<_>>();
@@ -135,7 +155,10 @@ fn load(pages: &PageReader, level: u8, pairs: &[(u64, [Side; 2])]) -> Result<Vec
             Err(damage) => Err(damage.to_error()),
         },
     };
-    pairs.iter().map(|(_, [a, b])| Ok([content(a)?, content(b)?])).collect()
+    pairs
+        .iter()
+        .map(|(_, [a, b])| Ok([content(a)?, content(b)?]))
+        .collect()
 }
 
 /// Joins neighbouring chunks.

@@ -53,6 +53,6 @@ pub struct PagePointer {
 impl fmt::Debug for PagePointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short = to_hex(&self.hash[..8]);
-        write!(f, "PagePointer({short} at {}#{})", self.location.segment, self.location.ordinal)
+        write!(f, "PagePointer({short} at {:?})", self.location)
     }
 }

@@ -24,7 +24,9 @@ impl Leaf {
     /// A leaf of zeros.
     #[must_use]
     pub fn zero() -> Self {
-        Self { slots: Slots::new() }
+        Self {
+            slots: Slots::new(),
+        }
     }
 
     /// The entry at place `i`.
@@ -67,7 +69,9 @@ impl Leaf {
 
     /// The entries that are data, with their places, ascending.
     pub fn data(&self) -> impl Iterator<Item = (usize, Digest, Location)> + '_ {
-        self.slots.iter().map(|(place, stored)| (place, stored.digest, stored.location))
+        self.slots
+            .iter()
+            .map(|(place, stored)| (place, stored.digest, stored.location))
     }
 
     /// Bytes it takes in memory.

@@ -14,6 +14,8 @@
 mod codec;
 mod table;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::FANOUT;
@@ -82,7 +84,10 @@ impl Liveness {
     /// Number of chunks that are live.
     #[must_use]
     pub fn chunks(&self) -> u64 {
-        self.data.iter().map(|(_, set)| u64::from(set.count())).sum()
+        self.data
+            .iter()
+            .map(|(_, set)| u64::from(set.count()))
+            .sum()
     }
 
     /// Bytes it takes in memory.
@@ -102,17 +107,25 @@ impl Liveness {
     /// # Errors
     /// `Corrupt` if the bytes are not exactly what [`encode`](Self::encode) makes of some liveness.
     pub fn decode(record: &[u8]) -> Result<Self> {
-        codec::decode(record)
-            .map_err(|cause| Error::new(ErrorKind::Corrupt, "decode the liveness of a point").source(cause))
+        codec::decode(record).map_err(|cause| {
+            Error::new(ErrorKind::Corrupt, "decode the liveness of a point").source(cause)
+        })
     }
 
     /// The object to store as `live/<key>`, and what the manifest must say about it.
     ///
     /// # Errors
     /// If the record cannot be sealed.
-    pub fn seal(&self, keys: &Keys, key: &SessionKey) -> Result<(Bytes, LivenessRef)> {
+    pub fn seal(&self, keys: &Arc<Keys>, key: &SessionKey) -> Result<(Bytes, LivenessRef)> {
         let name = name::live(key);
-        let object = seal_record(keys, Class::Liveness, record_id(key), &name, &self.encode(), 0)?;
+        let object = seal_record(
+            keys,
+            Class::Liveness,
+            record_id(key),
+            &name,
+            &self.encode(),
+            0,
+        )?;
         let reference = LivenessRef::of(&object);
         Ok((object, reference))
     }
@@ -121,13 +134,18 @@ impl Liveness {
     ///
     /// # Errors
     /// `Corrupt` if it is another or damaged object.
-    pub fn open(keys: &Keys, key: &SessionKey, expected: &LivenessRef, object: &[u8]) -> Result<Self> {
+    pub fn open(
+        keys: &Keys,
+        key: &SessionKey,
+        expected: &LivenessRef,
+        object: &[u8],
+    ) -> Result<Self> {
         let name = name::live(key);
         if LivenessRef::of(object) != *expected {
             let message = "match the liveness of a point with its manifest";
-            return Err(Error::new(ErrorKind::Corrupt, message)
-                .object(&name)
-                .hint("the point can still be restored; its data is safe while no collector runs"));
+            return Err(Error::new(ErrorKind::Corrupt, message).object(&name).hint(
+                "the point can still be restored; its data is safe while no collector runs",
+            ));
         }
         let record = open_record(keys, Class::Liveness, record_id(key), &name, object)?;
         Self::decode(&record).map_err(|error| error.object(&name))
@@ -155,13 +173,19 @@ impl LivenessRef {
     /// Describes an object.
     #[must_use]
     pub fn of(object: &[u8]) -> Self {
-        Self { len: object.len() as u64, hash: *blake3::hash(object).as_bytes() }
+        Self {
+            len: object.len() as u64,
+            hash: *blake3::hash(object).as_bytes(),
+        }
     }
 }
 
 /// Records that belong to a session and not to one of its segments are number 0 of it.
 fn record_id(key: &SessionKey) -> SegmentId {
-    SegmentId { session: key.session, number: 0 }
+    SegmentId {
+        session: key.session,
+        number: 0,
+    }
 }
 
 /// Derives a point's liveness, from its parent's or from nothing.

@@ -15,7 +15,9 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new() -> Self {
-        Self { slots: Slots::new() }
+        Self {
+            slots: Slots::new(),
+        }
     }
 }
 

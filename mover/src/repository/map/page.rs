@@ -53,7 +53,10 @@ impl Column for Stored {
     }
 
     fn from_parts(hash: &[u8], location: Location) -> Option<Self> {
-        Some(Self { digest: Digest(hash.try_into().ok()?), location })
+        Some(Self {
+            digest: Digest(hash.try_into().ok()?),
+            location,
+        })
     }
 }
 
@@ -69,7 +72,10 @@ impl Column for PagePointer {
     }
 
     fn from_parts(hash: &[u8], location: Location) -> Option<Self> {
-        Some(Self { hash: hash.try_into().ok()?, location })
+        Some(Self {
+            hash: hash.try_into().ok()?,
+            location,
+        })
     }
 }
 
@@ -86,8 +92,12 @@ pub(super) fn encode_node(level: u8, node: &Node) -> Vec<u8> {
 /// Reads a page that must be of `level`.
 pub(super) fn decode(bytes: &[u8], level: u8) -> Result<Page, Malformed> {
     match level {
-        0 => Ok(Page::Leaf(Leaf { slots: decode_slots(bytes, level)? })),
-        _ => Ok(Page::Node(Node { slots: decode_slots(bytes, level)? })),
+        0 => Ok(Page::Leaf(Leaf {
+            slots: decode_slots(bytes, level)?,
+        })),
+        _ => Ok(Page::Node(Node {
+            slots: decode_slots(bytes, level)?,
+        })),
     }
 }
 
@@ -116,9 +126,14 @@ fn encode<T: Column>(level: u8, slots: &Slots<T>) -> Vec<u8> {
     let columns = [&runs, &rows, &hashes, &row_column, &ordinals];
     let len = columns.iter().map(|column| column.len() + 3).sum::<usize>() + 2;
     let mut cbor = minicbor::Encoder::new(Vec::with_capacity(len));
-    let written = cbor.array(6).and_then(|cbor| cbor.u8(level)).and_then(|cbor| {
-        columns.iter().try_fold(cbor, |cbor, column| cbor.bytes(column))
-    });
+    let written = cbor
+        .array(6)
+        .and_then(|cbor| cbor.u8(level))
+        .and_then(|cbor| {
+            columns
+                .iter()
+                .try_fold(cbor, |cbor, column| cbor.bytes(column))
+        });
     written.expect("writing to a Vec never fails");
     cbor.into_writer()
 }
@@ -151,12 +166,18 @@ fn decode_slots<T: Column>(bytes: &[u8], level: u8) -> Result<Slots<T>, Malforme
     if count == 0 {
         return Err(Malformed("the page is empty"));
     }
-    if hashes.len() != count * T::HASH_LEN || row_column.len() != count || ordinals.len() != count * 2 {
+    if hashes.len() != count * T::HASH_LEN
+        || row_column.len() != count
+        || ordinals.len() != count * 2
+    {
         return Err(Malformed("the columns differ in length"));
     }
     let mut slots = Slots::new();
     let mut rows_used = 0;
-    let columns = hashes.chunks_exact(T::HASH_LEN).zip(row_column).zip(ordinals.chunks_exact(2));
+    let columns = hashes
+        .chunks_exact(T::HASH_LEN)
+        .zip(row_column)
+        .zip(ordinals.chunks_exact(2));
     for (place, ((hash, row), ordinal)) in places.into_iter().zip(columns) {
         let row = usize::from(*row);
         if row > rows_used {
@@ -166,7 +187,10 @@ fn decode_slots<T: Column>(bytes: &[u8], level: u8) -> Result<Slots<T>, Malforme
         let segment = *rows.get(row).ok_or(Malformed("a row is out of range"))?;
         let ordinal = u16::from_le_bytes([ordinal[0], ordinal[1]]);
         let item = T::from_parts(hash, Location { segment, ordinal });
-        slots.append(place, item.ok_or(Malformed("the columns differ in length"))?);
+        slots.append(
+            place,
+            item.ok_or(Malformed("the columns differ in length"))?,
+        );
     }
     if rows_used != rows.len() {
         return Err(Malformed("a row is never used"));
@@ -176,7 +200,9 @@ fn decode_slots<T: Column>(bytes: &[u8], level: u8) -> Result<Slots<T>, Malforme
 
 /// The taken places, ascending.
 fn decode_runs(runs: &[u8]) -> Result<Vec<usize>, Malformed> {
-    let (&first, lengths) = runs.split_first().ok_or(Malformed("the runs are missing"))?;
+    let (&first, lengths) = runs
+        .split_first()
+        .ok_or(Malformed("the runs are missing"))?;
     if first > 1 || lengths.len() > FANOUT {
         return Err(Malformed("the runs are out of range"));
     }
@@ -194,7 +220,11 @@ fn decode_runs(runs: &[u8]) -> Result<Vec<usize>, Malformed> {
         start = end;
         taken = !taken;
     }
-    if start == FANOUT { Ok(places) } else { Err(Malformed("the runs are shorter than the page")) }
+    if start == FANOUT {
+        Ok(places)
+    } else {
+        Err(Malformed("the runs are shorter than the page"))
+    }
 }
 
 fn decode_rows(bytes: &[u8]) -> Result<Vec<SegmentId>, Malformed> {
@@ -203,7 +233,10 @@ fn decode_rows(bytes: &[u8]) -> Result<Vec<SegmentId>, Malformed> {
     }
     let rows = bytes.chunks_exact(ROW_LEN).map(|row| {
         let (session, number) = row.split_at(16);
-        let mut id = SegmentId { session: SessionId([0; 16]), number: 0 };
+        let mut id = SegmentId {
+            session: SessionId([0; 16]),
+            number: 0,
+        };
         id.session.0.copy_from_slice(session);
         id.number = u32::from_le_bytes([number[0], number[1], number[2], number[3]]);
         id

@@ -78,21 +78,37 @@ struct Batch<'a> {
 
 impl PageReader {
     pub(super) fn new(segments: Arc<SegmentReader>) -> Self {
-        Self { segments, kept: Mutex::default() }
+        Self {
+            segments,
+            kept: Mutex::default(),
+        }
     }
 
     /// Loads all pages asked for, in the same order. `scan`: more pages behind them will be asked for soon.
     pub(super) fn load(&self, requests: &[PageRequest], scan: bool) -> Vec<Loaded> {
         let mut by_segment = BTreeMap::<SegmentId, Vec<usize>>::new();
         for (at, request) in requests.iter().enumerate() {
-            by_segment.entry(request.pointer.location.segment).or_default().push(at);
+            by_segment
+                .entry(request.pointer.location.segment)
+                .or_default()
+                .push(at);
         }
         // Reading ahead in many segments would read far more than it saves.
         let scan = scan && by_segment.len() <= SCAN_SEGMENTS;
         let results = vec![None; requests.len()];
-        let mut batch = Batch { requests, scan, jobs: Vec::new(), ready: Vec::new(), results };
+        let mut batch = Batch {
+            requests,
+            scan,
+            jobs: Vec::new(),
+            ready: Vec::new(),
+            results,
+        };
         let segments = by_segment.keys().copied().collect::<Vec<_>>();
-        for (directory, members) in self.directories(&segments).into_iter().zip(by_segment.values()) {
+        for (directory, members) in self
+            .directories(&segments)
+            .into_iter()
+            .zip(by_segment.values())
+        {
             match directory {
                 Ok(directory) => self.plan(&mut batch, &directory, members),
                 Err(error) => members.iter().for_each(|at| batch.fail(*at, &error)),
@@ -100,23 +116,36 @@ impl PageReader {
         }
         self.fetch(&mut batch);
         let results = batch.results.into_iter();
-        results.map(|page| page.expect("every request was planned or has an error")).collect()
+        results
+            .map(|page| page.expect("every request was planned or has an error"))
+            .collect()
     }
 
     /// Loads one page.
     pub(super) fn load_one(&self, request: PageRequest) -> Loaded {
-        self.load(&[request], false).pop().expect("one request gives one page")
+        self.load(&[request], false)
+            .pop()
+            .expect("one request gives one page")
     }
 
     fn directories(&self, segments: &[SegmentId]) -> Vec<Result<Arc<Directory>>> {
-        let cached = segments.iter().map(|segment| self.segments.cached(Class::Map, *segment));
+        let cached = segments
+            .iter()
+            .map(|segment| self.segments.cached(Class::Map, *segment));
         let cached = cached.collect::<Vec<_>>();
-        let absent = segments.iter().zip(&cached).filter(|(_, cached)| cached.is_none());
+        let absent = segments
+            .iter()
+            .zip(&cached)
+            .filter(|(_, cached)| cached.is_none());
         let absent = absent.map(|(segment, _)| *segment).collect::<Vec<_>>();
         let mut read = in_parallel(&absent, IN_FLIGHT, |segment| {
             let (directory, head) = self.segments.directory_and_head(Class::Map, *segment)?;
             if let Some(bytes) = head {
-                self.keep(KeptRange { segment: *segment, start: 0, bytes });
+                self.keep(KeptRange {
+                    segment: *segment,
+                    start: 0,
+                    bytes,
+                });
             }
             Ok(directory)
         })
@@ -135,14 +164,21 @@ impl PageReader {
             match directory.entry(ordinal) {
                 Some(entry) if entry.raw_len <= MAX_PAGE_LEN => {
                     let bytes = entry.offset..entry.offset + u64::from(entry.stored_len);
-                    let body = Wanted { bytes, request: *at };
+                    let body = Wanted {
+                        bytes,
+                        request: *at,
+                    };
                     match self.kept(directory.id(), &body.bytes) {
                         Some(bytes) => batch.ready.push((Arc::clone(directory), body, bytes)),
                         None => wanted.push(body),
                     }
                 }
                 found => {
-                    let what = if found.is_some() { "is too long for a page" } else { "is not there" };
+                    let what = if found.is_some() {
+                        "is too long for a page"
+                    } else {
+                        "is not there"
+                    };
                     let message = format!("find body {ordinal}: it {what}");
                     let error = Error::new(ErrorKind::Corrupt, message).object(directory.object());
                     batch.fail(*at, &error);
@@ -153,32 +189,56 @@ impl PageReader {
         if batch.scan {
             plan::read_ahead(&mut fetches, SCAN_GET, directory.object_len());
         }
-        batch.jobs.extend(fetches.into_iter().map(|fetch| (Arc::clone(directory), fetch)));
+        batch.jobs.extend(
+            fetches
+                .into_iter()
+                .map(|fetch| (Arc::clone(directory), fetch)),
+        );
     }
 
     fn fetch(&self, batch: &mut Batch<'_>) {
         let (requests, scan) = (batch.requests, batch.scan);
         let repository = self.segments.repository();
-        let longest = batch.jobs.iter().map(|(_, fetch)| fetch.bytes.end - fetch.bytes.start).max();
+        let longest = batch
+            .jobs
+            .iter()
+            .map(|(_, fetch)| fetch.bytes.end - fetch.bytes.start)
+            .max();
         let threads = usize::try_from(IN_FLIGHT_BYTES / longest.unwrap_or(1).max(1)).unwrap_or(1);
-        let fetched = in_parallel(&batch.jobs, threads.clamp(1, IN_FLIGHT), |(directory, fetch)| {
-            let bytes = self.segments.read(directory, fetch.bytes.clone())?;
-            let start = fetch.bytes.start;
-            if scan && bytes.len() <= MAX_KEPT {
-                self.keep(KeptRange { segment: directory.id(), start, bytes: bytes.clone() });
-            }
-            let mut decoder = PageDecoder::new(repository);
-            let page = |body: &Wanted| {
-                let stored = slice(&bytes, start, &body.bytes).unwrap_or_default();
-                (body.request, decoder.decode(directory, &requests[body.request], &stored))
-            };
-            Ok(fetch.wanted.iter().map(page).collect::<Vec<_>>())
-        });
+        let fetched = in_parallel(
+            &batch.jobs,
+            threads.clamp(1, IN_FLIGHT),
+            |(directory, fetch)| {
+                let bytes = self.segments.read(directory, fetch.bytes.clone())?;
+                let start = fetch.bytes.start;
+                if scan && bytes.len() <= MAX_KEPT {
+                    self.keep(KeptRange {
+                        segment: directory.id(),
+                        start,
+                        bytes: bytes.clone(),
+                    });
+                }
+                let mut decoder = PageDecoder::new(repository);
+                let page = |body: &Wanted| {
+                    let stored = slice(&bytes, start, &body.bytes).unwrap_or_default();
+                    (
+                        body.request,
+                        decoder.decode(directory, &requests[body.request], &stored),
+                    )
+                };
+                Ok(fetch.wanted.iter().map(page).collect::<Vec<_>>())
+            },
+        );
         let jobs = std::mem::take(&mut batch.jobs);
         for ((_, fetch), pages) in jobs.iter().zip(fetched) {
             match pages {
-                Ok(pages) => pages.into_iter().for_each(|(at, page)| batch.results[at] = Some(page)),
-                Err(error) => fetch.wanted.iter().for_each(|body| batch.fail(body.request, &error)),
+                Ok(pages) => pages
+                    .into_iter()
+                    .for_each(|(at, page)| batch.results[at] = Some(page)),
+                Err(error) => fetch
+                    .wanted
+                    .iter()
+                    .for_each(|body| batch.fail(body.request, &error)),
             }
         }
         let mut decoder = PageDecoder::new(repository);
@@ -238,48 +298,71 @@ struct PageDecoder<'a> {
 
 impl<'a> PageDecoder<'a> {
     fn new(repository: &'a Repository) -> Self {
-        Self { repository, decoder: Decoder::new(), raw: Vec::new() }
+        Self {
+            repository,
+            decoder: Decoder::new(),
+            raw: Vec::new(),
+        }
     }
 
     fn decode(&mut self, directory: &Directory, request: &PageRequest, stored: &[u8]) -> Loaded {
-        self.try_decode(directory, request, stored).map_err(|error| request.damaged(&error))
+        self.try_decode(directory, request, stored)
+            .map_err(|error| request.damaged(&error))
     }
 
-    fn try_decode(&mut self, directory: &Directory, request: &PageRequest, stored: &[u8]) -> Result<Page> {
+    fn try_decode(
+        &mut self,
+        directory: &Directory,
+        request: &PageRequest,
+        stored: &[u8],
+    ) -> Result<Page> {
         let ordinal = request.pointer.location.ordinal;
         let entry = directory.entry(ordinal).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, format!("find body {ordinal} again")).object(directory.object())
+            Error::new(ErrorKind::Internal, format!("find body {ordinal} again"))
+                .object(directory.object())
         })?;
         let keys = &self.repository.keys;
         self.raw.clear();
-        self.raw.resize(usize::try_from(entry.raw_len).unwrap_or(usize::MAX), 0);
-        self.decoder.decode(keys, directory, entry, stored, &mut self.raw)?;
+        self.raw
+            .resize(usize::try_from(entry.raw_len).unwrap_or(usize::MAX), 0);
+        self.decoder
+            .decode(keys, directory, entry, stored, &mut self.raw)?;
         if keys.page_hash(&self.raw) != request.pointer.hash {
             let message = format!("match body {ordinal} with its pointer: it is another page");
             return Err(Error::new(ErrorKind::Corrupt, message).object(directory.object()));
         }
         page::decode(&self.raw, request.level).map_err(|cause| {
             let message = format!("decode body {ordinal} as a map page");
-            Error::new(ErrorKind::Corrupt, message).object(directory.object()).source(cause)
+            Error::new(ErrorKind::Corrupt, message)
+                .object(directory.object())
+                .source(cause)
         })
     }
 }
 
 /// Runs `work` on every item on up to `threads` threads and returns the results in order.
-fn in_parallel<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    threads: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
     if items.len() < 2 || threads < 2 {
         return items.iter().map(work).collect();
     }
     let next = AtomicUsize::new(0);
     let take = || {
         let mut done = Vec::new();
-        while let Some((at, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, items.get(at)?))) {
+        while let Some((at, item)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, items.get(at)?)))
+        {
             done.push((at, work(item)));
         }
         done
     };
     let mut done = std::thread::scope(|scope| {
-        let threads = (1..threads.min(items.len())).map(|_| scope.spawn(take)).collect::<Vec<_>>();
+        let threads = (1..threads.min(items.len()))
+            .map(|_| scope.spawn(take))
+            .collect::<Vec<_>>();
         let mut done = take();
         for thread in threads {
             match thread.join() {
@@ -293,7 +376,10 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) 
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-const _: () = assert!(MAX_GET * 4 <= IN_FLIGHT_BYTES, "at least four of the longest requests fit");
+const _: () = assert!(
+    MAX_GET * 4 <= IN_FLIGHT_BYTES,
+    "at least four of the longest requests fit"
+);
 
 #[cfg(test)]
 mod tests;

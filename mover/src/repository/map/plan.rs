@@ -27,8 +27,15 @@ pub(super) struct Fetch {
 /// than half of the object is wanted, up to [`MAX_GET`] each.
 pub(super) fn join(mut wanted: Vec<Wanted>, object_len: u64) -> Vec<Fetch> {
     wanted.sort_unstable_by_key(|body| body.bytes.start);
-    let needed = wanted.iter().map(|body| body.bytes.end - body.bytes.start).sum::<u64>();
-    let max_gap = if needed > object_len / 2 { u64::MAX } else { MAX_GAP };
+    let needed = wanted
+        .iter()
+        .map(|body| body.bytes.end - body.bytes.start)
+        .sum::<u64>();
+    let max_gap = if needed > object_len / 2 {
+        u64::MAX
+    } else {
+        MAX_GAP
+    };
     let mut fetches = Vec::<Fetch>::new();
     for body in wanted {
         match fetches.last_mut() {
@@ -39,7 +46,10 @@ pub(super) fn join(mut wanted: Vec<Wanted>, object_len: u64) -> Vec<Fetch> {
                 last.bytes.end = last.bytes.end.max(body.bytes.end);
                 last.wanted.push(body);
             }
-            _ => fetches.push(Fetch { bytes: body.bytes.clone(), wanted: vec![body] }),
+            _ => fetches.push(Fetch {
+                bytes: body.bytes.clone(),
+                wanted: vec![body],
+            }),
         }
     }
     fetches
@@ -48,7 +58,9 @@ pub(super) fn join(mut wanted: Vec<Wanted>, object_len: u64) -> Vec<Fetch> {
 /// Lengthens the last request of a reader that goes on from there, so that the next pages come with it.
 pub(super) fn read_ahead(fetches: &mut [Fetch], least: u64, object_len: u64) {
     if let Some(Fetch { bytes, .. }) = fetches.last_mut() {
-        bytes.end = bytes.end.max(bytes.start.saturating_add(least).min(object_len));
+        bytes.end = bytes
+            .end
+            .max(bytes.start.saturating_add(least).min(object_len));
     }
 }
 
@@ -58,7 +70,9 @@ mod tests {
 
     fn wanted(ranges: &[Range<u64>]) -> Vec<Wanted> {
         let bodies = ranges.iter().cloned().enumerate();
-        bodies.map(|(request, bytes)| Wanted { bytes, request }).collect()
+        bodies
+            .map(|(request, bytes)| Wanted { bytes, request })
+            .collect()
     }
 
     fn ranges(fetches: &[Fetch]) -> Vec<Range<u64>> {
@@ -68,7 +82,10 @@ mod tests {
     #[test]
     fn joins_over_small_gaps_only() {
         let bodies = wanted(&[1 << 20..(1 << 20) + 10, 0..10, 5000..5010]);
-        assert_eq!(ranges(&join(bodies, 32 << 20)), [0..5010, 1 << 20..(1 << 20) + 10]);
+        assert_eq!(
+            ranges(&join(bodies, 32 << 20)),
+            [0..5010, 1 << 20..(1 << 20) + 10]
+        );
     }
 
     #[test]
@@ -80,11 +97,23 @@ mod tests {
 
     #[test]
     fn never_asks_for_more_than_the_longest_request() {
-        let bodies = (0..4000u64).map(|i| i * 5000..i * 5000 + 5000).collect::<Vec<_>>();
+        let bodies = (0..4000u64)
+            .map(|i| i * 5000..i * 5000 + 5000)
+            .collect::<Vec<_>>();
         let fetches = join(wanted(&bodies), 20_000_000);
-        assert!(fetches.iter().all(|fetch| fetch.bytes.end - fetch.bytes.start <= MAX_GET));
+        assert!(
+            fetches
+                .iter()
+                .all(|fetch| fetch.bytes.end - fetch.bytes.start <= MAX_GET)
+        );
         assert_eq!(fetches.len(), 5);
-        assert_eq!(fetches.iter().map(|fetch| fetch.wanted.len()).sum::<usize>(), 4000);
+        assert_eq!(
+            fetches
+                .iter()
+                .map(|fetch| fetch.wanted.len())
+                .sum::<usize>(),
+            4000
+        );
     }
 
     #[test]

@@ -17,7 +17,10 @@ pub(super) struct Slots<T> {
 
 impl<T: Copy> Slots<T> {
     pub(super) fn new() -> Self {
-        Self { taken: [0; WORDS], items: Vec::new() }
+        Self {
+            taken: [0; WORDS],
+            items: Vec::new(),
+        }
     }
 
     /// Number of taken places.
@@ -56,14 +59,20 @@ impl<T: Copy> Slots<T> {
 
     /// Appends at a place above all taken ones: the fast way to fill in ascending order.
     pub(super) fn append(&mut self, place: usize, item: T) {
-        debug_assert_eq!(self.rank(place), self.items.len(), "places are appended in ascending order");
+        debug_assert_eq!(
+            self.rank(place),
+            self.items.len(),
+            "places are appended in ascending order"
+        );
         self.items.push(item);
         self.taken[place / 64] |= 1 << (place % 64);
     }
 
     /// All items with their places, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, T)> + '_ {
-        (0..FANOUT).filter(|place| self.is_taken(*place)).zip(self.items.iter().copied())
+        (0..FANOUT)
+            .filter(|place| self.is_taken(*place))
+            .zip(self.items.iter().copied())
     }
 
     /// All items in the order of their places.
@@ -79,7 +88,10 @@ impl<T: Copy> Slots<T> {
     /// Number of taken places below `place`.
     fn rank(&self, place: usize) -> usize {
         let (word, bit) = (place / 64, place % 64);
-        let below = self.taken[..word].iter().map(|word| word.count_ones()).sum::<u32>();
+        let below = self.taken[..word]
+            .iter()
+            .map(|word| word.count_ones())
+            .sum::<u32>();
         let here = (self.taken[word] & ((1 << bit) - 1)).count_ones();
         (below + here) as usize
     }

@@ -68,7 +68,13 @@ pub(super) struct Walk {
 
 impl Walk {
     pub(super) fn new(pages: Arc<PageReader>, root: MapRoot, selection: Selection) -> Self {
-        Self { pages, selection, root, started: false, pending: Vec::new() }
+        Self {
+            pages,
+            selection,
+            root,
+            started: false,
+            pending: Vec::new(),
+        }
     }
 
     /// The next leaves at or behind `from`, at most one node's; `None` at the end. Leaves before `from` may be left out.
@@ -85,12 +91,19 @@ impl Walk {
             };
             let children = self.load_children(&node, from);
             if node.level == 1 {
-                return Some(children.into_iter().map(|(index, pointer, page)| step(index, pointer, page, &node)).collect());
+                return Some(
+                    children
+                        .into_iter()
+                        .map(|(index, pointer, page)| step(index, pointer, page, &node))
+                        .collect(),
+                );
             }
-            let nodes = children.into_iter().map(|(index, pointer, page)| match page {
-                Ok(page) => Ok(node_ref(index, pointer, page, node.level - 1, Some(&node))),
-                Err(damage) => Err(damage),
-            });
+            let nodes = children
+                .into_iter()
+                .map(|(index, pointer, page)| match page {
+                    Ok(page) => Ok(node_ref(index, pointer, page, node.level - 1, Some(&node))),
+                    Err(damage) => Err(damage),
+                });
             let nodes = nodes.collect::<Vec<_>>();
             self.pending.extend(nodes.into_iter().rev());
         }
@@ -101,14 +114,23 @@ impl Walk {
     fn start(&mut self) -> Option<Vec<Step>> {
         let pointer = self.root.pointer?;
         let level = self.root.depth - 1;
-        match self.pages.load_one(PageRequest { pointer, level, index: 0 }) {
+        match self.pages.load_one(PageRequest {
+            pointer,
+            level,
+            index: 0,
+        }) {
             Err(damage) => Some(vec![Step::Damaged(damage)]),
             Ok(Page::Leaf(leaf)) => {
-                let leaf = LeafRef { pointer, leaf: Arc::new(leaf), home: None };
+                let leaf = LeafRef {
+                    pointer,
+                    leaf: Arc::new(leaf),
+                    home: None,
+                };
                 Some(vec![Step::Leaf(0, leaf)])
             }
             Ok(page) => {
-                self.pending.push(Ok(node_ref(0, pointer, page, level, None)));
+                self.pending
+                    .push(Ok(node_ref(0, pointer, page, level, None)));
                 None
             }
         }
@@ -121,8 +143,10 @@ impl Walk {
     ) -> Vec<(u64, PagePointer, Result<Page, DamagedPage>)> {
         let level = node.level - 1;
         let first = node.index * FANOUT as u64;
-        let requests = node.node.slots.iter().map(|(place, pointer)| {
-            PageRequest { pointer, level, index: first + place as u64 }
+        let requests = node.node.slots.iter().map(|(place, pointer)| PageRequest {
+            pointer,
+            level,
+            index: first + place as u64,
         });
         let wanted = requests.filter(|request| {
             let start = request.index.saturating_mul(leaves_of(level));
@@ -137,11 +161,21 @@ impl Walk {
     }
 }
 
-fn step(index: u64, pointer: PagePointer, page: Result<Page, DamagedPage>, node: &Arc<NodeRef>) -> Step {
+fn step(
+    index: u64,
+    pointer: PagePointer,
+    page: Result<Page, DamagedPage>,
+    node: &Arc<NodeRef>,
+) -> Step {
     match page {
-        Ok(Page::Leaf(leaf)) => {
-            Step::Leaf(index, LeafRef { pointer, leaf: Arc::new(leaf), home: Some(Arc::clone(node)) })
-        }
+        Ok(Page::Leaf(leaf)) => Step::Leaf(
+            index,
+            LeafRef {
+                pointer,
+                leaf: Arc::new(leaf),
+                home: Some(Arc::clone(node)),
+            },
+        ),
         Ok(Page::Node(_)) => unreachable!("a page of level 0 is decoded as a leaf"),
         Err(damage) => Step::Damaged(damage),
     }
@@ -157,5 +191,11 @@ fn node_ref(
     let Page::Node(node) = page else {
         unreachable!("a page above level 0 is decoded as a node");
     };
-    Arc::new(NodeRef { pointer, level, index, node, parent: parent.map(Arc::clone) })
+    Arc::new(NodeRef {
+        pointer,
+        level,
+        index,
+        node,
+        parent: parent.map(Arc::clone),
+    })
 }

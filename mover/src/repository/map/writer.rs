@@ -22,7 +22,7 @@ use super::liveness::LivePages;
 use super::node::{Node, NodeRef};
 use super::{FANOUT, MapRoot, depth_of, page, place_of, span_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::repository::format::{Compression, ContainerBuilder, Class, Encoder, Keys};
+use crate::repository::format::{Class, Compression, ContainerBuilder, Encoder, Keys};
 use crate::repository::ids::{SegmentId, SessionId, name};
 
 /// A node that is written anyway and whose children lie in more map segments than this gets them written together: it
@@ -66,8 +66,14 @@ struct OpenNode {
 }
 
 enum Child {
-    Kept { pointer: PagePointer, page: KeptPage, home: Option<Arc<NodeRef>> },
-    New { raw: Vec<u8> },
+    Kept {
+        pointer: PagePointer,
+        page: KeptPage,
+        home: Option<Arc<NodeRef>>,
+    },
+    New {
+        raw: Vec<u8>,
+    },
 }
 
 enum KeptPage {
@@ -91,7 +97,12 @@ impl MapWriter {
             pages: 0,
             stored_bytes: 0,
         };
-        Self { packer, levels: Vec::new(), next: 0, live: LivePages::default() }
+        Self {
+            packer,
+            levels: Vec::new(),
+            next: 0,
+            live: LivePages::default(),
+        }
     }
 
     /// Uses a leaf of the parent again, at the same index as there.
@@ -101,7 +112,14 @@ impl MapWriter {
     pub fn keep(&mut self, index: u64, leaf: &LeafRef) -> Result<()> {
         let page = KeptPage::Leaf(Arc::clone(&leaf.leaf));
         let home = leaf.home.as_ref().map(Arc::clone);
-        self.add_leaf(index, Child::Kept { pointer: leaf.pointer, page, home })
+        self.add_leaf(
+            index,
+            Child::Kept {
+                pointer: leaf.pointer,
+                page,
+                home,
+            },
+        )
     }
 
     /// Writes a leaf. A leaf of zeros is left out, as if it had not been pushed.
@@ -112,7 +130,12 @@ impl MapWriter {
         if leaf.is_zero() {
             return Ok(());
         }
-        self.add_leaf(index, Child::New { raw: page::encode_leaf(leaf) })
+        self.add_leaf(
+            index,
+            Child::New {
+                raw: page::encode_leaf(leaf),
+            },
+        )
     }
 
     /// Writes what is left and says where the map of a volume of `chunks` chunks begins.
@@ -127,14 +150,28 @@ impl MapWriter {
         let depth = depth_of(chunks);
         let pointer = self.close_all(depth)?;
         self.packer.flush()?;
-        let Packer { segments, pages, stored_bytes, .. } = self.packer;
+        let Packer {
+            segments,
+            pages,
+            stored_bytes,
+            ..
+        } = self.packer;
         let root = MapRoot { pointer, depth };
-        Ok(WrittenMap { root, pages: self.live, pages_written: pages, segments, stored_bytes })
+        Ok(WrittenMap {
+            root,
+            pages: self.live,
+            pages_written: pages,
+            segments,
+            stored_bytes,
+        })
     }
 
     fn add_leaf(&mut self, index: u64, child: Child) -> Result<()> {
         if index < self.next {
-            let message = format!("add leaf {index} to a map that has leaf {} already", self.next - 1);
+            let message = format!(
+                "add leaf {index} to a map that has leaf {} already",
+                self.next - 1
+            );
             return Err(Error::new(ErrorKind::Internal, message));
         }
         self.next = index + 1;
@@ -145,12 +182,18 @@ impl MapWriter {
     fn add(&mut self, level: usize, index: u64, child: Child) -> Result<()> {
         let parent = index / FANOUT as u64;
         if self.levels.len() == level {
-            self.levels.push(OpenNode { index: parent, children: Vec::new() });
+            self.levels.push(OpenNode {
+                index: parent,
+                children: Vec::new(),
+            });
         }
         if self.levels[level].index != parent {
             let open = std::mem::replace(
                 &mut self.levels[level],
-                OpenNode { index: parent, children: Vec::new() },
+                OpenNode {
+                    index: parent,
+                    children: Vec::new(),
+                },
             );
             let (index, closed) = (open.index, self.close(level, open)?);
             self.add(level + 1, index, closed)?;
@@ -165,12 +208,19 @@ impl MapWriter {
             return Ok(None);
         }
         for level in 0..usize::from(depth) - 1 {
-            let open = OpenNode { index: 0, children: Vec::new() };
+            let open = OpenNode {
+                index: 0,
+                children: Vec::new(),
+            };
             let open = std::mem::replace(&mut self.levels[level], open);
             let (index, closed) = (open.index, self.close(level, open)?);
             self.add(level + 1, index, closed)?;
         }
-        let top = self.levels.pop().map(|node| node.children).unwrap_or_default();
+        let top = self
+            .levels
+            .pop()
+            .map(|node| node.children)
+            .unwrap_or_default();
         let mut top = top.into_iter();
         match (top.next(), top.next()) {
             (Some((0, root)), None) => self.place(usize::from(depth) - 1, 0, root).map(Some),
@@ -181,21 +231,31 @@ impl MapWriter {
     /// Turns a node with all its children into a page, or finds that the parent's page says the same.
     fn close(&mut self, level: usize, node: OpenNode) -> Result<Child> {
         let home = same_as_before(&node);
-        let OpenNode { index, mut children } = node;
+        let OpenNode {
+            index,
+            mut children,
+        } = node;
         if home.is_none() && is_spread(&children) {
             children.iter_mut().for_each(|(_, child)| child.rewrite());
         }
         let mut page = Node::new();
         for (place, child) in children {
             let child_index = index * FANOUT as u64 + place as u64;
-            page.slots.append(place, self.place(level, child_index, child)?);
+            page.slots
+                .append(place, self.place(level, child_index, child)?);
         }
         if let Some(home) = home {
             let (pointer, above) = (home.pointer, home.parent.as_ref().map(Arc::clone));
-            return Ok(Child::Kept { pointer, page: KeptPage::Node(home), home: above });
+            return Ok(Child::Kept {
+                pointer,
+                page: KeptPage::Node(home),
+                home: above,
+            });
         }
         let level = u8::try_from(level + 1).expect("maps are at most 8 levels deep");
-        Ok(Child::New { raw: page::encode_node(level, &page) })
+        Ok(Child::New {
+            raw: page::encode_node(level, &page),
+        })
     }
 
     /// Gives a page its place in a map segment, unless it has one.
@@ -229,13 +289,21 @@ impl Child {
 fn same_as_before(node: &OpenNode) -> Option<Arc<NodeRef>> {
     let mut home = None;
     for (place, child) in &node.children {
-        let Child::Kept { pointer, home: Some(here), .. } = child else { return None };
+        let Child::Kept {
+            pointer,
+            home: Some(here),
+            ..
+        } = child
+        else {
+            return None;
+        };
         let home = *home.get_or_insert(here);
         if home.pointer != here.pointer || home.node.slots.get(*place) != Some(*pointer) {
             return None;
         }
     }
-    home.filter(|home| home.index == node.index && home.node.slots.len() == node.children.len()).map(Arc::clone)
+    home.filter(|home| home.index == node.index && home.node.slots.len() == node.children.len())
+        .map(Arc::clone)
 }
 
 /// Whether the children would lie in more than [`MAX_SPREAD`] segments.
@@ -271,16 +339,20 @@ impl Packer {
             empty => empty.insert(Encoder::new(Compression::Lz4)?),
         };
         let (codec, stored) = encoder.encode(raw);
-        let full = self.open.as_ref().is_some_and(|(_, open)| {
-            open.len() >= MAX_PAGES || !open.fits(stored.len())
-        });
+        let full = self
+            .open
+            .as_ref()
+            .is_some_and(|(_, open)| open.len() >= MAX_PAGES || !open.fits(stored.len()));
         if full {
             flush(&mut self.open, &mut self.emit, &mut self.stored_bytes)?;
         }
         let (segment, open) = match &mut self.open {
             Some(open) => open,
             empty => {
-                let segment = SegmentId { session: self.session, number: self.segments };
+                let segment = SegmentId {
+                    session: self.session,
+                    number: self.segments,
+                };
                 self.segments += 1;
                 let keys = Arc::clone(&self.keys);
                 let builder =
@@ -292,8 +364,14 @@ impl Packer {
         let digest = self.keys.digest(raw);
         let ordinal = open.append(first_chunk, raw_len, digest, codec, stored)?;
         self.pages += 1;
-        let location = Location { segment: *segment, ordinal };
-        Ok(PagePointer { hash: self.keys.page_hash(raw), location })
+        let location = Location {
+            segment: *segment,
+            ordinal,
+        };
+        Ok(PagePointer {
+            hash: self.keys.page_hash(raw),
+            location,
+        })
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -307,7 +385,9 @@ fn flush(
     emit: &mut Emit,
     stored_bytes: &mut u64,
 ) -> Result<()> {
-    let Some((segment, builder)) = open.take() else { return Ok(()) };
+    let Some((segment, builder)) = open.take() else {
+        return Ok(());
+    };
     let object = builder.finish(&name::map_segment(segment))?;
     *stored_bytes += object.len() as u64;
     emit(segment, object)

@@ -10,12 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::records::{MAX_ABORT_LEN, record_id};
+use super::records::MAX_ABORT_LEN;
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
-use crate::repository::format::Class;
 use crate::repository::format::manifest::Manifest;
-use crate::repository::format::record::open_record;
 use crate::repository::ids::{PointId, Sequence, SessionKey, VolumeId, name};
 use crate::repository::store::{ObjectInfo, Store};
 
@@ -247,13 +245,7 @@ fn from_copy(repository: &Repository, key: &SessionKey) -> Result<Option<Manifes
 
 fn read_manifest(repository: &Repository, key: &SessionKey, name: &str) -> Result<Manifest> {
     let object = repository.store.get(name)?;
-    let id = record_id(key.session);
-    let body = open_record(&repository.keys, Class::Manifest, id, name, &object)?;
-    let manifest = Manifest::decode(&body).map_err(|error| error.object(name))?;
-    if manifest.session == *key {
-        return Ok(manifest);
-    }
-    Err(Error::new(ErrorKind::Corrupt, "read a manifest: it belongs to another session").object(name))
+    Manifest::open(&repository.keys, key, name, &object)
 }
 
 type Loaded = (SessionKey, Result<Option<Point>>);

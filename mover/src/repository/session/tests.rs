@@ -1,5 +1,6 @@
 //! The protocol against a real directory: every test is one thing that could lose or invent a point.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use super::writer::{Begin, WriterSession, abort};
 use crate::error::ErrorKind;
 use crate::repository::access::{self, InitOptions, Repository};
 use crate::repository::format::crypto::Cipher;
-use crate::repository::format::manifest::Manifest;
+use crate::repository::format::manifest::{Manifest, PointState, PointStats};
+use crate::repository::map::{LivenessRef, MapRoot};
 use crate::repository::ids::{SessionId, SessionKey, name, random};
 use crate::repository::store::directory::DirectoryStore;
 use crate::repository::store::profile::StoreProfile;
@@ -56,7 +58,7 @@ impl Bench {
 
     fn point(&self) -> Point {
         let session = self.begin();
-        let manifest = Manifest::empty(session.key(), "disk");
+        let manifest = empty(session.key());
         session.commit(manifest).unwrap()
     }
 
@@ -71,6 +73,32 @@ impl Bench {
     fn forget(&self, key: &SessionKey) {
         let body = bytes::Bytes::from_static(b"forgotten by a test, 16 bytes and more");
         assert_eq!(self.repository.store.create(&name::tomb(key), body).unwrap(), Created::Won);
+    }
+}
+
+/// The manifest of an empty volume.
+fn empty(session: SessionKey) -> Manifest {
+    Manifest {
+        session,
+        volume: "disk".into(),
+        parent: None,
+        size: 0,
+        chunk_size: 128 * 1024,
+        root: MapRoot::zero(0),
+        liveness: LivenessRef::of(b""),
+        exact_liveness_age: 0,
+        tags: BTreeMap::new(),
+        group: None,
+        state: PointState::Crash,
+        content_hash: [0; 32],
+        created_unix_millis: 0,
+        tool: "test".into(),
+        stats: PointStats::default(),
+        changed_blocks: "scan".into(),
+        changed_blocks_reason: String::new(),
+        identity: Vec::new(),
+        pins: Vec::new(),
+        features_read: 0,
     }
 }
 
@@ -118,7 +146,7 @@ fn an_open_session_is_no_point_and_a_fenced_one_never_becomes_one() {
     let won = abort(&bench.repository, &session.key(), SessionId(random())).unwrap();
     assert_eq!(won, Created::Won);
     assert_eq!(session.beat().unwrap_err().kind(), ErrorKind::Fenced);
-    let manifest = Manifest::empty(session.key(), "disk");
+    let manifest = empty(session.key());
     assert_eq!(session.commit(manifest).unwrap_err().kind(), ErrorKind::Fenced);
     assert!(bench.all().is_empty());
 }
@@ -128,7 +156,7 @@ fn a_commit_without_its_start_record_is_not_acknowledged() {
     let bench = Bench::new();
     let session = bench.begin();
     bench.delete(&name::open(&session.key()));
-    let manifest = Manifest::empty(session.key(), "disk");
+    let manifest = empty(session.key());
     assert_eq!(session.commit(manifest).unwrap_err().kind(), ErrorKind::Fenced);
     assert!(bench.all().is_empty());
 }

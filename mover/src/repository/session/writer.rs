@@ -11,17 +11,13 @@ use bytes::Bytes;
 use super::adopt::{self, Adoption, Takeover};
 use super::points::{Catalog, Point};
 use super::reader::check_pin;
-use super::records::{Abort, Beat, Kind, Open, record_id, seal};
+use super::records::{Abort, Beat, Kind, Open, seal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::format::Class;
 use crate::repository::format::manifest::Manifest;
-use crate::repository::format::record::seal_record;
 use crate::repository::ids::{Sequence, SessionId, SessionKey, name, random};
 use crate::repository::store::Created;
-
-/// A sealed manifest is longer than this, an abort marker never: the size alone tells them apart.
-const MIN_MANIFEST_LEN: usize = 513;
 
 /// A session that will commit one point.
 #[derive(Debug)]
@@ -131,7 +127,7 @@ impl WriterSession {
         let store = self.repository.store.as_ref();
         store.sync()?;
         let slot = name::slot(&self.key);
-        let body = self.seal_manifest(&slot, &manifest)?;
+        let body = manifest.seal(&self.repository.keys)?;
         if store.create(&slot, body.clone())? == Created::Exists {
             return Err(self.fenced());
         }
@@ -156,11 +152,6 @@ impl WriterSession {
         {
             tracing::info!(%error, "leave a heartbeat behind; gc removes it later");
         }
-    }
-
-    fn seal_manifest(&self, slot: &str, manifest: &Manifest) -> Result<Bytes> {
-        let (keys, id) = (&self.repository.keys, record_id(self.key.session));
-        seal_record(keys, Class::Manifest, id, slot, &manifest.encode()?, MIN_MANIFEST_LEN)
     }
 
     /// Gives the session up at once, so that nobody waits for it.

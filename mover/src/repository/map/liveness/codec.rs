@@ -112,7 +112,11 @@ fn head_len(argument: usize) -> usize {
 }
 
 fn list_len(steps: &[u16]) -> usize {
-    head_len(steps.len()) + steps.iter().map(|step| head_len(usize::from(*step))).sum::<usize>()
+    head_len(steps.len())
+        + steps
+            .iter()
+            .map(|step| head_len(usize::from(*step)))
+            .sum::<usize>()
 }
 
 fn bitmap_len(end: u32) -> usize {
@@ -131,7 +135,10 @@ fn decode_table(
         if reader.array()? != 2 {
             return Err(Malformed("a session has two parts"));
         }
-        let id = reader.bytes()?.try_into().map_err(|_| Malformed("a session id has 16 bytes"))?;
+        let id = reader
+            .bytes()?
+            .try_into()
+            .map_err(|_| Malformed("a session id has 16 bytes"))?;
         let session = SessionId(id);
         if previous.is_some_and(|previous| previous >= session) {
             return Err(Malformed("sessions are not ascending"));
@@ -143,10 +150,18 @@ fn decode_table(
         }
         let mut next = 0u64;
         for _ in 0..items / per_segment {
-            let number = reader.unsigned()?.checked_add(next).and_then(|number| u32::try_from(number).ok());
+            let number = reader
+                .unsigned()?
+                .checked_add(next)
+                .and_then(|number| u32::try_from(number).ok());
             let number = number.ok_or(Malformed("a segment number is out of range"))?;
             next = u64::from(number) + 1;
-            decode_segment(reader, SegmentId { session, number }, table, shared.as_deref_mut())?;
+            decode_segment(
+                reader,
+                SegmentId { session, number },
+                table,
+                shared.as_deref_mut(),
+            )?;
         }
     }
     Ok(())
@@ -169,7 +184,11 @@ fn decode_segment(
     let Some(shared) = shared else { return Ok(()) };
     decode_set(reader, |ordinal| {
         shared.insert(segment, ordinal);
-        if live.contains(ordinal) { Ok(()) } else { Err(Malformed("a shared chunk is not live")) }
+        if live.contains(ordinal) {
+            Ok(())
+        } else {
+            Err(Malformed("a shared chunk is not live"))
+        }
     })
 }
 
@@ -179,18 +198,19 @@ fn decode_set(
     mut sink: impl FnMut(u16) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     match reader.item()? {
-        Item::Unsigned(count) if count <= MAX_ORDINALS => {
-            (0..=u16::MAX).take(usize::try_from(count).unwrap_or(0)).try_for_each(sink)
-        }
+        Item::Unsigned(count) if count <= MAX_ORDINALS => (0..=u16::MAX)
+            .take(usize::try_from(count).unwrap_or(0))
+            .try_for_each(sink),
         Item::Unsigned(_) => Err(Malformed("an ordinal is out of range")),
         Item::Bytes(bitmap) => {
-            if bitmap.len() as u64 * 8 > MAX_ORDINALS || bitmap.last().is_none_or(|last| *last == 0) {
+            if bitmap.len() as u64 * 8 > MAX_ORDINALS || bitmap.last().is_none_or(|last| *last == 0)
+            {
                 return Err(Malformed("a bitmap is out of range"));
             }
             let bits = (0..=u16::MAX).take(bitmap.len() * 8);
             let mut set = bits.filter(|bit| bitmap[usize::from(*bit) / 8] >> (bit % 8) & 1 == 1);
             let list = steps(set.clone());
-            let end = set.clone().last().map_or(0, |last| u32::from(last) + 1);
+            let end = set.clone().next_back().map_or(0, |last| u32::from(last) + 1);
             if list.iter().all(|step| *step == 0) || list_len(&list) < bitmap_len(end) {
                 return Err(Malformed("a set is not in its shortest form"));
             }
@@ -201,7 +221,9 @@ fn decode_set(
             let mut next = 0u64;
             for _ in 0..count {
                 let step = reader.unsigned()?;
-                let ordinal = step.checked_add(next).and_then(|ordinal| u16::try_from(ordinal).ok());
+                let ordinal = step
+                    .checked_add(next)
+                    .and_then(|ordinal| u16::try_from(ordinal).ok());
                 let ordinal = ordinal.ok_or(Malformed("an ordinal is out of range"))?;
                 steps.push(ordinal - u16::try_from(next).unwrap_or(u16::MAX));
                 next = u64::from(ordinal) + 1;

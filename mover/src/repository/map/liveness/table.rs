@@ -54,7 +54,11 @@ impl LiveSet<'_> {
     #[must_use]
     pub fn contains(&self, ordinal: u16) -> bool {
         let at = usize::from(ordinal);
-        ordinal < self.first || self.words.get(at / WORD).is_some_and(|word| word >> (at % WORD) & 1 == 1)
+        ordinal < self.first
+            || self
+                .words
+                .get(at / WORD)
+                .is_some_and(|word| word >> (at % WORD) & 1 == 1)
     }
 
     /// Number of ordinals in the set.
@@ -66,7 +70,12 @@ impl LiveSet<'_> {
     /// One more than the highest ordinal in the set; 0 for an empty one.
     #[must_use]
     pub fn end(&self) -> u32 {
-        let highest = self.words.iter().enumerate().rev().find(|(_, word)| **word != 0);
+        let highest = self
+            .words
+            .iter()
+            .enumerate()
+            .rev()
+            .find(|(_, word)| **word != 0);
         match highest {
             None => u32::from(self.first),
             Some((at, word)) => {
@@ -78,7 +87,9 @@ impl LiveSet<'_> {
     /// The ordinals, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         let words = self.words.iter().enumerate().flat_map(|(at, word)| {
-            (0..WORD).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * WORD + bit)
+            (0..WORD)
+                .filter(move |bit| word >> bit & 1 == 1)
+                .map(move |bit| at * WORD + bit)
         });
         (0..self.first).chain(words.map(|at| u16::try_from(at).expect("ordinals are 16 bits")))
     }
@@ -96,7 +107,8 @@ impl SegmentTable {
         let at = match self.find(segment.session) {
             Ok(at) => at,
             Err(at) => {
-                self.sessions.insert(at, (segment.session, SessionBits::default()));
+                self.sessions
+                    .insert(at, (segment.session, SessionBits::default()));
                 at
             }
         };
@@ -106,7 +118,9 @@ impl SegmentTable {
 
     /// Clears a bit and says whether it was set.
     pub(crate) fn remove(&mut self, segment: SegmentId, ordinal: u16) -> bool {
-        let Ok(at) = self.find(segment.session) else { return false };
+        let Ok(at) = self.find(segment.session) else {
+            return false;
+        };
         self.hint = at;
         self.sessions[at].1.remove(segment.number, ordinal)
     }
@@ -120,17 +134,28 @@ impl SegmentTable {
         self.find(segment.session)
             .ok()
             .and_then(|at| self.sessions[at].1.get(segment.number))
-            .unwrap_or(LiveSet { first: 0, words: &[] })
+            .unwrap_or(LiveSet {
+                first: 0,
+                words: &[],
+            })
     }
 
     /// All segments with a set that is not empty, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SegmentId, LiveSet<'_>)> + '_ {
-        self.sessions.iter().flat_map(|(session, bits)| {
-            bits.rows.iter().map(|row| {
-                (SegmentId { session: *session, number: row.number }, bits.view(row))
+        self.sessions
+            .iter()
+            .flat_map(|(session, bits)| {
+                bits.rows.iter().map(|row| {
+                    (
+                        SegmentId {
+                            session: *session,
+                            number: row.number,
+                        },
+                        bits.view(row),
+                    )
+                })
             })
-        })
-        .filter(|(_, set)| set.end() > 0)
+            .filter(|(_, set)| set.end() > 0)
     }
 
     /// Drops empty sets and spells prefixes as such. To be called when no more changes come.
@@ -154,7 +179,9 @@ impl SegmentTable {
     fn find(&self, session: SessionId) -> Result<usize, usize> {
         match self.sessions.get(self.hint) {
             Some((same, _)) if *same == session => Ok(self.hint),
-            _ => self.sessions.binary_search_by_key(&session, |(session, _)| *session),
+            _ => self
+                .sessions
+                .binary_search_by_key(&session, |(session, _)| *session),
         }
     }
 }
@@ -172,7 +199,10 @@ impl SessionBits {
     }
 
     fn view(&self, row: &Row) -> LiveSet<'_> {
-        LiveSet { first: row.first, words: &self.words[row.words()] }
+        LiveSet {
+            first: row.first,
+            words: &self.words[row.words()],
+        }
     }
 
     fn insert(&mut self, number: u32, ordinal: u16) -> bool {
@@ -180,7 +210,15 @@ impl SessionBits {
             Ok(at) => at,
             Err(at) => {
                 grow_by_eighths(&mut self.rows, 1);
-                self.rows.insert(at, Row { number, start: 0, len: 0, first: 0 });
+                self.rows.insert(
+                    at,
+                    Row {
+                        number,
+                        start: 0,
+                        len: 0,
+                        first: 0,
+                    },
+                );
                 at
             }
         };
@@ -201,7 +239,9 @@ impl SessionBits {
     }
 
     fn remove(&mut self, number: u32, ordinal: u16) -> bool {
-        let Ok(at) = self.find(number) else { return false };
+        let Ok(at) = self.find(number) else {
+            return false;
+        };
         self.hint = at;
         if !self.view(&self.rows[at]).contains(ordinal) {
             return false;
@@ -225,13 +265,19 @@ impl SessionBits {
             return;
         }
         // Growth by half keeps a segment whose ordinals come one by one from moving for each of them.
-        let len = need.max(usize::from(row.len) * 3 / 2).min(usize::from(u16::MAX) / WORD + 1);
+        let len = need
+            .max(usize::from(row.len) * 3 / 2)
+            .min(usize::from(u16::MAX) / WORD + 1);
         if self.garbage > 1024 && self.garbage > self.words.len() / 2 {
             self.collect();
         }
         let row = self.rows[at];
         let old = row.words();
-        let start = if row.len != 0 && old.end == self.words.len() { old.start } else { self.words.len() };
+        let start = if row.len != 0 && old.end == self.words.len() {
+            old.start
+        } else {
+            self.words.len()
+        };
         let add = start + len - self.words.len();
         grow_by_eighths(&mut self.words, add);
         self.words.resize(start + len, 0);
@@ -266,7 +312,10 @@ impl SessionBits {
     fn compact(&mut self) {
         let old = std::mem::take(&mut self.words);
         for row in &mut self.rows {
-            let set = LiveSet { first: row.first, words: &old[row.words()] };
+            let set = LiveSet {
+                first: row.first,
+                words: &old[row.words()],
+            };
             let (count, end) = (set.count(), set.end());
             row.start = 0;
             match u16::try_from(count) {

@@ -9,6 +9,7 @@ pub mod progress;
 pub mod report;
 pub mod restore;
 pub mod verify;
+mod walk;
 
 use std::sync::Arc;
 

@@ -54,23 +54,61 @@ impl RunMetrics {
         let r = &registry;
         Self {
             exit_code: family(r, "run_exit_code", "Exit code of the last run.", "command"),
-            end: float(r, "run_end_timestamp_seconds", "When the last run ended, since 1970."),
+            end: float(
+                r,
+                "run_end_timestamp_seconds",
+                "When the last run ended, since 1970.",
+            ),
             duration: float(r, "run_duration_seconds", "Wall time of the last run."),
             warnings: single(r, "run_warnings_count", "Warnings of the last run."),
-            volume: single(r, "volume_size_bytes", "Size of the volume, or of the restored range."),
-            data: family(r, "run_data_bytes", "Bytes of the volume by what became of them.", "kind"),
-            resumed: single(r, "backup_resumed_bytes", "Taken over from a killed backup."),
-            sampled: single(r, "backup_sampled_bytes", "Read again to check the change source."),
-            skipped: single(r, "restore_skipped_bytes", "Found already right in the target."),
+            volume: single(
+                r,
+                "volume_size_bytes",
+                "Size of the volume, or of the restored range.",
+            ),
+            data: family(
+                r,
+                "run_data_bytes",
+                "Bytes of the volume by what became of them.",
+                "kind",
+            ),
+            resumed: single(
+                r,
+                "backup_resumed_bytes",
+                "Taken over from a killed backup.",
+            ),
+            sampled: single(
+                r,
+                "backup_sampled_bytes",
+                "Read again to check the change source.",
+            ),
+            skipped: single(
+                r,
+                "restore_skipped_bytes",
+                "Found already right in the target.",
+            ),
             lost: single(r, "restore_lost_bytes", "Could not be restored."),
             verified_points: single(r, "verify_points_count", "Points verified."),
             verified_objects: single(r, "verify_objects_count", "Objects looked at."),
             verified_chunks: single(r, "verify_chunks_count", "Chunks read and checked."),
-            findings: single(r, "verify_findings_count", "Damaged or missing objects found."),
-            requests: family(r, "store_requests_count", "Requests to the store.", "operation"),
+            findings: single(
+                r,
+                "verify_findings_count",
+                "Damaged or missing objects found.",
+            ),
+            requests: family(
+                r,
+                "store_requests_count",
+                "Requests to the store.",
+                "operation",
+            ),
             transferred: family(r, "store_transferred_bytes", "Bodies moved.", "direction"),
             retries: single(r, "store_retries_count", "Requests that were sent again."),
-            memory: single(r, "run_memory_peak_bytes", "Largest resident memory of the process."),
+            memory: single(
+                r,
+                "run_memory_peak_bytes",
+                "Largest resident memory of the process.",
+            ),
             registry,
         }
     }
@@ -86,7 +124,9 @@ impl RunMetrics {
             ("new", &progress.new),
             ("stored", &progress.stored),
         ] {
-            self.data.with_label_values(&[kind]).set(saturate(Progress::read_of(counter)));
+            self.data
+                .with_label_values(&[kind])
+                .set(saturate(Progress::read_of(counter)));
         }
     }
 
@@ -101,7 +141,8 @@ impl RunMetrics {
     pub fn observe_restore(&self, report: &RestoreReport) {
         self.volume.set(saturate(report.size_bytes));
         self.skipped.set(saturate(report.skipped_bytes));
-        self.lost.set(saturate(report.lost.iter().map(|range| range.length).sum()));
+        self.lost
+            .set(saturate(report.lost.iter().map(|range| range.length).sum()));
     }
 
     /// Takes over the result of a verification.
@@ -109,12 +150,15 @@ impl RunMetrics {
         self.verified_points.set(saturate(report.points));
         self.verified_objects.set(saturate(report.objects));
         self.verified_chunks.set(saturate(report.chunks));
-        self.findings.set(saturate(u64::try_from(report.errors.len()).unwrap_or(u64::MAX)));
+        self.findings.set(saturate(
+            u64::try_from(report.errors.len()).unwrap_or(u64::MAX),
+        ));
     }
 
     /// Counts the warnings a person was told.
     pub fn observe_warnings(&self, warnings: usize) {
-        self.warnings.set(saturate(u64::try_from(warnings).unwrap_or(u64::MAX)));
+        self.warnings
+            .set(saturate(u64::try_from(warnings).unwrap_or(u64::MAX)));
     }
 
     /// Takes over what the store was asked.
@@ -126,17 +170,29 @@ impl RunMetrics {
             ("list", counts.list),
             ("delete", counts.delete),
         ] {
-            self.requests.with_label_values(&[operation]).set(saturate(count));
+            self.requests
+                .with_label_values(&[operation])
+                .set(saturate(count));
         }
-        self.transferred.with_label_values(&["sent"]).set(saturate(counts.put_bytes));
-        self.transferred.with_label_values(&["received"]).set(saturate(counts.get_bytes));
+        self.transferred
+            .with_label_values(&["sent"])
+            .set(saturate(counts.put_bytes));
+        self.transferred
+            .with_label_values(&["received"])
+            .set(saturate(counts.get_bytes));
         self.retries.set(saturate(counts.retries));
     }
 
     /// Records the end of the run: which command, how it ended, when, and after how long.
     pub fn observe_end(&self, command: &str, exit_code: u8, now: SystemTime, duration: Duration) {
-        self.exit_code.with_label_values(&[command]).set(i64::from(exit_code));
-        self.end.set(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+        self.exit_code
+            .with_label_values(&[command])
+            .set(i64::from(exit_code));
+        self.end.set(
+            now.duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs_f64(),
+        );
         self.duration.set(duration.as_secs_f64());
         self.memory.set(saturate(peak_memory_bytes().unwrap_or(0)));
     }
@@ -148,7 +204,9 @@ impl RunMetrics {
     pub fn to_text(&self) -> Result<String> {
         let failed = |error| Error::new(ErrorKind::Internal, "encode the metrics").source(error);
         let mut bytes = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut bytes).map_err(failed)?;
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut bytes)
+            .map_err(failed)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
@@ -176,7 +234,10 @@ fn float(registry: &Registry, name: &str, help: &str) -> Gauge {
 }
 
 fn family(registry: &Registry, name: &str, help: &str, label: &str) -> IntGaugeVec {
-    registered(registry, IntGaugeVec::new(Opts::new(name, help), &[label]).expect(CONSTANT))
+    registered(
+        registry,
+        IntGaugeVec::new(Opts::new(name, help), &[label]).expect(CONSTANT),
+    )
 }
 
 fn saturate(value: u64) -> i64 {
@@ -186,8 +247,15 @@ fn saturate(value: u64) -> i64 {
 /// `VmHWM` of proc(5), which is in KiB.
 fn peak_memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 #[cfg(test)]

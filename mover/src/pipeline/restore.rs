@@ -181,7 +181,9 @@ impl Restore<'_> {
             walked = content::walk(&job, self.point, self.seed, sink)?;
             Ok(())
         });
-        pipe.finish()?;
+        if job.failure.goes_on() {
+            job.failure.note(pipe.finish());
+        }
         let report = self.report(&job, "-", walked);
         job.failure.into_result()?;
         check_sum(&report)?;

@@ -84,10 +84,24 @@ impl SegmentReader {
         class: Class,
         id: SegmentId,
     ) -> Result<(Arc<Directory>, Option<Bytes>)> {
-        if let Some(directory) = self.cached(class, id) {
+        self.directory_and_front(class, id, HEAD_LEN)
+    }
+
+    /// As [`directory_and_head`](Self::directory_and_head), with `first_read` bytes (at least the head) in the first request,
+    /// for readers that know they want what lies behind the directory.
+    ///
+    /// # Errors
+    /// As [`directory`](Self::directory).
+    pub fn directory_and_front(
+        &self,
+        class: Class,
+        id: SegmentId,
+        first_read: u64,
+    ) -> Result<(Arc<Directory>, Option<Bytes>)> {
+        if let Some(directory) = self.lock().get((class, id)) {
             return Ok((directory, None));
         }
-        let (directory, head) = self.load(class, id)?;
+        let (directory, head) = self.load(class, id, first_read.max(HEAD_LEN))?;
         let directory = Arc::new(directory);
         self.lock().insert((class, id), &directory);
         Ok((directory, Some(head)))
@@ -143,14 +157,14 @@ impl SegmentReader {
         self.lock().remove((class, id));
     }
 
-    fn load(&self, class: Class, id: SegmentId) -> Result<(Directory, Bytes)> {
+    fn load(&self, class: Class, id: SegmentId, first_read: u64) -> Result<(Directory, Bytes)> {
         let mut object = match class {
             Class::Data => name::segment(id, 0),
             _ => name::map_segment(id),
         };
         let mut attempt = 1;
         loop {
-            match self.load_object(class, id, &object) {
+            match self.load_object(class, id, &object, first_read) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     let generation = self.find_generation(class, id)?;
                     match generation {
@@ -164,9 +178,9 @@ impl SegmentReader {
         }
     }
 
-    fn load_object(&self, class: Class, id: SegmentId, object: &str) -> Result<(Directory, Bytes)> {
+    fn load_object(&self, class: Class, id: SegmentId, object: &str, first_read: u64) -> Result<(Directory, Bytes)> {
         let Repository { store, keys, .. } = &*self.repository;
-        let mut head = store.get_range(object, 0..HEAD_LEN)?;
+        let mut head = store.get_range(object, 0..first_read)?;
         loop {
             match parse_head(keys, class, id, object, &head)? {
                 Head::Ready(directory) => return Ok((directory, head)),

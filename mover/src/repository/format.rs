@@ -23,6 +23,8 @@ pub mod directory;
 pub mod fault;
 pub mod head;
 pub mod header;
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile;
 pub mod key_slot;
 pub mod manifest;
 pub mod pool;

@@ -14,12 +14,23 @@ use crate::error::Result;
 use crate::pipeline::backup::{self, BackupRequest, ChangedBlocksChoice, ParentChoice};
 use crate::pipeline::report::BackupReport;
 
-const ON_STOP: &str = "stopping: what is in flight is stored, then run the same command again to resume";
+const ON_STOP: &str =
+    "stopping: what is in flight is stored, then run the same command again to resume";
 
-pub(super) fn run(run: &Run, args: &BackupArgs, repository: &RepositoryArgs, limits: &RunArgs) -> Result<Outcome> {
+pub(super) fn run(
+    run: &Run,
+    args: &BackupArgs,
+    repository: &RepositoryArgs,
+    limits: &RunArgs,
+) -> Result<Outcome> {
     let request = request(args)?;
     let repository = open::repository(repository, limits, run)?;
-    let source = Source::open(&args.source, &SourceOptions { allow_live: args.allow_live })?;
+    let source = Source::open(
+        &args.source,
+        &SourceOptions {
+            allow_live: args.allow_live,
+        },
+    )?;
     let monitor = run.watch(format!("backup {}", request.volume), ON_STOP)?;
     let result = backup::run(&run.context(&repository), &source, &request);
     drop(monitor);
@@ -46,7 +57,11 @@ fn request(args: &BackupArgs) -> Result<BackupRequest> {
         },
         compression: args.compression.parse()?,
         tags: config::tags(&args.tags)?,
-        group: args.group.as_deref().map(|group| config::checked_name("group", group)).transpose()?,
+        group: args
+            .group
+            .as_deref()
+            .map(|group| config::checked_name("group", group))
+            .transpose()?,
         allow_live: args.allow_live,
         takeover_after: args.takeover_after,
         engine: engine(args.engine),
@@ -66,22 +81,42 @@ fn to_text(report: &BackupReport) -> String {
     let mut pairs = vec![
         ("point", report.point.clone()),
         ("volume", report.volume.clone()),
-        ("parent", report.parent.clone().unwrap_or_else(|| "none".to_owned())),
+        (
+            "parent",
+            report.parent.clone().unwrap_or_else(|| "none".to_owned()),
+        ),
         ("size", units::size(report.size_bytes)),
         ("  zero", units::size(report.zero_bytes)),
         ("  unchanged", units::size(report.unchanged_bytes)),
         ("  deduplicated", units::size(report.deduplicated_bytes)),
         ("  new", units::size(report.new_bytes)),
         ("read", units::size(report.read_bytes)),
-        ("stored", format!("{} in {} objects", units::size(report.stored_bytes), report.put_requests)),
+        (
+            "stored",
+            format!(
+                "{} in {} objects",
+                units::size(report.stored_bytes),
+                report.put_requests
+            ),
+        ),
     ];
     if report.resumed_bytes > 0 {
         pairs.push(("resumed", units::size(report.resumed_bytes)));
     }
-    pairs.push(("changed blocks", format!("{} ({})", report.changed_blocks, report.changed_blocks_reason)));
+    pairs.push((
+        "changed blocks",
+        format!(
+            "{} ({})",
+            report.changed_blocks, report.changed_blocks_reason
+        ),
+    ));
     pairs.push((
         "took",
-        format!("{}, read {}", units::seconds(report.duration_seconds), units::rate(report.read_bytes, report.duration_seconds)),
+        format!(
+            "{}, read {}",
+            units::seconds(report.duration_seconds),
+            units::rate(report.read_bytes, report.duration_seconds)
+        ),
     ));
     Table::pairs(pairs).to_string()
 }
@@ -95,7 +130,8 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn args(line: &str) -> BackupArgs {
-        let cli = Cli::try_parse_from(std::iter::once("snaphaul").chain(line.split_whitespace())).unwrap();
+        let cli = Cli::try_parse_from(std::iter::once("snaphaul").chain(line.split_whitespace()))
+            .unwrap();
         match cli.command {
             Command::Backup(args) => args,
             other => panic!("not a backup: {other:?}"),
@@ -119,14 +155,29 @@ mod tests {
 
     #[test]
     fn words_for_the_parent_are_no_points() {
-        assert_eq!(request(&args("backup x")).unwrap().parent, ParentChoice::Auto);
-        assert_eq!(request(&args("backup x --parent none")).unwrap().parent, ParentChoice::None);
+        assert_eq!(
+            request(&args("backup x")).unwrap().parent,
+            ParentChoice::Auto
+        );
+        assert_eq!(
+            request(&args("backup x --parent none")).unwrap().parent,
+            ParentChoice::None
+        );
     }
 
     #[test]
     fn bad_values_are_refused() {
-        for line in ["backup x --compression rar", "backup x --tag a", "backup x --group *", "backup x --volume @"] {
-            assert_eq!(request(&args(line)).unwrap_err().kind(), ErrorKind::InvalidRequest, "{line}");
+        for line in [
+            "backup x --compression rar",
+            "backup x --tag a",
+            "backup x --group *",
+            "backup x --volume @",
+        ] {
+            assert_eq!(
+                request(&args(line)).unwrap_err().kind(),
+                ErrorKind::InvalidRequest,
+                "{line}"
+            );
         }
     }
 
@@ -141,7 +192,14 @@ mod tests {
             ..BackupReport::default()
         };
         let text = to_text(&report);
-        for part in ["ab-cd", "1 GiB", "3 MiB", "512 MiB/s", "2.00 s", "parent          none"] {
+        for part in [
+            "ab-cd",
+            "1 GiB",
+            "3 MiB",
+            "512 MiB/s",
+            "2.00 s",
+            "parent          none",
+        ] {
             assert!(text.contains(part), "no `{part}` in\n{text}");
         }
         assert!(!text.contains("resumed"), "{text}");

@@ -11,7 +11,10 @@ use crate::error::Result;
 
 pub(super) fn run(args: &CompletionsArgs) -> Result<Outcome> {
     let script = script(args.shell);
-    Outcome::new(&json!({ "shell": args.shell.to_string(), "script": script }), Text::Answer(script))
+    Outcome::new(
+        &json!({ "shell": args.shell.to_string(), "script": script }),
+        Text::Answer(script),
+    )
 }
 
 fn script(shell: clap_complete::Shell) -> String {
@@ -31,7 +34,10 @@ mod tests {
         for shell in clap_complete::Shell::value_variants() {
             let script = script(*shell);
             for command in crate::cli::args::Command::NAMES {
-                assert!(script.contains(command), "{shell} does not know `{command}`");
+                assert!(
+                    script.contains(command),
+                    "{shell} does not know `{command}`"
+                );
             }
         }
     }

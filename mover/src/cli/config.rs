@@ -38,18 +38,30 @@ pub(super) struct RunConfig {
 impl RunConfig {
     /// Checks the flags that every command takes.
     pub(super) fn try_new(cli: &Cli) -> Result<Self> {
-        let RunArgs { jobs, memory, metrics_file, json, .. } = &cli.run;
+        let RunArgs {
+            jobs,
+            memory,
+            metrics_file,
+            json,
+            ..
+        } = &cli.run;
         if *json && stdout_is_data(&cli.command) {
-            return Err(invalid("write JSON lines to a stdout that carries the restored data")
-                .hint("leave out --json, or restore to a file"));
+            return Err(
+                invalid("write JSON lines to a stdout that carries the restored data")
+                    .hint("leave out --json, or restore to a file"),
+            );
         }
         if let Some(path) = metrics_file {
             check_metrics_file(path)?;
         }
         let memory = memory.unwrap_or(DEFAULT_MEMORY_BYTES);
         if memory < MIN_MEMORY_BYTES {
-            return Err(invalid(format!("work with {} of memory", units::size(memory)))
-                .hint(format!("give --memory at least {}", units::size(MIN_MEMORY_BYTES))));
+            return Err(
+                invalid(format!("work with {} of memory", units::size(memory))).hint(format!(
+                    "give --memory at least {}",
+                    units::size(MIN_MEMORY_BYTES)
+                )),
+            );
         }
         Ok(Self {
             command: cli.command.name(),
@@ -73,7 +85,13 @@ pub(super) fn repository_sizes(args: &InitArgs) -> Result<(u32, u32)> {
     let chunk = u32::try_from(args.chunk_size)
         .ok()
         .filter(|size| size.is_power_of_two() && (64 << 10..=1 << 20).contains(size))
-        .ok_or_else(|| refuse("--chunk-size", args.chunk_size, "a power of two from 64KiB to 1MiB"))?;
+        .ok_or_else(|| {
+            refuse(
+                "--chunk-size",
+                args.chunk_size,
+                "a power of two from 64KiB to 1MiB",
+            )
+        })?;
     let segment = u32::try_from(args.segment_size)
         .ok()
         .filter(|size| (1 << 20..=64 << 20).contains(size))
@@ -98,7 +116,9 @@ pub(super) fn volume_name(flag: Option<&str>, source: &Path) -> Result<String> {
 pub(super) fn checked_name(what: &str, name: &str) -> Result<String> {
     let fits = name.len() <= MAX_NAME_BYTES
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"._/-".contains(&c));
+        && name
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || b"._/-".contains(&c));
     if fits {
         return Ok(name.to_owned());
     }
@@ -128,7 +148,9 @@ pub(super) fn tags(texts: &[String]) -> Result<BTreeMap<String, String>> {
         }
     }
     if tags.len() > MAX_TAGS {
-        return Err(invalid(format!("attach {} tags", tags.len())).hint(format!("at most {MAX_TAGS} fit")));
+        return Err(
+            invalid(format!("attach {} tags", tags.len())).hint(format!("at most {MAX_TAGS} fit"))
+        );
     }
     Ok(tags)
 }
@@ -147,7 +169,9 @@ fn check_metrics_file(path: &Path) -> Result<()> {
     if path.file_name().is_some() && folder.is_dir() && !path.is_dir() {
         return Ok(());
     }
-    Err(invalid("write the metrics file").object(path.display()).hint("give a file in a directory that exists"))
+    Err(invalid("write the metrics file")
+        .object(path.display())
+        .hint("give a file in a directory that exists"))
 }
 
 fn cores() -> usize {

@@ -78,7 +78,11 @@ pub(super) fn run(run: &Run, args: &DemoArgs) -> Result<Outcome> {
     steps.push(compare_disks(run, &disk, &restored)?);
     steps.push(verify_all(run, &repository)?);
     let kept = args.keep.then(|| workspace.folder().to_path_buf());
-    let report = DemoReport { steps, identical: true, kept };
+    let report = DemoReport {
+        steps,
+        identical: true,
+        kept,
+    };
     let text = to_text(&report);
     Outcome::new(&report, Text::Summary(text))
 }
@@ -103,9 +107,18 @@ fn new_repository(run: &Run, workspace: &Workspace) -> Result<Arc<Repository>> {
     write_key(&workspace.path("key"), &key[..])?;
     let secret = Secret::KeyFile(Zeroizing::new(key.to_vec()));
     let url = workspace.path("repository").display().to_string();
-    let store = open::store(&StoreOptions { url, ..StoreOptions::default() }, true, run)?;
+    let store = open::store(
+        &StoreOptions {
+            url,
+            ..StoreOptions::default()
+        },
+        true,
+        run,
+    )?;
     let profile = probe(store.as_ref(), ProbeOptions::default())?;
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let options = InitOptions {
         cipher: Cipher::Aes256Gcm,
         chunk_size: 128 << 10,
@@ -123,10 +136,19 @@ fn write_key(path: &Path, key: &[u8]) -> Result<()> {
         .mode(0o600)
         .open(path)
         .and_then(|mut file| file.write_all(key))
-        .map_err(|error| Error::new(ErrorKind::Io, "write the demo's key").object(path.display()).source(error))
+        .map_err(|error| {
+            Error::new(ErrorKind::Io, "write the demo's key")
+                .object(path.display())
+                .source(error)
+        })
 }
 
-fn take_point(run: &Run, repository: &Arc<Repository>, disk: &Path, step: &'static str) -> Result<(String, Step)> {
+fn take_point(
+    run: &Run,
+    repository: &Arc<Repository>,
+    disk: &Path,
+    step: &'static str,
+) -> Result<(String, Step)> {
     let source = Source::open(disk, &SourceOptions { allow_live: false })?;
     let request = BackupRequest {
         volume: VOLUME.to_owned(),
@@ -159,7 +181,12 @@ fn step_of(step: &'static str, report: &BackupReport) -> Step {
     }
 }
 
-fn restore_point(run: &Run, repository: &Arc<Repository>, point: &str, target: &Path) -> Result<Step> {
+fn restore_point(
+    run: &Run,
+    repository: &Arc<Repository>,
+    point: &str,
+    target: &Path,
+) -> Result<Step> {
     let request = RestoreRequest {
         point: point.to_owned(),
         target: TargetSpec::Path(target.to_path_buf()),
@@ -195,7 +222,10 @@ fn compare_disks(run: &Run, disk: &Path, restored: &Path) -> Result<Step> {
 }
 
 fn verify_all(run: &Run, repository: &Arc<Repository>) -> Result<Step> {
-    let request = VerifyRequest { points: Vec::new(), level: VerifyLevel::Data };
+    let request = VerifyRequest {
+        points: Vec::new(),
+        level: VerifyLevel::Data,
+    };
     let progress = Arc::new(Progress::default());
     let monitor = run.watch_with("verify", ON_STOP, &progress)?;
     let report = verify::run(&run.context_with(repository, &progress), &request)?;
@@ -235,7 +265,13 @@ fn to_text(report: &DemoReport) -> String {
         ("WRITTEN", Align::Right),
         ("TOOK", Align::Right),
     ]);
-    let figure = |bytes: u64| if bytes == 0 { "-".to_owned() } else { units::size(bytes) };
+    let figure = |bytes: u64| {
+        if bytes == 0 {
+            "-".to_owned()
+        } else {
+            units::size(bytes)
+        }
+    };
     for step in &report.steps {
         table.row([
             step.step.to_owned(),
@@ -273,12 +309,31 @@ mod tests {
             duration_seconds: 1.5,
             ..BackupReport::default()
         };
-        let steps = vec![step_of("first backup", &report), Step { step: "restore", ..Step::default() }];
-        let text = to_text(&DemoReport { steps, identical: true, kept: Some(PathBuf::from("/t/d")) });
-        let row = text.lines().find(|line| line.starts_with("first backup")).unwrap();
+        let steps = vec![
+            step_of("first backup", &report),
+            Step {
+                step: "restore",
+                ..Step::default()
+            },
+        ];
+        let text = to_text(&DemoReport {
+            steps,
+            identical: true,
+            kept: Some(PathBuf::from("/t/d")),
+        });
+        let row = text
+            .lines()
+            .find(|line| line.starts_with("first backup"))
+            .unwrap();
         let cells: Vec<_> = row.split_whitespace().collect();
-        assert_eq!(cells[2..], ["256", "MiB", "3", "MiB", "-", "-", "1.50", "s"]);
-        assert!(text.contains("--repo /t/d/repository --key-file /t/d/key"), "{text}");
+        assert_eq!(
+            cells[2..],
+            ["256", "MiB", "3", "MiB", "-", "-", "1.50", "s"]
+        );
+        assert!(
+            text.contains("--repo /t/d/repository --key-file /t/d/key"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -292,7 +347,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         write_key(&path, &[1; 32]).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(write_key(&path, &[2; 32]).is_err(), "a key is never overwritten");
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert!(
+            write_key(&path, &[2; 32]).is_err(),
+            "a key is never overwritten"
+        );
     }
 }

@@ -16,7 +16,12 @@ use crate::pipeline::report::DiffReport;
 
 const ON_STOP: &str = "stopping: the list is incomplete; run it again";
 
-pub(super) fn run(run: &Run, args: &DiffArgs, repository: &RepositoryArgs, limits: &RunArgs) -> Result<Outcome> {
+pub(super) fn run(
+    run: &Run,
+    args: &DiffArgs,
+    repository: &RepositoryArgs,
+    limits: &RunArgs,
+) -> Result<Outcome> {
     let repository = open::repository(repository, limits, run)?;
     let monitor = run.watch("diff", ON_STOP)?;
     let mut failure: Option<Error> = None;
@@ -68,7 +73,10 @@ mod tests {
     use crate::cli::output::tests::captured;
 
     fn printed(json: bool) -> String {
-        let (output, out, _) = captured(OutputMode { json, ..OutputMode::default() });
+        let (output, out, _) = captured(OutputMode {
+            json,
+            ..OutputMode::default()
+        });
         print(&output, &Extent::data(1 << 20, 4096)).unwrap();
         print(&output, &Extent::zero(1 << 30, 131_072)).unwrap();
         output.flush().unwrap();
@@ -78,8 +86,17 @@ mod tests {
     #[test]
     fn extents_are_columns_for_people() {
         let text = printed(false);
-        let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(words, [["0x100000", "4096", "data"], ["0x40000000", "131072", "zero"]]);
+        let words: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(
+            words,
+            [
+                ["0x100000", "4096", "data"],
+                ["0x40000000", "131072", "zero"]
+            ]
+        );
     }
 
     #[test]
@@ -87,7 +104,10 @@ mod tests {
         let text = printed(true);
         let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!(first["type"], "extent");
-        assert_eq!((&first["offset"], &first["length"]), (&(1 << 20).into(), &4096.into()));
+        assert_eq!(
+            (&first["offset"], &first["length"]),
+            (&(1 << 20).into(), &4096.into())
+        );
         assert_eq!(first["kind"], "data");
         assert_eq!(text.lines().count(), 2);
     }

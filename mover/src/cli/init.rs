@@ -43,8 +43,10 @@ pub(super) fn run(
     let options = open::store_options(repository, limits)?;
     let configured = secret::configured(repository)?;
     if args.no_encryption && configured.is_some() {
-        return Err(invalid("make an unencrypted repository although a passphrase or key is given")
-            .hint("leave out --no-encryption, or the passphrase or key (also SNAPHAUL_PASSPHRASE)"));
+        return Err(invalid(
+            "make an unencrypted repository although a passphrase or key is given",
+        )
+        .hint("leave out --no-encryption, or the passphrase or key (also SNAPHAUL_PASSPHRASE)"));
     }
     if args.if_missing && exists(run, &options)? {
         return opened(run, repository, limits);
@@ -53,10 +55,20 @@ pub(super) fn run(
         None if !args.no_encryption => Some(secret::ask(Ask::Twice)?),
         configured => configured,
     };
-    match create(run, args, &options, (chunk_size, segment_size), secret.as_ref()) {
+    match create(
+        run,
+        args,
+        &options,
+        (chunk_size, segment_size),
+        secret.as_ref(),
+    ) {
         Ok(created) => outcome(&created, true),
         // Somebody else was faster between our look and our create.
-        Err(error) if args.if_missing && error.kind() == ErrorKind::InvalidRequest && exists(run, &options)? => {
+        Err(error)
+            if args.if_missing
+                && error.kind() == ErrorKind::InvalidRequest
+                && exists(run, &options)? =>
+        {
             opened(run, repository, limits)
         }
         Err(error) => Err(error),
@@ -64,7 +76,8 @@ pub(super) fn run(
 }
 
 fn exists(run: &Run, options: &StoreOptions) -> Result<bool> {
-    let found = open::store(options, false, run).and_then(|store| access::read_config(store.as_ref()));
+    let found =
+        open::store(options, false, run).and_then(|store| access::read_config(store.as_ref()));
     match found {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -90,9 +103,18 @@ fn create(
             "use it as it is, give another --repo, or say --if-missing if that is what you mean",
         ));
     }
-    let profile = probe(store.as_ref(), ProbeOptions { conditional_writes: !args.no_conditional_writes })?;
+    let profile = probe(
+        store.as_ref(),
+        ProbeOptions {
+            conditional_writes: !args.no_conditional_writes,
+        },
+    )?;
     let options = InitOptions {
-        cipher: if args.no_encryption { Cipher::None } else { Cipher::Aes256Gcm },
+        cipher: if args.no_encryption {
+            Cipher::None
+        } else {
+            Cipher::Aes256Gcm
+        },
         chunk_size,
         segment_size,
         profile,
@@ -102,7 +124,9 @@ fn create(
 }
 
 fn now_unix_secs() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -126,11 +150,26 @@ fn to_text(report: &InitReport) -> String {
     let pairs = Table::pairs([
         ("repository", report.repository.clone()),
         ("url", report.url.clone()),
-        ("encryption", if report.encrypted { "AES-256-GCM" } else { "none" }.to_owned()),
+        (
+            "encryption",
+            if report.encrypted {
+                "AES-256-GCM"
+            } else {
+                "none"
+            }
+            .to_owned(),
+        ),
         ("chunks", units::size(u64::from(report.chunk_size_bytes))),
-        ("segments", units::size(u64::from(report.segment_size_bytes))),
+        (
+            "segments",
+            units::size(u64::from(report.segment_size_bytes)),
+        ),
     ]);
-    let head = if report.created { "Made a repository." } else { "The repository is there and opens." };
+    let head = if report.created {
+        "Made a repository."
+    } else {
+        "The repository is there and opens."
+    };
     let mut text = format!("{head}\n\n{pairs}\n");
     text.push_str(if report.encrypted {
         "Keep the passphrase or key file somewhere else: without it the data is lost, and nobody can help.\n"
@@ -141,7 +180,9 @@ fn to_text(report: &InitReport) -> String {
         text.push_str("The store has no create-only writes: runs decide their order by listing, which takes longer.\n");
     }
     if report.single_host {
-        text.push_str("The directory is on a network file system: collect garbage from this host only.\n");
+        text.push_str(
+            "The directory is on a network file system: collect garbage from this host only.\n",
+        );
     }
     text
 }
@@ -172,8 +213,15 @@ mod tests {
 
     #[test]
     fn weak_stores_are_named() {
-        let text = to_text(&InitReport { conditional_writes: false, single_host: true, ..report(true) });
-        assert!(text.contains("no create-only writes") && text.contains("this host only"), "{text}");
+        let text = to_text(&InitReport {
+            conditional_writes: false,
+            single_host: true,
+            ..report(true)
+        });
+        assert!(
+            text.contains("no create-only writes") && text.contains("this host only"),
+            "{text}"
+        );
         assert!(!to_text(&report(true)).contains("create-only"));
     }
 }

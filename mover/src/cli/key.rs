@@ -37,7 +37,12 @@ struct KeysReport {
     keys: Vec<KeyLine>,
 }
 
-pub(super) fn run(run: &Run, args: &KeyArgs, repository: &RepositoryArgs, limits: &RunArgs) -> Result<Outcome> {
+pub(super) fn run(
+    run: &Run,
+    args: &KeyArgs,
+    repository: &RepositoryArgs,
+    limits: &RunArgs,
+) -> Result<Outcome> {
     match args.command {
         KeyCommand::List => list(run, repository, limits),
     }
@@ -52,7 +57,10 @@ fn list(run: &Run, repository: &RepositoryArgs, limits: &RunArgs) -> Result<Outc
             run.warn(format!("key slot {} is damaged: {fault}", key.id));
         }
     }
-    let report = KeysReport { encrypted: repository.config.is_encrypted(), keys };
+    let report = KeysReport {
+        encrypted: repository.config.is_encrypted(),
+        keys,
+    };
     let text = to_text(&report);
     Outcome::new(&report, Text::Answer(text))
 }
@@ -89,14 +97,25 @@ fn to_text(report: &KeysReport) -> String {
             key.kind.clone().unwrap_or_else(|| "?".to_owned()),
             key.kdf.as_ref().map_or_else(|| "-".to_owned(), derived_by),
             key.created.clone().unwrap_or_else(|| "?".to_owned()),
-            if key.fault.is_some() { "damaged" } else { "good" }.to_owned(),
+            if key.fault.is_some() {
+                "damaged"
+            } else {
+                "good"
+            }
+            .to_owned(),
         ]);
     }
     table.to_string()
 }
 
 fn derived_by(kdf: &KdfLine) -> String {
-    format!("{}, {}, {} passes, {} lanes", kdf.name, units::size(kdf.memory_bytes), kdf.passes, kdf.lanes)
+    format!(
+        "{}, {}, {} passes, {} lanes",
+        kdf.name,
+        units::size(kdf.memory_bytes),
+        kdf.passes,
+        kdf.lanes
+    )
 }
 
 #[cfg(test)]
@@ -116,11 +135,27 @@ mod tests {
 
     #[test]
     fn slots_are_described() {
-        let lost = KeySlotInfo { kind: None, fault: Some("gone".to_owned()), ..slot(SecretKind::KeyFile) };
-        let keys = vec![line(slot(SecretKind::Passphrase)), line(slot(SecretKind::KeyFile)), line(lost)];
-        let text = to_text(&KeysReport { encrypted: true, keys });
+        let lost = KeySlotInfo {
+            kind: None,
+            fault: Some("gone".to_owned()),
+            ..slot(SecretKind::KeyFile)
+        };
+        let keys = vec![
+            line(slot(SecretKind::Passphrase)),
+            line(slot(SecretKind::KeyFile)),
+            line(lost),
+        ];
+        let text = to_text(&KeysReport {
+            encrypted: true,
+            keys,
+        });
         let rows: Vec<&str> = text.lines().collect();
-        assert!(rows[1].contains("passphrase  argon2id, 64 MiB, 3 passes, 1 lanes  1970-01-01T00:00:00Z  good"), "{text}");
+        assert!(
+            rows[1].contains(
+                "passphrase  argon2id, 64 MiB, 3 passes, 1 lanes  1970-01-01T00:00:00Z  good"
+            ),
+            "{text}"
+        );
         assert!(rows[2].contains("key file    -"), "{text}");
         assert!(rows[3].ends_with("damaged"), "{text}");
     }
@@ -134,6 +169,12 @@ mod tests {
 
     #[test]
     fn an_unencrypted_repository_has_none() {
-        assert!(to_text(&KeysReport { encrypted: false, keys: Vec::new() }).contains("not encrypted"));
+        assert!(
+            to_text(&KeysReport {
+                encrypted: false,
+                keys: Vec::new()
+            })
+            .contains("not encrypted")
+        );
     }
 }

@@ -23,7 +23,11 @@ pub(super) fn store(options: &StoreOptions, create: bool, run: &Run) -> Result<A
 }
 
 /// Opens the repository that the flags name.
-pub(super) fn repository(args: &RepositoryArgs, limits: &RunArgs, run: &Run) -> Result<Arc<Repository>> {
+pub(super) fn repository(
+    args: &RepositoryArgs,
+    limits: &RunArgs,
+    run: &Run,
+) -> Result<Arc<Repository>> {
     let options = store_options(args, limits)?;
     let configured = secret::configured(args)?;
     let store = store(&options, false, run)?;
@@ -42,9 +46,14 @@ pub(super) fn repository(args: &RepositoryArgs, limits: &RunArgs, run: &Run) -> 
 
 /// The flags that say where the store is and how it is reached.
 pub(super) fn store_options(args: &RepositoryArgs, limits: &RunArgs) -> Result<StoreOptions> {
-    let url = args.url.clone().filter(|url| !url.is_empty()).ok_or_else(|| {
-        invalid("find the repository").hint("give --repo URL or set SNAPHAUL_REPO, e.g. --repo /backup/vms")
-    })?;
+    let url = args
+        .url
+        .clone()
+        .filter(|url| !url.is_empty())
+        .ok_or_else(|| {
+            invalid("find the repository")
+                .hint("give --repo URL or set SNAPHAUL_REPO, e.g. --repo /backup/vms")
+        })?;
     Ok(StoreOptions {
         url,
         s3_endpoint: args.s3_endpoint.clone(),
@@ -64,7 +73,10 @@ mod tests {
     #[test]
     fn a_repository_must_be_named() {
         for url in [None, Some(String::new())] {
-            let args = RepositoryArgs { url, ..RepositoryArgs::default() };
+            let args = RepositoryArgs {
+                url,
+                ..RepositoryArgs::default()
+            };
             let error = store_options(&args, &RunArgs::default()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidRequest);
             assert!(error.hint_text().unwrap().contains("SNAPHAUL_REPO"));
@@ -73,10 +85,20 @@ mod tests {
 
     #[test]
     fn limits_reach_the_store() {
-        let args = RepositoryArgs { url: Some("/r".to_owned()), s3_path_style: true, ..RepositoryArgs::default() };
-        let limits = RunArgs { limit_upload: Some(5), ..RunArgs::default() };
+        let args = RepositoryArgs {
+            url: Some("/r".to_owned()),
+            s3_path_style: true,
+            ..RepositoryArgs::default()
+        };
+        let limits = RunArgs {
+            limit_upload: Some(5),
+            ..RunArgs::default()
+        };
         let options = store_options(&args, &limits).unwrap();
-        assert_eq!((options.limit_upload, options.limit_download), (Some(5), None));
+        assert_eq!(
+            (options.limit_upload, options.limit_download),
+            (Some(5), None)
+        );
         assert!(options.s3_path_style);
     }
 }

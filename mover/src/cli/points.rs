@@ -40,12 +40,25 @@ struct PointsReport {
     points: Vec<PointLine>,
 }
 
-pub(super) fn run(run: &Run, args: &PointsArgs, repository: &RepositoryArgs, limits: &RunArgs) -> Result<Outcome> {
-    let volume = args.volume.as_deref().map(|name| config::checked_name("volume", name)).transpose()?;
+pub(super) fn run(
+    run: &Run,
+    args: &PointsArgs,
+    repository: &RepositoryArgs,
+    limits: &RunArgs,
+) -> Result<Outcome> {
+    let volume = args
+        .volume
+        .as_deref()
+        .map(|name| config::checked_name("volume", name))
+        .transpose()?;
     let repository = open::repository(repository, limits, run)?;
-    let id = volume.as_deref().map(|name| repository.keys.volume_id(name));
+    let id = volume
+        .as_deref()
+        .map(|name| repository.keys.volume_id(name));
     let listing = points::list(&repository, id)?;
-    let report = PointsReport { points: lines(&listing) };
+    let report = PointsReport {
+        points: lines(&listing),
+    };
     for line in &report.points {
         if let Some(damage) = &line.damage {
             run.warn(format!("point {} is damaged: {damage}", line.point));
@@ -58,9 +71,22 @@ pub(super) fn run(run: &Run, args: &PointsArgs, repository: &RepositoryArgs, lim
 /// Ascending by volume name, then in the order the points were taken; unreadable ones last.
 fn lines(listing: &Listing) -> Vec<PointLine> {
     let mut points: Vec<&Point> = listing.points.iter().collect();
-    points.sort_by_key(|point| (&point.manifest.volume, point.key.sequence, point.key.session));
+    points.sort_by_key(|point| {
+        (
+            &point.manifest.volume,
+            point.key.sequence,
+            point.key.session,
+        )
+    });
     let readable = points.into_iter().map(readable);
-    readable.chain(listing.unreadable.iter().map(|(key, error)| unreadable(key, error))).collect()
+    readable
+        .chain(
+            listing
+                .unreadable
+                .iter()
+                .map(|(key, error)| unreadable(key, error)),
+        )
+        .collect()
 }
 
 fn readable(point: &Point) -> PointLine {
@@ -150,7 +176,10 @@ fn state(point: &PointLine) -> String {
 
 /// Tags as they were given.
 pub(super) fn tags(tags: &BTreeMap<String, String>) -> String {
-    tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+    tags.iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]
@@ -165,7 +194,10 @@ mod tests {
             size_bytes: Some(1 << 30),
             new_bytes: Some(3 << 20),
             stored_bytes: Some(1 << 20),
-            tags: BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), String::new())]),
+            tags: BTreeMap::from([
+                ("a".to_owned(), "1".to_owned()),
+                ("b".to_owned(), String::new()),
+            ]),
             state: Some("crash"),
             status: "complete",
             ..PointLine::default()
@@ -174,10 +206,22 @@ mod tests {
 
     #[test]
     fn json_has_the_fields_of_the_contract() {
-        let value = serde_json::to_value(PointsReport { points: vec![line()] }).unwrap();
-        for field in
-            ["point", "volume", "parent", "created", "size_bytes", "new_bytes", "stored_bytes", "tags", "group", "state"]
-        {
+        let value = serde_json::to_value(PointsReport {
+            points: vec![line()],
+        })
+        .unwrap();
+        for field in [
+            "point",
+            "volume",
+            "parent",
+            "created",
+            "size_bytes",
+            "new_bytes",
+            "stored_bytes",
+            "tags",
+            "group",
+            "state",
+        ] {
             assert!(value["points"][0].get(field).is_some(), "no `{field}`");
         }
         assert_eq!(value["points"][0]["tags"]["a"], "1");
@@ -185,10 +229,22 @@ mod tests {
 
     #[test]
     fn text_is_a_table() {
-        let text = to_text(&[line(), PointLine { status: "damaged", ..line() }]);
+        let text = to_text(&[
+            line(),
+            PointLine {
+                status: "damaged",
+                ..line()
+            },
+        ]);
         let rows: Vec<&str> = text.lines().collect();
-        assert!(rows[0].starts_with("POINT                      VOLUME  CREATED"), "{text}");
-        assert!(rows[1].ends_with("1 GiB  3 MiB   1 MiB  crash    a=1 b="), "{text}");
+        assert!(
+            rows[0].starts_with("POINT                      VOLUME  CREATED"),
+            "{text}"
+        );
+        assert!(
+            rows[1].ends_with("1 GiB  3 MiB   1 MiB  crash    a=1 b="),
+            "{text}"
+        );
         assert!(rows[2].contains("damaged"), "{text}");
         assert_eq!(to_text(&[]), "no points");
     }
@@ -200,9 +256,17 @@ mod tests {
             sequence: crate::repository::ids::Sequence(4),
             session: crate::repository::ids::SessionId([2; 16]),
         };
-        let error = Error::new(crate::error::ErrorKind::Corrupt, "read the manifest").object("snap/x");
-        let line = lines(&Listing { points: Vec::new(), unreadable: vec![(key, error)] }).remove(0);
-        assert_eq!((line.point.as_str(), line.status), ("0202020202020202-01010101", "damaged"));
+        let error =
+            Error::new(crate::error::ErrorKind::Corrupt, "read the manifest").object("snap/x");
+        let line = lines(&Listing {
+            points: Vec::new(),
+            unreadable: vec![(key, error)],
+        })
+        .remove(0);
+        assert_eq!(
+            (line.point.as_str(), line.status),
+            ("0202020202020202-01010101", "damaged")
+        );
         assert_eq!(line.damage.as_deref(), Some("read the manifest (snap/x)"));
         assert!(to_text(&[line]).contains('?'));
     }

@@ -15,11 +15,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::report::RestoreReport;
 use crate::pipeline::restore::{self, RestoreRequest, TargetSpec};
 
-const ON_STOP: &str = "stopping: the target is incomplete; run again with --delta to write only what is missing";
+const ON_STOP: &str =
+    "stopping: the target is incomplete; run again with --delta to write only what is missing";
 /// Lost ranges a person wants to see; `--json` has all.
 const SHOWN_RANGES: usize = 20;
 
-pub(super) fn run(run: &Run, args: &RestoreArgs, repository: &RepositoryArgs, limits: &RunArgs) -> Result<Outcome> {
+pub(super) fn run(
+    run: &Run,
+    args: &RestoreArgs,
+    repository: &RepositoryArgs,
+    limits: &RunArgs,
+) -> Result<Outcome> {
     let request = request(args)?;
     let repository = open::repository(repository, limits, run)?;
     let monitor = run.watch(format!("restore {}", args.point), ON_STOP)?;
@@ -36,11 +42,16 @@ pub(super) fn run(run: &Run, args: &RestoreArgs, repository: &RepositoryArgs, li
 fn request(args: &RestoreArgs) -> Result<RestoreRequest> {
     let to_stdout = args.target == Path::new("-");
     if to_stdout && (args.delta || args.force) {
-        return Err(invalid("read or overwrite stdout").hint("--delta and --force need a file or device as the target"));
+        return Err(invalid("read or overwrite stdout")
+            .hint("--delta and --force need a file or device as the target"));
     }
     Ok(RestoreRequest {
         point: args.point.clone(),
-        target: if to_stdout { TargetSpec::Stdout } else { TargetSpec::Path(args.target.clone()) },
+        target: if to_stdout {
+            TargetSpec::Stdout
+        } else {
+            TargetSpec::Path(args.target.clone())
+        },
         force: args.force,
         delta: args.delta,
         range: args.range,
@@ -87,15 +98,26 @@ fn to_text(report: &RestoreReport) -> String {
             format!(
                 "{}, {}",
                 units::seconds(report.duration_seconds),
-                units::rate(report.written_bytes.saturating_add(report.skipped_bytes), report.duration_seconds)
+                units::rate(
+                    report.written_bytes.saturating_add(report.skipped_bytes),
+                    report.duration_seconds
+                )
             ),
         ),
     ])
     .to_string();
     for range in report.lost.iter().take(SHOWN_RANGES) {
-        text.push_str(&format!("lost {} bytes at {}: {}\n", range.length, range.offset, range.why));
+        text.push_str(&format!(
+            "lost {} bytes at {}: {}\n",
+            range.length, range.offset, range.why
+        ));
     }
-    if let Some(more) = report.lost.len().checked_sub(SHOWN_RANGES).filter(|more| *more > 0) {
+    if let Some(more) = report
+        .lost
+        .len()
+        .checked_sub(SHOWN_RANGES)
+        .filter(|more| *more > 0)
+    {
         text.push_str(&format!("and {more} more; --json lists all\n"));
     }
     text
@@ -110,7 +132,8 @@ mod tests {
     use crate::pipeline::report::LostRange;
 
     fn args(line: &str) -> RestoreArgs {
-        let cli = Cli::try_parse_from(std::iter::once("snaphaul").chain(line.split_whitespace())).unwrap();
+        let cli = Cli::try_parse_from(std::iter::once("snaphaul").chain(line.split_whitespace()))
+            .unwrap();
         match cli.command {
             Command::Restore(args) => args,
             other => panic!("not a restore: {other:?}"),
@@ -118,8 +141,15 @@ mod tests {
     }
 
     fn with_lost(count: usize) -> RestoreReport {
-        let lost = |n: usize| LostRange { offset: n as u64, length: 2, why: "gone".to_owned() };
-        RestoreReport { lost: (0..count).map(lost).collect(), ..RestoreReport::default() }
+        let lost = |n: usize| LostRange {
+            offset: n as u64,
+            length: 2,
+            why: "gone".to_owned(),
+        };
+        RestoreReport {
+            lost: (0..count).map(lost).collect(),
+            ..RestoreReport::default()
+        }
     }
 
     #[test]
@@ -132,15 +162,29 @@ mod tests {
 
     #[test]
     fn a_dash_is_stdout_and_takes_no_delta() {
-        assert!(matches!(request(&args("restore p -")).unwrap().target, TargetSpec::Stdout));
-        assert_eq!(request(&args("restore p - --delta")).unwrap_err().kind(), ErrorKind::InvalidRequest);
+        assert!(matches!(
+            request(&args("restore p -")).unwrap().target,
+            TargetSpec::Stdout
+        ));
+        assert_eq!(
+            request(&args("restore p - --delta")).unwrap_err().kind(),
+            ErrorKind::InvalidRequest
+        );
     }
 
     #[test]
     fn an_interrupted_restore_resumes_with_delta() {
         let stopped = || Error::new(ErrorKind::Interrupted, "stopped on request").hint("run again");
-        assert!(how_to_resume(stopped(), &args("restore p t")).hint_text().unwrap().contains("--delta"));
-        assert_eq!(how_to_resume(stopped(), &args("restore p -")).hint_text(), Some("run again"));
+        assert!(
+            how_to_resume(stopped(), &args("restore p t"))
+                .hint_text()
+                .unwrap()
+                .contains("--delta")
+        );
+        assert_eq!(
+            how_to_resume(stopped(), &args("restore p -")).hint_text(),
+            Some("run again")
+        );
     }
 
     #[test]

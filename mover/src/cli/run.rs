@@ -50,8 +50,15 @@ impl Outcome {
     /// The outcome of a command with this report and text.
     pub(super) fn new(report: &impl Serialize, text: Text) -> Result<Self> {
         match serde_json::to_value(report) {
-            Ok(Value::Object(fields)) => Ok(Self { fields, text, finding: None }),
-            Ok(_) => Err(Error::new(ErrorKind::Internal, "write a report that is no record")),
+            Ok(Value::Object(fields)) => Ok(Self {
+                fields,
+                text,
+                finding: None,
+            }),
+            Ok(_) => Err(Error::new(
+                ErrorKind::Internal,
+                "write a report that is no record",
+            )),
             Err(error) => Err(Error::new(ErrorKind::Internal, "write the report").source(error)),
         }
     }
@@ -105,7 +112,10 @@ impl Run {
     pub(super) fn warn(&self, warning: impl Into<String>) {
         let warning = warning.into();
         self.output.warning(&warning);
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+        self.warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(warning);
     }
 
     /// What a pipeline runs with.
@@ -114,7 +124,11 @@ impl Run {
     }
 
     /// The same with other counters, for a run of several pipelines.
-    pub(super) fn context_with(&self, repository: &Arc<Repository>, progress: &Arc<Progress>) -> Context {
+    pub(super) fn context_with(
+        &self,
+        repository: &Arc<Repository>,
+        progress: &Arc<Progress>,
+    ) -> Context {
         Context {
             repository: Arc::clone(repository),
             progress: Arc::clone(progress),
@@ -135,29 +149,49 @@ impl Run {
         on_stop: &'static str,
         progress: &Arc<Progress>,
     ) -> Result<Monitor> {
-        let watched = Watched { command: self.config.command, label: label.into(), on_stop };
+        let watched = Watched {
+            command: self.config.command,
+            label: label.into(),
+            on_stop,
+        };
         Monitor::start(&self.output, progress, &self.signals, watched)
     }
 
     /// Reports the result everywhere it is wanted, and says how the process ends.
     pub(super) fn finish(self, result: Result<Outcome>) -> Exit {
-        let mut outcome = result.unwrap_or_else(|error| Outcome { finding: Some(error), ..Outcome::default() });
-        let warnings = std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut outcome = result.unwrap_or_else(|error| Outcome {
+            finding: Some(error),
+            ..Outcome::default()
+        });
+        let warnings =
+            std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner));
         self.metrics.observe_warnings(warnings.len());
-        outcome.fields.insert("warnings".to_owned(), Value::from(warnings));
+        outcome
+            .fields
+            .insert("warnings".to_owned(), Value::from(warnings));
         let exit = report(&self.output, outcome);
         self.write_metrics(exit);
         exit
     }
 
     fn write_metrics(&self, exit: Exit) {
-        let Some(path) = &self.config.metrics_file else { return };
+        let Some(path) = &self.config.metrics_file else {
+            return;
+        };
         if let Some(store) = &*self.store.lock().unwrap_or_else(PoisonError::into_inner) {
             self.metrics.observe_store(&store.counts());
         }
         self.metrics.observe_progress(&self.progress);
-        self.metrics.observe_end(self.config.command, exit.code(), SystemTime::now(), self.started.elapsed());
-        let written = self.metrics.to_text().and_then(|text| write_atomically(path, &text));
+        self.metrics.observe_end(
+            self.config.command,
+            exit.code(),
+            SystemTime::now(),
+            self.started.elapsed(),
+        );
+        let written = self
+            .metrics
+            .to_text()
+            .and_then(|text| write_atomically(path, &text));
         // The point is as good without its metrics: the run does not fail for them.
         if let Err(error) = written {
             self.output.error(&error);
@@ -167,12 +201,21 @@ impl Run {
 
 /// Reports a run that failed before it began.
 pub(super) fn fail(output: &Output, error: Error) -> Exit {
-    report(output, Outcome { finding: Some(error), ..Outcome::default() })
+    report(
+        output,
+        Outcome {
+            finding: Some(error),
+            ..Outcome::default()
+        },
+    )
 }
 
 /// Prints text, error and result line. Only what stdout refuses can still change how the run ends.
 fn report(output: &Output, outcome: Outcome) -> Exit {
-    let exit = outcome.finding.as_ref().map_or(Exit::Done, |error| Exit::from(error.kind()));
+    let exit = outcome
+        .finding
+        .as_ref()
+        .map_or(Exit::Done, |error| Exit::from(error.kind()));
     let printed = match &outcome.text {
         Text::None => Ok(()),
         Text::Answer(text) => output.answer(text),
@@ -182,7 +225,9 @@ fn report(output: &Output, outcome: Outcome) -> Exit {
         output.error(error);
     }
     let line = result_line(exit, outcome.finding.as_ref(), outcome.fields);
-    let printed = printed.and_then(|()| output.json_line("result", line)).and_then(|()| output.flush());
+    let printed = printed
+        .and_then(|()| output.json_line("result", line))
+        .and_then(|()| output.flush());
     match printed {
         Err(error) if exit == Exit::Done => {
             output.error(&error);
@@ -193,11 +238,18 @@ fn report(output: &Output, outcome: Outcome) -> Exit {
 }
 
 /// The fields of the last JSON line: how it ended, then the report.
-fn result_line(exit: Exit, error: Option<&Error>, report: Map<String, Value>) -> Map<String, Value> {
+fn result_line(
+    exit: Exit,
+    error: Option<&Error>,
+    report: Map<String, Value>,
+) -> Map<String, Value> {
     let mut line = report;
     line.insert("ok".to_owned(), Value::from(exit == Exit::Done));
     line.insert("exit_code".to_owned(), Value::from(exit.code()));
-    line.insert("error".to_owned(), error.map_or(Value::Null, errors::to_json));
+    line.insert(
+        "error".to_owned(),
+        error.map_or(Value::Null, errors::to_json),
+    );
     line
 }
 

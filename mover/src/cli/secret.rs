@@ -20,8 +20,7 @@ const PASSPHRASE_VARIABLE: &str = "SNAPHAUL_PASSPHRASE";
 const MIN_KEY_BYTES: usize = 32;
 /// More than this is surely the wrong file, e.g. a disk image.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
-const HOW_TO_GIVE: &str =
-    "use --passphrase-file FILE, --key-file FILE or SNAPHAUL_PASSPHRASE, or run it in a terminal to be asked";
+const HOW_TO_GIVE: &str = "use --passphrase-file FILE, --key-file FILE or SNAPHAUL_PASSPHRASE, or run it in a terminal to be asked";
 
 /// Why a person is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +33,11 @@ pub(super) enum Ask {
 
 /// The secret that flags or environment give, if any.
 pub(super) fn configured(args: &RepositoryArgs) -> Result<Option<Secret>> {
-    from_sources(args, std::env::var_os(PASSPHRASE_VARIABLE).map(|value| {
-        value.into_string().map(Zeroizing::new).map_err(|_| ())
-    }))
+    from_sources(
+        args,
+        std::env::var_os(PASSPHRASE_VARIABLE)
+            .map(|value| value.into_string().map(Zeroizing::new).map_err(|_| ())),
+    )
 }
 
 /// Asks on the terminal.
@@ -49,19 +50,25 @@ pub(super) fn ask(how: Ask) -> Result<Secret> {
         return Err(invalid("use an empty passphrase").hint(HOW_TO_GIVE));
     }
     if how == Ask::Twice && *prompt("The same passphrase again: ")? != *passphrase {
-        return Err(invalid("use a passphrase that was typed in two ways").hint("run the command again"));
+        return Err(
+            invalid("use a passphrase that was typed in two ways").hint("run the command again")
+        );
     }
     Ok(Secret::Passphrase(passphrase))
 }
 
 fn prompt(text: &str) -> Result<Zeroizing<String>> {
-    rpassword::prompt_password(text).map(Zeroizing::new).map_err(|error| {
-        let kind = match error.kind() {
-            std::io::ErrorKind::Interrupted => ErrorKind::Interrupted,
-            _ => ErrorKind::InvalidRequest,
-        };
-        Error::new(kind, "read the passphrase from the terminal").hint(HOW_TO_GIVE).source(error)
-    })
+    rpassword::prompt_password(text)
+        .map(Zeroizing::new)
+        .map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::Interrupted => ErrorKind::Interrupted,
+                _ => ErrorKind::InvalidRequest,
+            };
+            Error::new(kind, "read the passphrase from the terminal")
+                .hint(HOW_TO_GIVE)
+                .source(error)
+        })
 }
 
 type Variable = Option<std::result::Result<Zeroizing<String>, ()>>;
@@ -76,7 +83,10 @@ fn from_sources(args: &RepositoryArgs, variable: Variable) -> Result<Option<Secr
     match variable {
         None => Ok(None),
         Some(Ok(passphrase)) if !passphrase.is_empty() => Ok(Some(Secret::Passphrase(passphrase))),
-        Some(_) => Err(invalid(format!("use {PASSPHRASE_VARIABLE}: it is empty or no UTF-8")).hint(HOW_TO_GIVE)),
+        Some(_) => Err(invalid(format!(
+            "use {PASSPHRASE_VARIABLE}: it is empty or no UTF-8"
+        ))
+        .hint(HOW_TO_GIVE)),
     }
 }
 
@@ -92,28 +102,42 @@ fn key_file(path: &Path) -> Result<Secret> {
 
 fn passphrase_file(path: &Path) -> Result<Secret> {
     let bytes = read_secret("passphrase", path)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| invalid("read the passphrase file: it is no UTF-8 text").object(path.display()).hint("give random bytes with --key-file"))?;
-    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+    let text = std::str::from_utf8(&bytes).map_err(|_| {
+        invalid("read the passphrase file: it is no UTF-8 text")
+            .object(path.display())
+            .hint("give random bytes with --key-file")
+    })?;
+    let text = text
+        .strip_suffix('\n')
+        .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     if text.is_empty() {
-        return Err(invalid("use an empty passphrase").object(path.display()).hint(HOW_TO_GIVE));
+        return Err(invalid("use an empty passphrase")
+            .object(path.display())
+            .hint(HOW_TO_GIVE));
     }
     Ok(Secret::Passphrase(Zeroizing::new(text.to_owned())))
 }
 
 fn read_secret(what: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let failed = |error: std::io::Error| {
-        invalid(format!("read the {what} file")).object(path.display()).hint(HOW_TO_GIVE).source(error)
+        invalid(format!("read the {what} file"))
+            .object(path.display())
+            .hint(HOW_TO_GIVE)
+            .source(error)
     };
     // As large as it can become, so that growing leaves no copies behind in freed memory.
     let capacity = usize::try_from(MAX_SECRET_BYTES + 1).unwrap_or(usize::MAX);
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
     let file = File::open(path).map_err(failed)?;
-    file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(MAX_SECRET_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() >= capacity {
-        return Err(invalid(format!("read the {what} file: it is larger than 64 KiB"))
-            .object(path.display())
-            .hint("this is probably another file"));
+        return Err(
+            invalid(format!("read the {what} file: it is larger than 64 KiB"))
+                .object(path.display())
+                .hint("this is probably another file"),
+        );
     }
     Ok(bytes)
 }

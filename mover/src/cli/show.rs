@@ -49,7 +49,12 @@ struct ShowReport {
     tool: String,
 }
 
-pub(super) fn run(run: &Run, args: &ShowArgs, repository: &RepositoryArgs, limits: &RunArgs) -> Result<Outcome> {
+pub(super) fn run(
+    run: &Run,
+    args: &ShowArgs,
+    repository: &RepositoryArgs,
+    limits: &RunArgs,
+) -> Result<Outcome> {
     let repository = open::repository(repository, limits, run)?;
     let report = report(&resolve(&repository, &args.point)?);
     if let Some(damage) = &report.damage {
@@ -94,16 +99,32 @@ fn report(point: &Point) -> ShowReport {
 }
 
 fn to_text(report: &ShowReport) -> String {
-    let or_none = |text: &str| if text.is_empty() { "none".to_owned() } else { text.to_owned() };
+    let or_none = |text: &str| {
+        if text.is_empty() {
+            "none".to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
     let mut pairs = vec![
         ("point", report.point.clone()),
         ("volume", report.volume.clone()),
         ("sequence", report.sequence.to_string()),
-        ("parent", or_none(report.parent.as_deref().unwrap_or_default())),
+        (
+            "parent",
+            or_none(report.parent.as_deref().unwrap_or_default()),
+        ),
         ("created", report.created.clone()),
         ("state", report.state.to_owned()),
         ("status", report.status.to_owned()),
-        ("size", format!("{} ({} bytes)", units::size(report.size_bytes), report.size_bytes)),
+        (
+            "size",
+            format!(
+                "{} ({} bytes)",
+                units::size(report.size_bytes),
+                report.size_bytes
+            ),
+        ),
         ("  zero", units::size(report.zero_bytes)),
         ("  unchanged", units::size(report.unchanged_bytes)),
         ("  deduplicated", units::size(report.deduplicated_bytes)),
@@ -111,12 +132,27 @@ fn to_text(report: &ShowReport) -> String {
         ("stored", units::size(report.stored_bytes)),
         ("chunks", units::size(u64::from(report.chunk_size_bytes))),
         ("tags", or_none(&tags(&report.tags))),
-        ("group", or_none(report.group.as_deref().unwrap_or_default())),
-        ("changed blocks", format!("{} ({})", report.changed_blocks, report.changed_blocks_reason)),
+        (
+            "group",
+            or_none(report.group.as_deref().unwrap_or_default()),
+        ),
+        (
+            "changed blocks",
+            format!(
+                "{} ({})",
+                report.changed_blocks, report.changed_blocks_reason
+            ),
+        ),
         ("source", or_none(&tags(&report.identity))),
         ("also uses", or_none(&report.pins.join(" "))),
         ("map depth", report.map_depth.to_string()),
-        ("liveness age", format!("{} points since the last exact one", report.exact_liveness_age)),
+        (
+            "liveness age",
+            format!(
+                "{} points since the last exact one",
+                report.exact_liveness_age
+            ),
+        ),
         ("content hash", report.content_hash.clone()),
         ("session", report.session.clone()),
         ("written by", report.tool.clone()),

@@ -14,15 +14,26 @@ use crate::error::{Error, Result};
 /// Prints what the parser stopped with, and says how the process ends.
 pub(super) fn report(stop: &clap::Error, arguments: &[OsString]) -> Exit {
     let json = wants_json(arguments);
-    let output = Output::of_process(OutputMode { json, ..OutputMode::default() });
+    let output = Output::of_process(OutputMode {
+        json,
+        ..OutputMode::default()
+    });
     print(&output, stop)
 }
 
 fn print(output: &Output, stop: &clap::Error) -> Exit {
-    if matches!(stop.kind(), ClapKind::DisplayHelp | ClapKind::DisplayVersion) {
+    if matches!(
+        stop.kind(),
+        ClapKind::DisplayHelp | ClapKind::DisplayVersion
+    ) {
         // Help is what was asked for, with --json too: it has no other form.
         let plain = Output::of_process(OutputMode::default());
-        return settle(output, plain.answer(&stop.render().to_string()).and_then(|()| plain.flush()));
+        return settle(
+            output,
+            plain
+                .answer(&stop.render().to_string())
+                .and_then(|()| plain.flush()),
+        );
     }
     output.stderr_bytes(stop.render().to_string().as_bytes());
     let line = [
@@ -30,7 +41,9 @@ fn print(output: &Output, stop: &clap::Error) -> Exit {
         ("exit_code".to_owned(), Exit::Usage.code().into()),
         ("error".to_owned(), errors::to_json(&to_error(stop))),
     ];
-    let printed = output.json_line("result", line.into_iter().collect()).and_then(|()| output.flush());
+    let printed = output
+        .json_line("result", line.into_iter().collect())
+        .and_then(|()| output.flush());
     match settle(output, printed) {
         Exit::Done => Exit::Usage,
         worse => worse,
@@ -53,14 +66,22 @@ fn to_error(stop: &clap::Error) -> Error {
     let first = text.split("\n\n").next().unwrap_or_default();
     let message = match stop.kind() {
         ClapKind::DisplayHelpOnMissingArgumentOrSubcommand => "run without a command".to_owned(),
-        _ => first.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" "),
+        _ => first
+            .trim_start_matches("error: ")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" "),
     };
     invalid(message).hint("`snaphaul --help` and `snaphaul COMMAND --help` show what can be given")
 }
 
 /// The parser failed, so that the flag can only be looked for by its name.
 fn wants_json(arguments: &[OsString]) -> bool {
-    arguments.iter().skip(1).take_while(|argument| *argument != "--").any(|argument| argument == "--json")
+    arguments
+        .iter()
+        .skip(1)
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument == "--json")
 }
 
 #[cfg(test)]
@@ -78,15 +99,30 @@ mod tests {
 
     #[test]
     fn a_usage_error_is_text_on_stderr_and_a_result_line() {
-        for line in ["restore --json", "backup x --parnt y --json", "frobnicate --json", "init --json --chunk-size x", "--json"] {
-            let (output, out, err) = captured(OutputMode { json: true, ..OutputMode::default() });
+        for line in [
+            "restore --json",
+            "backup x --parnt y --json",
+            "frobnicate --json",
+            "init --json --chunk-size x",
+            "--json",
+        ] {
+            let (output, out, err) = captured(OutputMode {
+                json: true,
+                ..OutputMode::default()
+            });
             assert_eq!(print(&output, &stop(line)), Exit::Usage, "{line}");
             let value: Value = serde_json::from_str(&out.text()).unwrap();
             assert_eq!(value["type"], "result");
-            assert_eq!((&value["ok"], &value["exit_code"]), (&false.into(), &64.into()));
+            assert_eq!(
+                (&value["ok"], &value["exit_code"]),
+                (&false.into(), &64.into())
+            );
             assert_eq!(value["error"]["kind"], "invalid-request");
             let message = value["error"]["message"].as_str().unwrap();
-            assert!(!message.is_empty() && !message.contains('\n') && !message.contains("error:"), "{message}");
+            assert!(
+                !message.is_empty() && !message.contains('\n') && !message.contains("error:"),
+                "{message}"
+            );
             assert!(!err.text().is_empty());
         }
     }
@@ -96,7 +132,12 @@ mod tests {
         let (output, out, err) = captured(OutputMode::default());
         assert_eq!(print(&output, &stop("backup x --base y")), Exit::Usage);
         assert_eq!(out.text(), "");
-        assert!(err.text().starts_with("error: unexpected argument '--base'"), "{}", err.text());
+        assert!(
+            err.text()
+                .starts_with("error: unexpected argument '--base'"),
+            "{}",
+            err.text()
+        );
     }
 
     #[test]

@@ -17,7 +17,12 @@ const SHOWN_FINDINGS: usize = 50;
 /// Points named in one line of the table.
 const SHOWN_POINTS: usize = 3;
 
-pub(super) fn run(run: &Run, args: &VerifyArgs, repository: &RepositoryArgs, limits: &RunArgs) -> Result<Outcome> {
+pub(super) fn run(
+    run: &Run,
+    args: &VerifyArgs,
+    repository: &RepositoryArgs,
+    limits: &RunArgs,
+) -> Result<Outcome> {
     let request = request(args);
     let repository = open::repository(repository, limits, run)?;
     let monitor = run.watch("verify", ON_STOP)?;
@@ -73,7 +78,10 @@ fn to_text(report: &VerifyReport) -> String {
         }
         text.push_str(&format!("{table}"));
         if report.errors.len() > SHOWN_FINDINGS {
-            text.push_str(&format!("and {} more; --json lists all\n", report.errors.len() - SHOWN_FINDINGS));
+            text.push_str(&format!(
+                "and {} more; --json lists all\n",
+                report.errors.len() - SHOWN_FINDINGS
+            ));
         }
         text.push('\n');
     }
@@ -84,7 +92,14 @@ fn to_text(report: &VerifyReport) -> String {
         ("chunks checked", report.chunks.to_string()),
         ("read", units::size(report.read_bytes)),
         ("findings", report.errors.len().to_string()),
-        ("took", format!("{}, {}", units::seconds(report.duration_seconds), units::rate(report.read_bytes, report.duration_seconds))),
+        (
+            "took",
+            format!(
+                "{}, {}",
+                units::seconds(report.duration_seconds),
+                units::rate(report.read_bytes, report.duration_seconds)
+            ),
+        ),
     ]);
     format!("{text}{pairs}")
 }
@@ -93,12 +108,25 @@ fn hurt(ranges: &[(u64, u64)]) -> String {
     if ranges.is_empty() {
         return "all".to_owned();
     }
-    units::size(ranges.iter().fold(0_u64, |sum, (_, length)| sum.saturating_add(*length)))
+    units::size(
+        ranges
+            .iter()
+            .fold(0_u64, |sum, (_, length)| sum.saturating_add(*length)),
+    )
 }
 
 fn points(points: &[String]) -> String {
-    let shown = points.iter().take(SHOWN_POINTS).map(String::as_str).collect::<Vec<_>>().join(" ");
-    match points.len().checked_sub(SHOWN_POINTS).filter(|more| *more > 0) {
+    let shown = points
+        .iter()
+        .take(SHOWN_POINTS)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(" ");
+    match points
+        .len()
+        .checked_sub(SHOWN_POINTS)
+        .filter(|more| *more > 0)
+    {
         Some(more) => format!("{shown} and {more} more"),
         None => shown,
     }
@@ -117,13 +145,20 @@ mod tests {
             points: (0..5).map(|n| format!("p{n}")).collect(),
             ranges: vec![(0, 1 << 20), (5 << 20, 1 << 20)],
         };
-        VerifyReport { errors: vec![finding; findings], points: 5, ..VerifyReport::default() }
+        VerifyReport {
+            errors: vec![finding; findings],
+            points: 5,
+            ..VerifyReport::default()
+        }
     }
 
     #[test]
     fn what_is_damaged_and_whom_it_hurts_is_told() {
         let text = to_text(&report(1));
-        assert!(text.contains("missing  seg/1   db      2 MiB  p0 p1 p2 and 2 more\n"), "{text}");
+        assert!(
+            text.contains("missing  seg/1   db      2 MiB  p0 p1 p2 and 2 more\n"),
+            "{text}"
+        );
         assert!(to_text(&report(60)).contains("and 10 more; --json lists all"));
     }
 
@@ -131,12 +166,19 @@ mod tests {
     fn findings_end_the_run_with_an_error() {
         assert!(finding(&report(0)).is_none());
         let error = finding(&report(2)).unwrap();
-        assert_eq!((error.kind(), error.object_name()), (ErrorKind::Corrupt, Some("seg/1")));
+        assert_eq!(
+            (error.kind(), error.object_name()),
+            (ErrorKind::Corrupt, Some("seg/1"))
+        );
     }
 
     #[test]
     fn no_points_means_all() {
-        let args = VerifyArgs { points: Vec::new(), all: true, level: LevelFlag::Data };
+        let args = VerifyArgs {
+            points: Vec::new(),
+            all: true,
+            level: LevelFlag::Data,
+        };
         let request = request(&args);
         assert!(request.points.is_empty());
         assert_eq!(request.level, VerifyLevel::Data);

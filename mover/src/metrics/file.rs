@@ -23,7 +23,9 @@ pub fn write_atomically(path: &Path, text: &str) -> Result<()> {
     write().map_err(|error| {
         // The part is of no use to anybody; that it stays behind is no second failure.
         let _ = fs::remove_file(&partial);
-        Error::new(ErrorKind::Io, "write the metrics file").object(path.display()).source(error)
+        Error::new(ErrorKind::Io, "write the metrics file")
+            .object(path.display())
+            .source(error)
     })
 }
 

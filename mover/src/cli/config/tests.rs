@@ -47,7 +47,10 @@ fn run_flags_that_cannot_work_are_refused() {
 
 #[test]
 fn repository_sizes_have_bounds() {
-    assert_eq!(repository_sizes(&init("init")).unwrap(), (128 << 10, 32 << 20));
+    assert_eq!(
+        repository_sizes(&init("init")).unwrap(),
+        (128 << 10, 32 << 20)
+    );
     let smallest = init("init --chunk-size 64KiB --segment-size 1MiB");
     assert_eq!(repository_sizes(&smallest).unwrap(), (64 << 10, 1 << 20));
     for line in [
@@ -64,8 +67,14 @@ fn repository_sizes_have_bounds() {
 
 #[test]
 fn a_volume_is_named_by_flag_or_source() {
-    assert_eq!(volume_name(None, Path::new("/images/db.img")).unwrap(), "db.img");
-    assert_eq!(volume_name(Some("ns/db_1-a"), Path::new("/x")).unwrap(), "ns/db_1-a");
+    assert_eq!(
+        volume_name(None, Path::new("/images/db.img")).unwrap(),
+        "db.img"
+    );
+    assert_eq!(
+        volume_name(Some("ns/db_1-a"), Path::new("/x")).unwrap(),
+        "ns/db_1-a"
+    );
     for (flag, source) in [
         (None, "/"),
         (None, "/images/my disk"),
@@ -75,7 +84,10 @@ fn a_volume_is_named_by_flag_or_source() {
         (Some("a@latest"), "/x"),
         (Some("größe"), "/x"),
     ] {
-        assert_refused(volume_name(flag, Path::new(source)), &format!("{flag:?} {source}"));
+        assert_refused(
+            volume_name(flag, Path::new(source)),
+            &format!("{flag:?} {source}"),
+        );
     }
     assert!(checked_name("volume", &"a".repeat(200)).is_ok());
     assert_refused(checked_name("volume", &"a".repeat(201)), "201 characters");
@@ -83,11 +95,21 @@ fn a_volume_is_named_by_flag_or_source() {
 
 #[test]
 fn tags_are_key_and_value() {
-    let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let texts = |list: &[&str]| {
+        list.iter()
+            .map(|text| (*text).to_owned())
+            .collect::<Vec<_>>()
+    };
     let parsed = tags(&texts(&["a=1", "b=x=y", "c="])).unwrap();
     assert_eq!(parsed.get("b").map(String::as_str), Some("x=y"));
     assert_eq!(parsed.get("c").map(String::as_str), Some(""));
-    for list in [&["a"][..], &["=1"], &["a b=1"], &["a=1", "a=2"], &["a=\u{7}"]] {
+    for list in [
+        &["a"][..],
+        &["=1"],
+        &["a b=1"],
+        &["a=1", "a=2"],
+        &["a=\u{7}"],
+    ] {
         assert_refused(tags(&texts(list)), &format!("{list:?}"));
     }
     let many: Vec<_> = (0..65).map(|n| format!("k{n}=v")).collect();

@@ -53,7 +53,9 @@ fn open(path: &Path) -> Result<File> {
 }
 
 fn read_error(path: &Path, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, "read a disk to compare it").object(path.display()).source(error)
+    Error::new(ErrorKind::Io, "read a disk to compare it")
+        .object(path.display())
+        .source(error)
 }
 
 #[cfg(test)]
@@ -75,7 +77,10 @@ mod tests {
         assert_eq!(compare(b"", b"").unwrap(), 0);
         let mut other = long.clone();
         *other.last_mut().unwrap() = 8;
-        assert_eq!(compare(&long, &other).unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(
+            compare(&long, &other).unwrap_err().kind(),
+            ErrorKind::Internal
+        );
         assert!(compare(&long, &long[1..]).is_err());
         assert!(compare(&long[..BLOCK_BYTES], &long).is_err());
     }

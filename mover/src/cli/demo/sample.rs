@@ -80,8 +80,22 @@ fn fill(unit: u64, buffer: &mut [u8]) -> bool {
 /// Lines as in a log: they compress well, and no two chunks are equal.
 fn text(seed: u64, buffer: &mut [u8]) {
     const WORDS: [&str; 16] = [
-        "accepted", "connection", "from", "worker", "closed", "request", "served", "in", "volume", "snapshot",
-        "attached", "node", "timeout", "retry", "info", "warning",
+        "accepted",
+        "connection",
+        "from",
+        "worker",
+        "closed",
+        "request",
+        "served",
+        "in",
+        "volume",
+        "snapshot",
+        "attached",
+        "node",
+        "timeout",
+        "retry",
+        "info",
+        "warning",
     ];
     let mut random = Random::new(seed);
     let mut line = String::new();
@@ -106,7 +120,10 @@ fn disk_error(what: &str, path: &Path, error: std::io::Error) -> Error {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
         _ => ErrorKind::Io,
     };
-    Error::new(kind, what).object(path.display()).hint("choose another directory with --dir").source(error)
+    Error::new(kind, what)
+        .object(path.display())
+        .hint("choose another directory with --dir")
+        .source(error)
 }
 
 fn usize_of(value: u64) -> usize {
@@ -153,7 +170,10 @@ mod tests {
 
     #[test]
     fn the_mix_is_as_described() {
-        assert_eq!((0..1024).filter(|number| number % PERIOD < 8).count() as u64 * MIB, WRITTEN_BYTES);
+        assert_eq!(
+            (0..1024).filter(|number| number % PERIOD < 8).count() as u64 * MIB,
+            WRITTEN_BYTES
+        );
         assert!(unit(8).is_none() && unit(31).is_none());
         assert_eq!(unit(6), unit(38), "copies are equal");
         assert!(unit(7).unwrap().iter().all(|byte| *byte == 0));
@@ -165,7 +185,10 @@ mod tests {
         let mut seen = HashSet::new();
         for number in [0, 1, 2, 3, 4, 5, 6, 32, 33, 36, 37] {
             for chunk in unit(number).unwrap().chunks(64 << 10) {
-                assert!(seen.insert(chunk.to_vec()), "a chunk of unit {number} repeats");
+                assert!(
+                    seen.insert(chunk.to_vec()),
+                    "a chunk of unit {number} repeats"
+                );
             }
         }
     }

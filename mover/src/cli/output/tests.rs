@@ -93,7 +93,10 @@ fn each_mode_prints_what_it_promises() {
 
 #[test]
 fn a_line_without_fields_is_json_too() {
-    let (output, out, _) = captured(OutputMode { json: true, ..OutputMode::default() });
+    let (output, out, _) = captured(OutputMode {
+        json: true,
+        ..OutputMode::default()
+    });
     output.json_line("result", Map::new()).unwrap();
     output.flush().unwrap();
     assert_eq!(out.text(), "{\"type\":\"result\"}\n");

@@ -12,11 +12,17 @@ fn folder_with(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn passphrase_args(path: PathBuf) -> RepositoryArgs {
-    RepositoryArgs { passphrase_file: Some(path), ..RepositoryArgs::default() }
+    RepositoryArgs {
+        passphrase_file: Some(path),
+        ..RepositoryArgs::default()
+    }
 }
 
 fn key_args(path: PathBuf) -> RepositoryArgs {
-    RepositoryArgs { key_file: Some(path), ..RepositoryArgs::default() }
+    RepositoryArgs {
+        key_file: Some(path),
+        ..RepositoryArgs::default()
+    }
 }
 
 fn text(secret: Option<Secret>) -> String {
@@ -32,20 +38,33 @@ fn variable(text: &str) -> Variable {
 
 #[test]
 fn one_newline_is_no_part_of_a_passphrase() {
-    for (bytes, passphrase) in
-        [("abc", "abc"), ("abc\n", "abc"), ("abc\r\n", "abc"), ("abc\n\n", "abc\n"), (" a b ", " a b ")]
-    {
+    for (bytes, passphrase) in [
+        ("abc", "abc"),
+        ("abc\n", "abc"),
+        ("abc\r\n", "abc"),
+        ("abc\n\n", "abc\n"),
+        (" a b ", " a b "),
+    ] {
         let (_folder, path) = folder_with("p", bytes.as_bytes());
-        assert_eq!(text(from_sources(&passphrase_args(path), None).unwrap()), passphrase);
+        assert_eq!(
+            text(from_sources(&passphrase_args(path), None).unwrap()),
+            passphrase
+        );
     }
 }
 
 #[test]
 fn a_file_wins_over_the_environment() {
     let (_folder, path) = folder_with("p", b"from file\n");
-    assert_eq!(text(from_sources(&passphrase_args(path), variable("x")).unwrap()), "from file");
+    assert_eq!(
+        text(from_sources(&passphrase_args(path), variable("x")).unwrap()),
+        "from file"
+    );
     let none = RepositoryArgs::default();
-    assert_eq!(text(from_sources(&none, variable("from variable")).unwrap()), "from variable");
+    assert_eq!(
+        text(from_sources(&none, variable("from variable")).unwrap()),
+        "from variable"
+    );
     assert!(from_sources(&none, None).unwrap().is_none());
 }
 

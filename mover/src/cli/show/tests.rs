@@ -7,7 +7,11 @@ use crate::repository::map::{LivenessRef, MapRoot};
 use crate::repository::session::points::PointStatus;
 
 fn key(session: u8) -> SessionKey {
-    SessionKey { volume: VolumeId([1; 16]), sequence: Sequence(7), session: SessionId([session; 16]) }
+    SessionKey {
+        volume: VolumeId([1; 16]),
+        sequence: Sequence(7),
+        session: SessionId([session; 16]),
+    }
 }
 
 fn point(status: PointStatus) -> Point {
@@ -17,8 +21,14 @@ fn point(status: PointStatus) -> Point {
         parent: Some(key(3)),
         size: 10 << 30,
         chunk_size: 128 << 10,
-        root: MapRoot { pointer: None, depth: 2 },
-        liveness: LivenessRef { len: 0, hash: [0; 32] },
+        root: MapRoot {
+            pointer: None,
+            depth: 2,
+        },
+        liveness: LivenessRef {
+            len: 0,
+            hash: [0; 32],
+        },
         exact_liveness_age: 4,
         tags: BTreeMap::from([("host".to_owned(), "a b".to_owned())]),
         group: Some("set1".to_owned()),
@@ -26,14 +36,24 @@ fn point(status: PointStatus) -> Point {
         content_hash: [0xab; 32],
         created_unix_millis: 1_795_000_000_123,
         tool: "snaphaul 0.1.0".to_owned(),
-        stats: PointStats { zero: 1, unchanged: 2, deduplicated: 3, new: 4 << 20, stored: 5 },
+        stats: PointStats {
+            zero: 1,
+            unchanged: 2,
+            deduplicated: 3,
+            new: 4 << 20,
+            stored: 5,
+        },
         changed_blocks: "hole-map".to_owned(),
         changed_blocks_reason: "sparse file".to_owned(),
         identity: vec![("kind".to_owned(), "file".to_owned())],
         pins: vec![key(9)],
         features_read: 0,
     };
-    Point { key: key(2), manifest, status }
+    Point {
+        key: key(2),
+        manifest,
+        status,
+    }
 }
 
 #[test]
@@ -62,7 +82,9 @@ fn people_see_what_is_recorded() {
 
 #[test]
 fn damage_is_shown() {
-    let report = report(&point(PointStatus::Damaged("its manifest is missing".to_owned())));
+    let report = report(&point(PointStatus::Damaged(
+        "its manifest is missing".to_owned(),
+    )));
     assert_eq!(report.status, "damaged");
     assert!(to_text(&report).contains("its manifest is missing"));
 }

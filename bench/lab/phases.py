@@ -183,6 +183,7 @@ def restore(lab, results):
     for tool in tools.backup.values():
         tool.init()
         lab.results.add_samples("restore-setup", {tool.name: [tool.backup("restore-setup", 1, image)]})
+    tools.ceiling.store("restore-setup", image)
 
     def back(tool):
         def once(repeat):

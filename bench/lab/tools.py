@@ -5,6 +5,7 @@ Owns: command lines and the meaning of outputs. Must not: decide order or repeti
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -147,17 +148,8 @@ class Snaphaul(BackupTool):
 
 def requests(text):
     """Requests by operation, from the counters of a metrics file."""
-    counted = {}
-    for line in text.splitlines():
-        if line.startswith("#") or "requests_total{" not in line:
-            continue
-        labels, value = line.split("{", 1)[1].rsplit("}", 1)
-        for label in labels.split(","):
-            key, _, word = label.partition("=")
-            if key.strip() in ("operation", "op", "request", "method", "kind"):
-                name = word.strip().strip('"').lower()
-                counted[name] = counted.get(name, 0) + int(float(value))
-    return counted
+    found = re.findall(r'^snaphaul_store_requests_\w+\{.*?operation="(\w+)".*?\} (\S+)$', text, re.MULTILINE)
+    return {operation: int(float(value)) for operation, value in found}
 
 
 class Restic(BackupTool):
@@ -260,26 +252,32 @@ class Ceiling:
     def measure(self, case, repeat, words):
         sample, out = self.tools.runner.run(case, "ceiling-probe", repeat, [self.binary, *words])
         sample.extra = last_json(out)
+        sample.seconds = sample.extra["seconds"]
         return sample
 
     def backup(self, case, repeat, image, folder=None):
         folder = self.tools.fresh(folder or self.tools.repositories / "ceiling")
         sample = self.measure(case, repeat, [image, "--output", folder])
         self.tools.fresh(folder)
-        return sample.__class__(**{**vars(sample), "seconds": sample.extra["seconds"]})
+        return sample
 
     def read(self, case, repeat, image):
-        sample = self.measure(case, repeat, [image, "--mode", "read"])
-        return sample.__class__(**{**vars(sample), "seconds": sample.extra["seconds"]})
+        return self.measure(case, repeat, [image, "--mode", "read"])
+
+    def store(self, case, image):
+        """Stores the image for the restores that follow."""
+        folder = self.tools.fresh(self.tools.repositories / "ceiling")
+        self.measure(case, 1, [image, "--output", folder])
 
     def restore(self, case, repeat, image):
-        """Restores what it has just stored; the seconds of the second half count."""
-        folder = self.tools.fresh(self.tools.repositories / "ceiling")
+        """Restores what `store` left, and compares it the first time."""
         target = self.tools.fresh(self.tools.targets / "ceiling") / "restored.raw"
-        sample = self.measure(case, repeat, [image, "--output", folder, "--restore", target])
-        self.tools.fresh(folder)
+        folder = self.tools.repositories / "ceiling"
+        sample = self.measure(case, repeat, [folder, "--mode", "restore", "--output", target])
+        if repeat == 1:
+            self.tools.runner.quiet(["cmp", image, target])
         remove(target)
-        return sample.__class__(**{**vars(sample), "seconds": sample.extra["restore"]["seconds"]})
+        return sample
 
 
 class Fio:

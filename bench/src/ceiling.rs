@@ -11,10 +11,12 @@
 
 pub mod chunk_path;
 mod reader;
+pub mod restore;
 mod writer;
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -24,6 +26,7 @@ use serde::Serialize;
 
 use self::chunk_path::{ChunkPath, OpenSegment, StageSeconds};
 use self::reader::Piece;
+use self::restore::StoredSegment;
 
 /// Bytes of a chunk, the default of the repository.
 pub const CHUNK_BYTES: usize = 128 * 1024;
@@ -47,6 +50,8 @@ pub enum Mode {
     Backup,
     /// Zero test and hash only: the ceiling of a backup that finds nothing changed.
     Read,
+    /// What a backup by the probe stored, decoded and checked, into a sparse file: the ceiling of a restore.
+    Restore,
 }
 
 /// What to measure.
@@ -85,7 +90,9 @@ pub struct Measured {
 
 /// A failure of one thread, told by joining it.
 fn join(handle: thread::ScopedJoinHandle<'_, Result<StageSeconds>>) -> Result<StageSeconds> {
-    handle.join().map_err(|_| anyhow!("a thread of the probe panicked"))?
+    handle
+        .join()
+        .map_err(|_| anyhow!("a thread of the probe panicked"))?
 }
 
 /// Runs the probe once.
@@ -97,14 +104,22 @@ pub fn run(options: &Options) -> Result<Measured> {
     let image = reader::open(&options.image)?;
     let pieces = reader::plan(&image)?;
     let read_bytes = pieces.iter().map(|piece| piece.len as u64).sum();
-    let stages = thread::scope(|scope| run_threads(scope, options, &image, pieces))?;
+    let index = Mutex::new(Vec::new());
+    let stages = thread::scope(|scope| run_threads(scope, options, &image, pieces, &index))?;
     if let Some(output) = &options.output {
-        File::open(output)?.sync_all().context("flush the output directory")?;
+        File::open(output)?
+            .sync_all()
+            .context("flush the output directory")?;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    if let Some(output) = &options.output {
+        let segments = index.into_inner().unwrap_or_else(PoisonError::into_inner);
+        restore::write_index(output, image.metadata()?.len(), segments)?;
     }
     Ok(Measured {
         mode: options.mode,
         workers: options.workers,
-        seconds: start.elapsed().as_secs_f64(),
+        seconds,
         read_bytes,
         data_bytes: stages.data_bytes,
         stored_bytes: stages.stored_bytes,
@@ -118,6 +133,7 @@ fn run_threads<'scope, 'env>(
     options: &'env Options,
     image: &'env File,
     pieces: Vec<Piece>,
+    index: &'env Mutex<Vec<StoredSegment>>,
 ) -> Result<StageSeconds> {
     let (empty_tx, empty_rx) = bounded(READ_BUFFERS);
     let (filled_tx, filled_rx) = bounded(READ_BUFFERS);
@@ -128,8 +144,8 @@ fn run_threads<'scope, 'env>(
         empty_tx.send(reader::Aligned::new(READ_BYTES))?;
     }
     if options.mode == Mode::Backup {
-        for number in 0..segments {
-            free_tx.send(OpenSegment::new(number as u64))?;
+        for number in 0..u32::try_from(segments)? {
+            free_tx.send(OpenSegment::new(number))?;
         }
     }
 
@@ -145,7 +161,7 @@ fn run_threads<'scope, 'env>(
     if let Some(output) = &options.output {
         for _ in 0..WRITERS {
             let (full, free) = (full_rx.clone(), free_tx.clone());
-            handles.push(scope.spawn(move || writer::write_all(output, &full, &free)));
+            handles.push(scope.spawn(move || writer::write_all(output, &full, &free, index)));
         }
     }
     drop((full_rx, free_tx));
@@ -156,7 +172,7 @@ fn run_threads<'scope, 'env>(
     Ok(total)
 }
 
-/// One worker: chunks in, full segments out; the last, partly filled one too.
+/// One worker: chunks in, full segments out; the last, partly filled one too. When the writers are gone it ends: they say why.
 fn work(
     mut path: ChunkPath,
     filled: &Receiver<(Piece, reader::Aligned)>,
@@ -166,17 +182,25 @@ fn work(
 ) -> Result<StageSeconds> {
     let mut open: Option<OpenSegment> = None;
     for (piece, buffer) in filled {
-        for chunk in buffer[..piece.len].chunks(CHUNK_BYTES) {
+        for (offset, chunk) in (piece.offset..)
+            .step_by(CHUNK_BYTES)
+            .zip(buffer[..piece.len].chunks(CHUNK_BYTES))
+        {
             if !path.wanted(chunk) {
                 continue;
             }
             let mut segment = match open.take() {
                 Some(segment) => segment,
-                None => free.recv().context("get an empty segment")?,
+                None => match free.recv() {
+                    Ok(segment) => segment,
+                    Err(_) => return Ok(path.into_stages()),
+                },
             };
-            path.store(chunk, &mut segment)?;
+            path.store(offset, chunk, &mut segment)?;
             if segment.is_full() {
-                full.send(segment).context("hand over a full segment")?;
+                if full.send(segment).is_err() {
+                    return Ok(path.into_stages());
+                }
             } else {
                 open = Some(segment);
             }
@@ -185,7 +209,7 @@ fn work(
         let _ = empty.send(buffer);
     }
     if let Some(segment) = open {
-        full.send(segment).context("hand over the last segment")?;
+        let _ = full.send(segment);
     }
     Ok(path.into_stages())
 }

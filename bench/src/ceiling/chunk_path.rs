@@ -7,17 +7,32 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::reader::{ALIGNMENT, Aligned, is_zero};
+use super::restore::StoredSegment;
 use super::{CHUNK_BYTES, Mode, SEGMENT_BYTES};
 
 /// Room behind a segment's end for the worst result of compressing one chunk, and for its tag.
 const SLACK_BYTES: usize = 2 * CHUNK_BYTES;
 /// AES-256-GCM tag.
-const TAG_BYTES: usize = 16;
+pub(super) const TAG_BYTES: usize = 16;
 /// A throw-away key: the probe stores nothing that anybody reads again.
 const KEY: [u8; 32] = [0x5e; 32];
+
+pub(super) fn key() -> LessSafeKey {
+    let key = UnboundKey::new(&AES_256_GCM, &KEY).expect("32 bytes are a key of AES-256");
+    LessSafeKey::new(key)
+}
+
+pub(super) fn digest(chunk: &[u8]) -> [u8; 32] {
+    *blake3::keyed_hash(&KEY, chunk).as_bytes()
+}
+
+/// As long as what a repository binds a body to.
+pub(super) fn aad() -> Aad<[u8; 40]> {
+    Aad::from([0; 40])
+}
 
 /// Seconds per stage, summed over threads, and the bytes that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -28,11 +43,11 @@ pub struct StageSeconds {
     pub zero: f64,
     /// Keyed BLAKE3.
     pub hash: f64,
-    /// LZ4, and the copy of what does not shrink.
+    /// LZ4 in either direction, and the copy of what does not shrink.
     pub compress: f64,
-    /// AES-256-GCM.
+    /// AES-256-GCM in either direction.
     pub seal: f64,
-    /// Writing 32 MiB files.
+    /// Writing, summed over writes in flight.
     pub write: f64,
     /// Flushing them.
     pub flush: f64,
@@ -65,19 +80,68 @@ impl StageSeconds {
 pub struct OpenSegment {
     buffer: Aligned,
     filled: usize,
-    ordinal: u32,
+    bodies: Vec<Body>,
+    /// Names the output file this buffer becomes next.
+    pub id: SegmentId,
+}
+
+/// Names an output file: no two segments of a run share it, so it serves as the nonce's fixed part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentId {
     /// Tells this buffer's output files apart from those of the other buffers.
-    pub number: u64,
-    /// How many files this buffer has become.
-    pub uses: u64,
+    pub buffer: u32,
+    /// How many files this buffer has become before.
+    pub uses: u32,
+}
+
+impl SegmentId {
+    /// Name of the file in the output directory.
+    #[must_use]
+    pub fn file_name(self) -> String {
+        format!("{}-{}", self.buffer, self.uses)
+    }
+
+    pub(super) fn nonce(self, ordinal: u32) -> Nonce {
+        let mut nonce = [0; 12];
+        for (place, part) in nonce
+            .chunks_exact_mut(4)
+            .zip([ordinal, self.buffer, self.uses])
+        {
+            place.copy_from_slice(&part.to_le_bytes());
+        }
+        Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+/// One chunk in a segment. Its tag stands right behind it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Body {
+    /// Place of the chunk in the image, in bytes.
+    pub offset: u64,
+    /// First byte in the segment.
+    pub start: usize,
+    /// Bytes in the segment, without the tag.
+    pub stored: usize,
+    /// Bytes of the chunk; equal to `stored` where it did not shrink.
+    pub raw: usize,
+    /// Keyed BLAKE3.
+    pub digest: [u8; 32],
 }
 
 impl OpenSegment {
     /// An empty segment.
     #[must_use]
-    pub fn new(number: u64) -> Self {
+    pub fn new(number: u32) -> Self {
         let buffer = Aligned::new(SEGMENT_BYTES + SLACK_BYTES);
-        Self { buffer, filled: 0, ordinal: 0, number, uses: 0 }
+        Self {
+            buffer,
+            filled: 0,
+            bodies: Vec::new(),
+            id: SegmentId {
+                buffer: number,
+                uses: 0,
+            },
+        }
     }
 
     /// Whether the next chunk might not fit.
@@ -92,11 +156,16 @@ impl OpenSegment {
         &self.buffer[..self.filled.next_multiple_of(ALIGNMENT)]
     }
 
-    /// Empties the segment for its next use.
-    pub fn reset(&mut self) {
+    /// Empties the segment for its next use; returns what it held.
+    pub fn reset(&mut self) -> StoredSegment {
+        let stored = StoredSegment {
+            id: self.id,
+            pages: self.pages().len(),
+            bodies: std::mem::take(&mut self.bodies),
+        };
         self.filled = 0;
-        self.ordinal = 0;
-        self.uses += 1;
+        self.id.uses += 1;
+        stored
     }
 }
 
@@ -105,12 +174,15 @@ pub struct ChunkPath {
     mode: Mode,
     table: CompressTable,
     key: LessSafeKey,
+    digest: [u8; 32],
     stages: StageSeconds,
 }
 
 impl std::fmt::Debug for ChunkPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChunkPath").field("stages", &self.stages).finish_non_exhaustive()
+        f.debug_struct("ChunkPath")
+            .field("stages", &self.stages)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,9 +190,14 @@ impl ChunkPath {
     /// Ready for the first chunk.
     #[must_use]
     pub fn new(mode: Mode) -> Self {
-        let key = UnboundKey::new(&AES_256_GCM, &KEY).expect("32 bytes are a key of AES-256");
         let table = CompressTable::large();
-        Self { mode, table, key: LessSafeKey::new(key), stages: StageSeconds::default() }
+        Self {
+            mode,
+            table,
+            key: key(),
+            digest: [0; 32],
+            stages: StageSeconds::default(),
+        }
     }
 
     /// Tests for zeros and hashes; whether the chunk must be stored.
@@ -133,18 +210,17 @@ impl ChunkPath {
         if zero {
             return false;
         }
-        // The digest would go into a map; here it only must not be optimised away.
-        std::hint::black_box(blake3::keyed_hash(&KEY, chunk));
+        self.digest = digest(chunk);
         self.stages.hash += tested.elapsed().as_secs_f64();
         self.stages.data_bytes += chunk.len() as u64;
         self.mode == Mode::Backup
     }
 
-    /// Compresses and seals a chunk into `segment`, raw where it does not shrink.
+    /// Compresses and seals the chunk that [`Self::wanted`] has just hashed into `segment`, raw where it does not shrink.
     ///
     /// # Errors
     /// Where compression or encryption refuses, which no input of this size makes them do.
-    pub fn store(&mut self, chunk: &[u8], segment: &mut OpenSegment) -> Result<()> {
+    pub fn store(&mut self, offset: u64, chunk: &[u8], segment: &mut OpenSegment) -> Result<()> {
         let start = Instant::now();
         let room = &mut segment.buffer[segment.filled..];
         debug_assert!(room.len() >= get_maximum_output_size(chunk.len()) + TAG_BYTES);
@@ -156,19 +232,23 @@ impl ChunkPath {
         let compressed = Instant::now();
         self.stages.compress += (compressed - start).as_secs_f64();
 
-        let mut nonce = [0; 12];
-        nonce[..4].copy_from_slice(&segment.ordinal.to_le_bytes());
-        nonce[4..].copy_from_slice(&(segment.number << 32 | segment.uses).to_le_bytes());
+        let nonce = segment.id.nonce(u32::try_from(segment.bodies.len())?);
         let (body, behind) = room.split_at_mut(stored);
-        let nonce = Nonce::assume_unique_for_key(nonce);
         let tag = self
             .key
-            .seal_in_place_separate_tag(nonce, Aad::from([0; 32]), body)
+            .seal_in_place_separate_tag(nonce, aad(), body)
             .map_err(|_| anyhow!("encrypt a chunk"))?;
         behind[..TAG_BYTES].copy_from_slice(tag.as_ref());
         self.stages.seal += compressed.elapsed().as_secs_f64();
+        let (start, raw) = (segment.filled, chunk.len());
+        segment.bodies.push(Body {
+            offset,
+            start,
+            stored,
+            raw,
+            digest: self.digest,
+        });
         segment.filled += stored + TAG_BYTES;
-        segment.ordinal += 1;
         Ok(())
     }
 

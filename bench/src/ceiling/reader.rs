@@ -66,7 +66,9 @@ impl DerefMut for Aligned {
 #[must_use]
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
     let (steps, rest) = bytes.as_chunks::<256>();
-    steps.iter().all(|step| step.iter().fold(0, |any, byte| any | byte) == 0)
+    steps
+        .iter()
+        .all(|step| step.iter().fold(0, |any, byte| any | byte) == 0)
         && rest.iter().all(|byte| *byte == 0)
 }
 
@@ -90,7 +92,10 @@ pub(super) fn plan(image: &File) -> Result<Vec<Piece>> {
         let mut offset = (start / chunk * chunk).max(planned);
         while offset < end {
             let next = ((offset / READ_BYTES as u64 + 1) * READ_BYTES as u64).min(end);
-            pieces.push(Piece { offset, len: usize::try_from(next - offset)? });
+            pieces.push(Piece {
+                offset,
+                len: usize::try_from(next - offset)?,
+            });
             offset = next;
         }
         planned = planned.max(end);
@@ -126,7 +131,9 @@ pub(super) fn spawn<'scope>(
 ) -> Vec<thread::ScopedJoinHandle<'scope, Result<StageSeconds>>> {
     let (plan_tx, plan_rx) = bounded(pieces.len().max(1));
     for piece in pieces {
-        plan_tx.try_send(piece).expect("the channel holds the whole plan");
+        plan_tx
+            .try_send(piece)
+            .expect("the channel holds the whole plan");
     }
     (0..DEPTH)
         .map(|_| {
@@ -143,8 +150,7 @@ fn read_all(
     filled: &Sender<(Piece, Aligned)>,
 ) -> Result<StageSeconds> {
     let mut stages = StageSeconds::default();
-    loop {
-        let Ok(mut buffer) = empty.recv() else { break };
+    while let Ok(mut buffer) = empty.recv() {
         let Ok(piece) = plan.try_recv() else { break };
         let start = Instant::now();
         image

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 from .measure import last_json
@@ -55,6 +56,8 @@ class SeaweedFs:
         self.master, self.volume, self.filer, self.port = free_ports(4)
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.process = None
+        # The server and its shell log there.
+        self.bare = runner.environment({"TMPDIR": str(folder)})
 
     def environment(self):
         return {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_EC2_METADATA_DISABLED": "true"}
@@ -73,7 +76,7 @@ class SeaweedFs:
             f"-filer.port={self.filer}", "-s3", f"-s3.port={self.port}", f"-s3.config={config}", "-master.volumeSizeLimitMB=1024", "-volume.max=64",
         ]
         with open(self.folder / "weed.log", "wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=self.runner.environment())
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=self.bare)
         try:
             self._wait()
         except BaseException:
@@ -98,7 +101,7 @@ class SeaweedFs:
                 raise RuntimeError(f"weed ended with {self.process.returncode}: {(self.folder / 'weed.log').read_text()[-400:]}")
             made = subprocess.run(
                 [self.weed, "shell", f"-master=127.0.0.1:{self.master}", f"-filer=127.0.0.1:{self.filer}"], input=f"s3.bucket.create -name {BUCKET}\n",
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False, env=self.runner.environment(),
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False, env=self.bare,
             )
             if "create bucket" in made.stdout and self._answers():
                 return

@@ -77,8 +77,15 @@ class Images:
         if "scattered" in wanted:
             self._make(self.scattered, self._scattered)
 
+    def release(self):
+        """Unmounts what `prepare` mounted; the loop device goes with it."""
+        if os.path.ismount(self.mount):
+            subprocess.run(["umount", self.mount], check=True)
+
     def clean(self):
-        subprocess.run(["umount", "-q", self.mount], check=False)
+        for mount in (*self.work.glob("images*/xfs"), self.work / "memory"):
+            if os.path.ismount(mount):
+                subprocess.run(["umount", mount], check=True)
         shutil.rmtree(self.work, ignore_errors=True)
 
     def describe(self):

@@ -26,21 +26,23 @@ def build(arguments):
 class Tools:
     """All tools, and the folders they write to."""
 
-    def __init__(self, runner, options):
+    def __init__(self, runner, options, phases):
         self.runner = runner
         self.repositories = options.work / "repositories"
         self.targets = options.work / "targets"
         self.secret = options.work / "passphrase"
         self.secret.write_text(SECRET)
         self.secret.chmod(0o600)
-        probes = options.probes or build(["-p", "bench"])
+        # The S3 client takes minutes to build; without the S3 phase it is left out, as in `cargo demo`.
+        features = ["--features", "s3"] if "s3" in phases else ["--no-default-features"]
+        probes = options.probes or build(["-p", "bench", *features])
         self.ceiling = Ceiling(self, probes / "ceiling-probe")
         self.put_probe = probes / "put-probe"
         self.fio = Fio(self)
         self.qemu = Qemu(self)
         binary = options.snaphaul
         if binary is None and "snaphaul" not in options.skip:
-            binary = build(["-p", "mover"]) / "snaphaul"
+            binary = build(["-p", "mover", *features]) / "snaphaul"
         rustic = options.rustic or shutil.which("rustic")
         candidates = [
             None if "snaphaul" in options.skip else Snaphaul(self, Path(binary).resolve()),

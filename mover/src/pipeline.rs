@@ -3,6 +3,7 @@
 //! Owns: the threads of the data plane and their byte budgets. Must not: parse flags or print.
 
 pub mod backup;
+pub mod budget;
 pub mod diff;
 pub mod progress;
 pub mod report;

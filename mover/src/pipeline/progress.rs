@@ -22,6 +22,8 @@ pub struct Progress {
     pub unchanged: AtomicU64,
     /// Bytes found earlier in this session.
     pub deduplicated: AtomicU64,
+    /// Raw bytes taken over from a killed session; also counted as deduplicated.
+    pub resumed: AtomicU64,
     /// Raw bytes stored anew (backup) or written (restore).
     pub new: AtomicU64,
     /// Bytes sent to the store.

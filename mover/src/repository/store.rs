@@ -10,6 +10,21 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::error::Result;
+use profile::StoreProfile;
+
+pub mod connect;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
+mod counters;
+pub mod directory;
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
+mod host;
+pub mod limited;
+mod object_name;
+pub mod probe;
+pub mod profile;
+pub mod url;
 
 /// What a listing or a HEAD tells of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +135,16 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Requests so far.
     fn counts(&self) -> RequestCounts;
+
+    /// Finds out what only this kind of store can say of itself: request options that the server accepts, the host it is
+    /// bound to. First half of [`probe::probe`]; may write objects under `scratch` and deletes them again.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn explore(&self, scratch: &str) -> Result<StoreProfile>;
+
+    /// Uses the request options of `profile` from now on. Before that a store uses those that every server accepts.
+    fn adopt_profile(&self, _profile: &StoreProfile) {}
 }
 
 /// Collects a whole listing; for prefixes known to be small.

@@ -1,0 +1,296 @@
+//! Holds a process to a bandwidth.
+//!
+//! ```text
+//!   put(n bytes): wait until the bucket is out of debt ──► send ──► the bucket owes n
+//! ```
+//!
+//! Owns: one token bucket per direction and rate, shared by all stores of the process. Must not: reorder or split requests.
+//! The rate is kept over seconds, not over milliseconds: one object goes out as fast as the line lets it.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::profile::StoreProfile;
+use super::{Created, ObjectInfo, RequestCounts, Store};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Unused bandwidth that may be caught up with.
+const BURST: Duration = Duration::from_secs(1);
+
+/// The arithmetic of one direction. Times are counted from an origin that the caller chooses.
+#[derive(Debug)]
+struct Debt {
+    bytes_per_second: u64,
+    /// When everything granted so far has been sent at the rate.
+    paid_at: Duration,
+}
+
+impl Debt {
+    /// Books `bytes` at `now` and says how long to wait before sending them: until those before are paid for.
+    fn book(&mut self, now: Duration, bytes: u64) -> Duration {
+        let starts = self.paid_at.max(now.saturating_sub(BURST));
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
+        self.paid_at = starts + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 2));
+        starts.saturating_sub(now)
+    }
+}
+
+/// A bandwidth shared by everybody who holds it.
+#[derive(Debug)]
+struct TokenBucket {
+    origin: Instant,
+    debt: Mutex<Debt>,
+}
+
+impl TokenBucket {
+    fn new(bytes_per_second: u64) -> Self {
+        let debt = Debt {
+            bytes_per_second,
+            paid_at: BURST,
+        };
+        let origin = Instant::now()
+            .checked_sub(BURST)
+            .unwrap_or_else(Instant::now);
+        Self {
+            origin,
+            debt: Mutex::new(debt),
+        }
+    }
+
+    fn take(&self, bytes: u64) {
+        let wait = {
+            let mut debt = self.debt.lock().unwrap_or_else(PoisonError::into_inner);
+            debt.book(self.origin.elapsed(), bytes)
+        };
+        if !wait.is_zero() {
+            std::thread::sleep(wait);
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Up,
+    Down,
+}
+
+/// Buckets in use anywhere in this process.
+static IN_USE: Mutex<Vec<(Direction, u64, Weak<TokenBucket>)>> = Mutex::new(Vec::new());
+
+/// Bandwidths of both directions.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    upload: Option<Arc<TokenBucket>>,
+    download: Option<Arc<TokenBucket>>,
+}
+
+impl Limits {
+    /// The limits of this process in bytes a second: whoever asks for the same number shares it.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for zero.
+    pub fn of_process(upload: Option<u64>, download: Option<u64>) -> Result<Self> {
+        Ok(Self {
+            upload: upload.map(|rate| shared(Direction::Up, rate)).transpose()?,
+            download: download
+                .map(|rate| shared(Direction::Down, rate))
+                .transpose()?,
+        })
+    }
+
+    /// Whether there is nothing to hold to.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        self.upload.is_none() && self.download.is_none()
+    }
+
+    fn sending(&self, bytes: usize) {
+        if let Some(bucket) = &self.upload {
+            bucket.take(bytes as u64);
+        }
+    }
+
+    fn receiving(&self, bytes: u64) {
+        if let Some(bucket) = &self.download {
+            bucket.take(bytes);
+        }
+    }
+}
+
+fn shared(direction: Direction, rate: u64) -> Result<Arc<TokenBucket>> {
+    if rate == 0 {
+        return Err(
+            Error::new(ErrorKind::InvalidRequest, "limit the bandwidth to nothing")
+                .hint("leave the limit out"),
+        );
+    }
+    let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    in_use.retain(|(_, _, bucket)| bucket.strong_count() > 0);
+    let found = in_use
+        .iter()
+        .find(|(d, r, _)| *d == direction && *r == rate)
+        .and_then(|(_, _, bucket)| bucket.upgrade());
+    Ok(found.unwrap_or_else(|| {
+        let bucket = Arc::new(TokenBucket::new(rate));
+        in_use.push((direction, rate, Arc::downgrade(&bucket)));
+        bucket
+    }))
+}
+
+/// A store that is held to [`Limits`].
+#[derive(Debug)]
+pub struct Limited {
+    inner: Arc<dyn Store>,
+    limits: Limits,
+}
+
+impl Limited {
+    /// Holds `inner` to `limits`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>, limits: Limits) -> Self {
+        Self { inner, limits }
+    }
+
+    /// Books what a read brought; its size is not known before.
+    fn received(&self, bytes: Bytes) -> Bytes {
+        self.limits.receiving(bytes.len() as u64);
+        bytes
+    }
+}
+
+impl Store for Limited {
+    fn url(&self) -> String {
+        self.inner.url()
+    }
+
+    fn put(&self, name: &str, body: Bytes) -> Result<()> {
+        self.limits.sending(body.len());
+        self.inner.put(name, body)
+    }
+
+    fn put_once(&self, name: &str, body: Bytes) -> Result<()> {
+        self.limits.sending(body.len());
+        self.inner.put_once(name, body)
+    }
+
+    fn create(&self, name: &str, body: Bytes) -> Result<Created> {
+        self.limits.sending(body.len());
+        self.inner.create(name, body)
+    }
+
+    fn get(&self, name: &str) -> Result<Bytes> {
+        self.inner.get(name).map(|bytes| self.received(bytes))
+    }
+
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
+        self.inner
+            .get_range(name, range)
+            .map(|bytes| self.received(bytes))
+    }
+
+    fn head(&self, name: &str) -> Result<Option<ObjectInfo>> {
+        self.inner.head(name)
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        page: &mut dyn FnMut(Vec<ObjectInfo>) -> Result<()>,
+    ) -> Result<()> {
+        self.inner.list(prefix, page)
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        self.inner.delete(name)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.inner.sync()
+    }
+
+    fn counts(&self) -> RequestCounts {
+        self.inner.counts()
+    }
+
+    fn explore(&self, scratch: &str) -> Result<StoreProfile> {
+        self.inner.explore(scratch)
+    }
+
+    fn adopt_profile(&self, profile: &StoreProfile) {
+        self.inner.adopt_profile(profile);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn bytes_wait_until_those_before_are_paid_for() {
+        let mut debt = Debt {
+            bytes_per_second: 100,
+            paid_at: Duration::ZERO,
+        };
+        assert_eq!(debt.book(Duration::ZERO, 300), Duration::ZERO);
+        assert_eq!(debt.book(Duration::ZERO, 100), 3 * SECOND);
+        assert_eq!(debt.book(2 * SECOND, 50), 2 * SECOND);
+        assert_eq!(debt.book(60 * SECOND, 50), Duration::ZERO);
+    }
+
+    #[test]
+    fn idle_time_is_caught_up_with_for_a_second_only() {
+        let mut debt = Debt {
+            bytes_per_second: 100,
+            paid_at: Duration::ZERO,
+        };
+        let mut granted = 0;
+        while debt.book(1000 * SECOND, 10).is_zero() {
+            granted += 10;
+        }
+        assert_eq!(
+            granted, 110,
+            "one second's worth and the request that overdraws"
+        );
+    }
+
+    #[test]
+    fn the_rate_holds_for_any_sizes() {
+        let mut debt = Debt {
+            bytes_per_second: 1_000_000,
+            paid_at: Duration::ZERO,
+        };
+        let (mut now, mut sent) = (Duration::ZERO, 0_u64);
+        for size in (0..2000_u64).map(|i| i * 7919 % 100_000) {
+            now += debt.book(now, size);
+            sent += size;
+        }
+        let rate = f64::from(u32::try_from(sent).unwrap()) / now.as_secs_f64();
+        assert!((0.99e6..1.02e6).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn a_rate_is_shared_in_the_process_and_zero_is_refused() {
+        let one = Limits::of_process(Some(12_345), None).unwrap();
+        let two = Limits::of_process(Some(12_345), None).unwrap();
+        assert!(Arc::ptr_eq(
+            one.upload.as_ref().unwrap(),
+            two.upload.as_ref().unwrap()
+        ));
+        let other = Limits::of_process(Some(12_346), Some(12_345)).unwrap();
+        assert!(!Arc::ptr_eq(
+            one.upload.as_ref().unwrap(),
+            other.upload.as_ref().unwrap()
+        ));
+        assert!(!Arc::ptr_eq(
+            one.upload.as_ref().unwrap(),
+            other.download.as_ref().unwrap()
+        ));
+        assert!(Limits::of_process(Some(0), None).is_err());
+        assert!(Limits::of_process(None, None).unwrap().is_unlimited());
+    }
+}

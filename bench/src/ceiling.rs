@@ -1,7 +1,7 @@
 //! The ceiling: the least work that still ends with every chunk hashed, compressed, sealed and on the disk.
 //!
 //! ```text
-//!   allocated extents ──► readers (O_DIRECT, 1 MiB) ──► 2 workers: zero? BLAKE3, LZ4, AES-256-GCM ──► open segment
+//!   allocated extents ──► reader (O_DIRECT, 1 MiB) ──► 2 workers: zero? BLAKE3, LZ4, AES-256-GCM ──► open segment
 //!          ▲                                              │                                            │ full
 //!          └──────────────── empty buffers ───────────────┘       writers: 32 MiB O_DIRECT, fdatasync ◄┘
 //! ```
@@ -22,6 +22,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use mover::device::{AlignedBuffer, QueueOptions, Source, SourceOptions};
 use serde::Serialize;
 
 use self::chunk_path::{ChunkPath, OpenSegment, StageSeconds};
@@ -35,8 +36,6 @@ pub const READ_BYTES: usize = 1024 * 1024;
 /// Bytes of one output file.
 pub const SEGMENT_BYTES: usize = 32 * 1024 * 1024;
 
-/// Buffers for reads: as many as `snaphaul backup` has in its budget of 32 MiB.
-const READ_BUFFERS: usize = 32;
 /// One open segment per worker, one being written per writer, one ready so that a worker never waits for a writer.
 const SPARE_SEGMENTS: usize = 1;
 /// Two writes in flight keep the disk busy while one of them waits for its flush.
@@ -82,8 +81,6 @@ pub struct Measured {
     pub data_bytes: u64,
     /// Bytes written to output files.
     pub stored_bytes: u64,
-    /// Reads in flight at once, at most.
-    pub read_depth: usize,
     /// Time spent per stage.
     pub stages: StageSeconds,
 }
@@ -101,11 +98,11 @@ fn join(handle: thread::ScopedJoinHandle<'_, Result<StageSeconds>>) -> Result<St
 /// Whatever opening, reading or writing reports.
 pub fn run(options: &Options) -> Result<Measured> {
     let start = Instant::now();
-    let image = reader::open(&options.image)?;
-    let pieces = reader::plan(&image)?;
+    let source = Source::open(&options.image, &SourceOptions { allow_live: false })?;
+    let pieces = reader::plan(&source)?;
     let read_bytes = pieces.iter().map(|piece| piece.len as u64).sum();
     let index = Mutex::new(Vec::new());
-    let stages = thread::scope(|scope| run_threads(scope, options, &image, pieces, &index))?;
+    let stages = thread::scope(|scope| run_threads(scope, options, &source, pieces, &index))?;
     if let Some(output) = &options.output {
         File::open(output)?
             .sync_all()
@@ -114,7 +111,7 @@ pub fn run(options: &Options) -> Result<Measured> {
     let seconds = start.elapsed().as_secs_f64();
     if let Some(output) = &options.output {
         let segments = index.into_inner().unwrap_or_else(PoisonError::into_inner);
-        restore::write_index(output, image.metadata()?.len(), segments)?;
+        restore::write_index(output, source.size(), segments)?;
     }
     Ok(Measured {
         mode: options.mode,
@@ -123,7 +120,6 @@ pub fn run(options: &Options) -> Result<Measured> {
         read_bytes,
         data_bytes: stages.data_bytes,
         stored_bytes: stages.stored_bytes,
-        read_depth: reader::DEPTH,
         stages,
     })
 }
@@ -131,26 +127,24 @@ pub fn run(options: &Options) -> Result<Measured> {
 fn run_threads<'scope, 'env>(
     scope: &'scope thread::Scope<'scope, 'env>,
     options: &'env Options,
-    image: &'env File,
+    source: &'env Source,
     pieces: Vec<Piece>,
     index: &'env Mutex<Vec<StoredSegment>>,
 ) -> Result<StageSeconds> {
-    let (empty_tx, empty_rx) = bounded(READ_BUFFERS);
-    let (filled_tx, filled_rx) = bounded(READ_BUFFERS);
+    let (queue, QueueOptions { depth, .. }) = reader::queue(source)?;
+    // Every buffer there is fits in either channel.
+    let (empty_tx, empty_rx) = bounded(depth);
+    let (filled_tx, filled_rx) = bounded(depth);
     let segments = options.workers + WRITERS + SPARE_SEGMENTS;
     let (free_tx, free_rx) = bounded(segments);
     let (full_tx, full_rx) = bounded(segments);
-    for _ in 0..READ_BUFFERS {
-        empty_tx.send(reader::Aligned::new(READ_BYTES))?;
-    }
     if options.mode == Mode::Backup {
         for number in 0..u32::try_from(segments)? {
             free_tx.send(OpenSegment::new(number))?;
         }
     }
 
-    let mut handles = reader::spawn(scope, image, pieces, &empty_rx, &filled_tx);
-    drop(filled_tx);
+    let mut handles = Vec::new();
     for _ in 0..options.workers {
         let (filled, empty) = (filled_rx.clone(), empty_tx.clone());
         let (free, full) = (free_rx.clone(), full_tx.clone());
@@ -158,6 +152,8 @@ fn run_threads<'scope, 'env>(
         handles.push(scope.spawn(move || work(path, &filled, &empty, &free, &full)));
     }
     drop((full_tx, empty_tx, filled_rx, free_rx));
+    handles
+        .push(scope.spawn(move || reader::read_all(queue, depth, pieces, &empty_rx, &filled_tx)));
     if let Some(output) = &options.output {
         for _ in 0..WRITERS {
             let (full, free) = (full_rx.clone(), free_tx.clone());
@@ -175,8 +171,8 @@ fn run_threads<'scope, 'env>(
 /// One worker: chunks in, full segments out; the last, partly filled one too. When the writers are gone it ends: they say why.
 fn work(
     mut path: ChunkPath,
-    filled: &Receiver<(Piece, reader::Aligned)>,
-    empty: &Sender<reader::Aligned>,
+    filled: &Receiver<(Piece, AlignedBuffer)>,
+    empty: &Sender<AlignedBuffer>,
     free: &Receiver<OpenSegment>,
     full: &Sender<OpenSegment>,
 ) -> Result<StageSeconds> {

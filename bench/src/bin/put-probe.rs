@@ -70,7 +70,10 @@ fn put_all(store: &dyn Store, objects: u64, parallel: u64) -> Result<f64> {
     let buffers: Vec<_> = (0..parallel)
         .map(|number| {
             let mut buffer = AlignedBuffer::new(SEGMENT_BYTES);
-            blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut buffer);
+            blake3::Hasher::new()
+                .update(&number.to_le_bytes())
+                .finalize_xof()
+                .fill(&mut buffer);
             buffer.into_bytes(0..SEGMENT_BYTES)
         })
         .collect();
@@ -92,7 +95,9 @@ fn put_all(store: &dyn Store, objects: u64, parallel: u64) -> Result<f64> {
             })
             .collect();
         for thread in threads {
-            thread.join().map_err(|_| anyhow!("a thread of the probe panicked"))??;
+            thread
+                .join()
+                .map_err(|_| anyhow!("a thread of the probe panicked"))??;
         }
         Ok::<_, anyhow::Error>(())
     })?;

@@ -7,9 +7,9 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
+use mover::device::{ALIGNMENT, AlignedBuffer, is_zero};
 use serde::{Deserialize, Serialize};
 
-use super::reader::{ALIGNMENT, Aligned, is_zero};
 use super::restore::StoredSegment;
 use super::{CHUNK_BYTES, Mode, SEGMENT_BYTES};
 
@@ -37,7 +37,7 @@ pub(super) fn aad() -> Aad<[u8; 40]> {
 /// Seconds per stage, summed over threads, and the bytes that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct StageSeconds {
-    /// Waiting for reads, summed over reads in flight: divide by the depth for time of the disk.
+    /// Waiting for a read to end, with others in flight.
     pub read: f64,
     /// Zero test.
     pub zero: f64,
@@ -78,7 +78,7 @@ impl StageSeconds {
 /// A segment being filled.
 #[derive(Debug)]
 pub struct OpenSegment {
-    buffer: Aligned,
+    buffer: AlignedBuffer,
     filled: usize,
     bodies: Vec<Body>,
     /// Names the output file this buffer becomes next.
@@ -132,7 +132,7 @@ impl OpenSegment {
     /// An empty segment.
     #[must_use]
     pub fn new(number: u32) -> Self {
-        let buffer = Aligned::new(SEGMENT_BYTES + SLACK_BYTES);
+        let buffer = AlignedBuffer::new(SEGMENT_BYTES + SLACK_BYTES);
         Self {
             buffer,
             filled: 0,

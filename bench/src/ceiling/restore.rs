@@ -17,10 +17,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use mover::device::{ALIGNMENT, AlignedBuffer};
 use serde::{Deserialize, Serialize};
 
 use super::chunk_path::{Body, SegmentId, StageSeconds, TAG_BYTES, aad, digest, key};
-use super::reader::{ALIGNMENT, Aligned};
 use super::{CHUNK_BYTES, Measured, Mode, READ_BYTES, SEGMENT_BYTES, join};
 
 /// Name of the index in the output directory.
@@ -53,7 +53,7 @@ struct Index {
 struct Run {
     offset: u64,
     len: usize,
-    buffer: Aligned,
+    buffer: AlignedBuffer,
 }
 
 /// Keeps what a later [`run`] needs to find the chunks.
@@ -100,7 +100,6 @@ pub fn run(stored: &Path, target: &Path, workers: usize) -> Result<Measured> {
         read_bytes: stored_bytes,
         data_bytes,
         stored_bytes,
-        read_depth: READERS,
         stages,
     })
 }
@@ -125,10 +124,10 @@ fn run_threads<'scope, 'env>(
     }
     drop(plan_tx);
     for _ in 0..buffers {
-        empty_tx.send(Aligned::new(SEGMENT_BYTES + ALIGNMENT))?;
+        empty_tx.send(AlignedBuffer::new(SEGMENT_BYTES + ALIGNMENT))?;
     }
     for _ in 0..WRITE_BUFFERS {
-        free_tx.send(Aligned::new(READ_BYTES))?;
+        free_tx.send(AlignedBuffer::new(READ_BYTES))?;
     }
 
     let mut handles = Vec::new();
@@ -158,8 +157,8 @@ fn run_threads<'scope, 'env>(
 fn read_all<'a>(
     stored: &Path,
     plan: &Receiver<&'a StoredSegment>,
-    empty: &Receiver<Aligned>,
-    loaded: &Sender<(&'a StoredSegment, Aligned)>,
+    empty: &Receiver<AlignedBuffer>,
+    loaded: &Sender<(&'a StoredSegment, AlignedBuffer)>,
 ) -> Result<StageSeconds> {
     let mut stages = StageSeconds::default();
     for segment in plan {
@@ -183,9 +182,9 @@ fn read_all<'a>(
 
 /// One worker: segments in, runs of up to 1 MiB out. When the writers are gone it ends: they say why.
 fn work(
-    loaded: &Receiver<(&StoredSegment, Aligned)>,
-    empty: &Sender<Aligned>,
-    free: &Receiver<Aligned>,
+    loaded: &Receiver<(&StoredSegment, AlignedBuffer)>,
+    empty: &Sender<AlignedBuffer>,
+    free: &Receiver<AlignedBuffer>,
     runs: &Sender<Run>,
 ) -> Result<StageSeconds> {
     let key = key();
@@ -245,7 +244,11 @@ fn work(
     Ok(stages)
 }
 
-fn write_all(target: &File, runs: &Receiver<Run>, free: &Sender<Aligned>) -> Result<StageSeconds> {
+fn write_all(
+    target: &File,
+    runs: &Receiver<Run>,
+    free: &Sender<AlignedBuffer>,
+) -> Result<StageSeconds> {
     let mut stages = StageSeconds::default();
     for run in runs {
         let start = Instant::now();

@@ -341,9 +341,11 @@ fn key_slots_are_listed() {
     let expected = KeySlotInfo {
         id: slot["keys/".len()..].to_owned(),
         kind: Some(SecretKind::Passphrase),
+        kdf: infos[0].kdf,
         created_unix_secs: Some(1_700_000_000),
         fault: None,
     };
+    assert!(infos[0].kdf.is_some());
     assert_eq!(infos, [expected]);
     // What an `init` that lost did not get to remove belongs to another repository.
     let (other, foreign) = encrypted();

@@ -384,40 +384,6 @@ fn headers_that_lie_are_refused_even_with_a_right_seal() {
 }
 
 #[test]
-fn content_hashes_do_not_depend_on_how_zeros_are_counted() {
-    let keys = fixed_keys(Cipher::None);
-    let zero = crate::repository::ids::Digest([0; 16]);
-    let data = keys.digest(b"data");
-    let hash = |feed: &dyn Fn(&mut ContentHash)| {
-        let mut hash = keys.content_hash();
-        feed(&mut hash);
-        hash.finish()
-    };
-    let at_once = hash(&|h| {
-        h.zeros(3);
-        h.chunk(&data);
-        h.zeros(1 << 40);
-    });
-    let in_parts = hash(&|h| {
-        h.zeros(1);
-        h.chunk(&zero);
-        h.zeros(0);
-        h.zeros(1);
-        h.chunk(&data);
-        h.zeros(1);
-        h.zeros((1 << 40) - 1);
-    });
-    assert_eq!(at_once, in_parts);
-    let longer = hash(&|h| {
-        h.zeros(3);
-        h.chunk(&data);
-        h.zeros((1 << 40) + 1);
-    });
-    assert_ne!(at_once, longer);
-    assert_ne!(hash(&|_| ()), hash(&|h| h.zeros(1)));
-}
-
-#[test]
 fn a_pool_gives_its_buffers_again() {
     let keys = fixed_keys(Cipher::Aes256Gcm);
     let pool = BufferPool::new(ContainerBuilder::buffer_len(4096, 8), 1);

@@ -3,11 +3,13 @@
 //! Owns: the threads of the data plane and their byte budgets. Must not: parse flags or print.
 
 pub mod backup;
+pub mod budget;
 pub mod diff;
 pub mod progress;
 pub mod report;
 pub mod restore;
 pub mod verify;
+mod walk;
 
 use std::sync::Arc;
 

@@ -22,6 +22,8 @@ pub struct Progress {
     pub unchanged: AtomicU64,
     /// Bytes found earlier in this session.
     pub deduplicated: AtomicU64,
+    /// Raw bytes taken over from a killed session; also counted as deduplicated.
+    pub resumed: AtomicU64,
     /// Raw bytes stored anew (backup) or written (restore).
     pub new: AtomicU64,
     /// Bytes sent to the store.
@@ -49,6 +51,12 @@ impl StopFlag {
     /// Asks every holder to stop.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// The flag itself, for a signal handler to set.
+    #[must_use]
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
     }
 
     /// Whether a stop was asked for.

@@ -26,6 +26,7 @@ pub mod header;
 #[cfg(any(test, feature = "testing"))]
 pub mod hostile;
 pub mod key_slot;
+pub mod manifest;
 pub mod pool;
 pub mod record;
 
@@ -39,6 +40,7 @@ pub use decoder::Decoder;
 pub use directory::{BodyEntry, Directory};
 pub use head::{HEAD_LEN, Head, parse_head, parse_object};
 pub use key_slot::{KeySlot, Secret};
+pub use manifest::{Manifest, PointState, PointStats};
 pub use pool::BufferPool;
 pub use record::{open_record, seal_record};
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: the search and the words for its failure. Must not: wrap keys (`format::key_slot`).
 
-use super::super::format::key_slot::SecretKind;
+use super::super::format::key_slot::{KdfCost, SecretKind};
 use super::super::format::{Config, KeySlot, MasterKey, Secret};
 use super::super::ids::name;
 use super::super::store::Store;
@@ -19,6 +19,8 @@ pub struct KeySlotInfo {
     pub id: String,
     /// What opens it; `None` where it cannot be read.
     pub kind: Option<SecretKind>,
+    /// What deriving its key costs; `None` for a key file, and where the slot cannot be read.
+    pub kdf: Option<KdfCost>,
     /// When it was made, in seconds since 1970.
     pub created_unix_secs: Option<i64>,
     /// What is wrong with it.
@@ -39,12 +41,14 @@ pub fn key_slots(store: &dyn Store, config: &Config) -> Result<Vec<KeySlotInfo>>
             Ok(slot) => infos.push(KeySlotInfo {
                 id,
                 kind: Some(slot.kind()),
+                kdf: slot.kdf_cost(),
                 created_unix_secs: Some(slot.created_unix_secs()),
                 fault: faults.pop(),
             }),
             Err(error) if is_of_the_slot(&error) => infos.push(KeySlotInfo {
                 id,
                 kind: None,
+                kdf: None,
                 created_unix_secs: None,
                 fault: Some(error.to_string()),
             }),

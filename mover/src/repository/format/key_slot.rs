@@ -249,6 +249,12 @@ impl KeySlot {
         }
     }
 
+    /// What deriving its key costs; `None` for a key file.
+    #[must_use]
+    pub fn kdf_cost(&self) -> Option<KdfCost> {
+        self.kdf.map(|(cost, _)| cost)
+    }
+
     /// When it was made, in seconds since 1970.
     #[must_use]
     pub fn created_unix_secs(&self) -> i64 {

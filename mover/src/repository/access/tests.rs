@@ -288,9 +288,9 @@ fn one_damaged_or_missing_copy_is_a_warning() {
         let (store, slot) = encrypted();
         for name in ["config", &slot] {
             if missing {
-                store.remove(name)
+                store.remove(name);
             } else {
-                store.damage(name)
+                store.damage(name);
             }
         }
         let (_, warnings) = open_on(&store, Some(&secret)).unwrap();
@@ -341,11 +341,10 @@ fn key_slots_are_listed() {
     let expected = KeySlotInfo {
         id: slot["keys/".len()..].to_owned(),
         kind: Some(SecretKind::Passphrase),
-        kdf: infos[0].kdf,
+        kdf: Some(CHEAP),
         created_unix_secs: Some(1_700_000_000),
         fault: None,
     };
-    assert!(infos[0].kdf.is_some());
     assert_eq!(infos, [expected]);
     // What an `init` that lost did not get to remove belongs to another repository.
     let (other, foreign) = encrypted();

@@ -97,7 +97,7 @@ fn record(cipher: Cipher, class: Class, name: &str, min: usize, salt: [u8; 32]) 
 }
 
 fn config(cipher: Cipher, salt: [u8; 32]) -> Bytes {
-    let public_salt: [u8; 32] = std::array::from_fn(|i| i as u8);
+    let public_salt: [u8; 32] = rising();
     let config = Config {
         repository: RepositoryId([0xa1; 16]),
         cipher,
@@ -133,7 +133,7 @@ fn key_slot(secret: &Secret, salt: [u8; 32]) -> Bytes {
         },
         created_unix_secs: 1_700_000_000,
     };
-    let master = MasterKey::from_bytes(std::array::from_fn(|i| i as u8));
+    let master = MasterKey::from_bytes(rising());
     KeySlot::seal(RepositoryId([0xa1; 16]), secret, &master, &seed).unwrap()
 }
 
@@ -264,7 +264,7 @@ fn golden_roots_are_read() {
     ] {
         let slot = KeySlot::parse(&KeySlot::object_name(&SLOT_ID), &golden(file)).unwrap();
         let master = slot.unwrap_master(&secret).unwrap();
-        let expected: [u8; 32] = std::array::from_fn(|i| i as u8);
+        let expected: [u8; 32] = rising();
         assert_eq!(master.bytes(), &expected);
     }
 }

@@ -23,8 +23,10 @@ pub mod directory;
 pub mod fault;
 pub mod head;
 pub mod header;
-pub mod manifest;
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile;
 pub mod key_slot;
+pub mod manifest;
 pub mod pool;
 pub mod record;
 
@@ -37,8 +39,8 @@ pub use crypto::{Cipher, Keys, MasterKey};
 pub use decoder::Decoder;
 pub use directory::{BodyEntry, Directory};
 pub use head::{HEAD_LEN, Head, parse_head, parse_object};
-pub use manifest::{Manifest, PointState, PointStats};
 pub use key_slot::{KeySlot, Secret};
+pub use manifest::{Manifest, PointState, PointStats};
 pub use pool::BufferPool;
 pub use record::{open_record, seal_record};
 

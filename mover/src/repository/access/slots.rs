@@ -56,7 +56,10 @@ pub fn key_slots(store: &dyn Store, config: &Config) -> Result<Vec<KeySlotInfo>>
 
 /// Whether the slot is to blame, so that another one may still do.
 fn is_of_the_slot(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::NewerFormat)
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::NewerFormat
+    )
 }
 
 /// Unwraps the master key with whichever slot `secret` opens.
@@ -106,8 +109,12 @@ fn failure(store: &dyn Store, kind: SecretKind, refused: usize, mut lost: Vec<Er
     };
     let hint = match (refused, lost.len()) {
         (0, _) => "give the other one of --passphrase-file and --key-file".to_owned(),
-        (_, 0) => "check the passphrase or key file, and that --repo is the right repository".to_owned(),
+        (_, 0) => {
+            "check the passphrase or key file, and that --repo is the right repository".to_owned()
+        }
         (_, lost) => format!("{lost} more key slots are damaged: the {kind} may have been theirs"),
     };
-    Error::new(ErrorKind::WrongKey, message).object(store.url()).hint(hint)
+    Error::new(ErrorKind::WrongKey, message)
+        .object(store.url())
+        .hint(hint)
 }

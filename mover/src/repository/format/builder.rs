@@ -129,6 +129,12 @@ impl ContainerBuilder {
         builder
     }
 
+    /// Fixes the salt of the directory of a compacted segment, for golden files.
+    #[cfg(test)]
+    pub(super) fn set_salt(&mut self, salt: [u8; SALT_LEN]) {
+        self.salt = salt;
+    }
+
     /// Makes the finished object at least `len` bytes long.
     pub(super) fn pad_to(&mut self, len: usize) {
         self.padding = len;
@@ -332,3 +338,6 @@ impl fmt::Debug for ContainerBuilder {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,6 +173,20 @@ impl Keys {
         ContentHash::new(&self.content)
     }
 
+    /// All subkeys in hex, for the test vectors of the specification.
+    #[cfg(test)]
+    pub(super) fn subkeys(&self) -> Vec<(&'static str, String)> {
+        let hex = |key: &Subkey| crate::repository::ids::to_hex(&key[..]);
+        vec![
+            ("K_data", hex(&self.data)),
+            ("K_meta", hex(&self.meta)),
+            ("K_id", hex(&self.id)),
+            ("K_page", hex(&self.page)),
+            ("K_config", hex(&self.config)),
+            ("K_content", hex(&self.content)),
+        ]
+    }
+
     /// Authenticates the config.
     pub(super) fn config_mac(&self, parts: &[&[u8]]) -> blake3::Hash {
         keyed_hash(&self.config, parts)

@@ -15,6 +15,8 @@ pub mod cursor;
 pub mod damage;
 pub mod diff;
 pub mod entry;
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile;
 pub mod leaf;
 pub mod liveness;
 mod node;

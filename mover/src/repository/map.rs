@@ -23,7 +23,7 @@ mod pages;
 mod plan;
 mod slots;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod walk;
 pub mod writer;
 

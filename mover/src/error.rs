@@ -81,7 +81,13 @@ impl Error {
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Inner { kind, message, object: None, hint: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            message,
+            object: None,
+            hint: None,
+            source: None,
+        }))
     }
 
     /// Names the object, device or file it happened on.

@@ -341,6 +341,7 @@ fn key_slots_are_listed() {
     let expected = KeySlotInfo {
         id: slot["keys/".len()..].to_owned(),
         kind: Some(SecretKind::Passphrase),
+        kdf: Some(CHEAP),
         created_unix_secs: Some(1_700_000_000),
         fault: None,
     };

@@ -288,9 +288,9 @@ fn one_damaged_or_missing_copy_is_a_warning() {
         let (store, slot) = encrypted();
         for name in ["config", &slot] {
             if missing {
-                store.remove(name)
+                store.remove(name);
             } else {
-                store.damage(name)
+                store.damage(name);
             }
         }
         let (_, warnings) = open_on(&store, Some(&secret)).unwrap();

@@ -71,6 +71,7 @@ impl Bed {
 
     pub(crate) fn context(&self) -> Context {
         Context {
+            memory: crate::pipeline::budget::DEFAULT_MEMORY_BYTES,
             repository: Arc::clone(&self.repository),
             progress: Arc::new(Progress::default()),
             stop: StopFlag::default(),

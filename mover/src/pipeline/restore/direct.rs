@@ -54,6 +54,7 @@ fn move_all(job: &Job<'_>, output: &dyn Output, direct: &Direct<'_>, walked: &mu
         false => None,
     };
     let queue = output.queue(&direct.queue)?;
+    job.context.progress.tell_engine(queue.engine());
     let depth = direct.queue.depth.max(1);
     let (segment_tx, segments) = bounded::<SegmentJob>(FETCHERS);
     let ranges = bounded(FETCHERS);

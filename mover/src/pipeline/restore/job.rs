@@ -13,11 +13,9 @@ use super::output::Output;
 use super::plan::Run;
 use crate::error::Result;
 use crate::pipeline::Context;
+use crate::pipeline::budget::fetched_bytes;
 use crate::pipeline::progress::Progress;
 use crate::repository::segments::SegmentReader;
-
-/// Bytes fetched and not yet decoded: eight full ranges in flight or waiting.
-const FETCH_BUDGET_BYTES: u64 = 128 << 20;
 
 /// Takes note of chunks that will not be delivered.
 pub(crate) trait LossSink: Sync {
@@ -60,7 +58,7 @@ pub(crate) struct Job<'a> {
 impl<'a> Job<'a> {
     /// A restore that has not begun.
     pub(crate) fn new(context: &'a Context, geometry: Geometry, losses: Losses) -> Self {
-        let fetched = ByteBudget::new(FETCH_BUDGET_BYTES);
+        let fetched = ByteBudget::new(fetched_bytes(context.memory));
         Self {
             failure: Failure::new(context.stop.clone(), Arc::clone(&fetched)),
             segments: Arc::new(SegmentReader::new(&context.repository)),

@@ -44,7 +44,10 @@ pub(crate) fn walk(
     let mut contents = Contents {
         job,
         sink,
-        hash: job.geometry.is_whole().then(|| repository.keys.content_hash()),
+        hash: job
+            .geometry
+            .is_whole()
+            .then(|| repository.keys.content_hash()),
         sampler: Sampler::new(&job.geometry, seed),
     };
     let mut walk = Walk::new(&job.segments, &point.manifest.root, job.geometry.chunks());
@@ -56,15 +59,26 @@ pub(crate) fn walk(
             Step::Lost(run, error) => contents.lost(run, error)?,
         }
     }
-    let mut walked = Walked { samples: contents.sampler.finish(), warnings: Vec::new() };
-    if contents.hash.is_some_and(|hash| hash.finish() != point.manifest.content_hash) {
-        let error = Error::new(ErrorKind::Corrupt, "match the map with the content hash of its manifest")
-            .object(name::slot(&point.key))
-            .hint("choose another point; `snaphaul verify` lists all that is damaged");
+    let mut walked = Walked {
+        samples: contents.sampler.finish(),
+        warnings: Vec::new(),
+    };
+    if contents
+        .hash
+        .is_some_and(|hash| hash.finish() != point.manifest.content_hash)
+    {
+        let error = Error::new(
+            ErrorKind::Corrupt,
+            "match the map with the content hash of its manifest",
+        )
+        .object(name::slot(&point.key))
+        .hint("choose another point; `snaphaul verify` lists all that is damaged");
         if !job.losses.is_salvage() {
             return Err(error);
         }
-        walked.warnings.push(format!("{error}: chunks may be missing or in the wrong place"));
+        walked.warnings.push(format!(
+            "{error}: chunks may be missing or in the wrong place"
+        ));
     }
     Ok(walked)
 }
@@ -100,16 +114,33 @@ impl Contents<'_, '_> {
                 break;
             }
             if chunk > next {
-                self.zeros(Run { first: next, count: chunk - next })?;
+                self.zeros(Run {
+                    first: next,
+                    count: chunk - next,
+                })?;
             }
             if let Some(hash) = &mut self.hash {
                 hash.chunk(&digest);
             }
             self.sampler.data(chunk, digest);
-            (self.sink)(Item::Data(location.segment, Wanted { chunk, digest, ordinal: location.ordinal }))?;
+            (self.sink)(Item::Data(
+                location.segment,
+                Wanted {
+                    chunk,
+                    digest,
+                    ordinal: location.ordinal,
+                },
+            ))?;
             next = chunk + 1;
         }
-        if next < end { self.zeros(Run { first: next, count: end - next }) } else { Ok(()) }
+        if next < end {
+            self.zeros(Run {
+                first: next,
+                count: end - next,
+            })
+        } else {
+            Ok(())
+        }
     }
 
     fn lost(&mut self, run: Run, error: Error) -> Result<()> {

@@ -81,7 +81,13 @@ impl Error {
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Inner { kind, message, object: None, hint: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            message,
+            object: None,
+            hint: None,
+            source: None,
+        }))
     }
 
     /// Names the object, device or file it happened on.
@@ -119,6 +125,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Its own text, without the object.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// The object it happened on, where one is named.

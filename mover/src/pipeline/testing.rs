@@ -128,14 +128,11 @@ impl Bed {
         };
         let mut writer = PointWriter::new(&self.repository, key, layout);
         let mut leaves: BTreeMap<u64, Leaf> = BTreeMap::new();
-        let mut hash = keys.content_hash();
         for (chunk, raw) in image.chunks(CHUNK).enumerate() {
             if raw.iter().all(|byte| *byte == 0) {
-                hash.zeros(1);
                 continue;
             }
             let (digest, location) = writer.chunk(chunk as u64, raw);
-            hash.chunk(&digest);
             let leaf = leaves
                 .entry((chunk / FANOUT) as u64)
                 .or_insert_with(Leaf::zero);
@@ -143,13 +140,7 @@ impl Bed {
         }
         writer.close();
         let chunks = image.len().div_ceil(CHUNK) as u64;
-        self.commit(
-            volume,
-            key,
-            image.len() as u64,
-            hash.finish(),
-            (chunks, &leaves),
-        );
+        self.commit(volume, key, image.len() as u64, (chunks, &leaves));
         key
     }
 
@@ -158,7 +149,6 @@ impl Bed {
         volume: &str,
         key: SessionKey,
         size: u64,
-        content_hash: [u8; 32],
         (chunks, leaves): (u64, &BTreeMap<u64, Leaf>),
     ) {
         let Repository { store, keys, .. } = &*self.repository;
@@ -197,7 +187,9 @@ impl Bed {
             tags: BTreeMap::new(),
             group: None,
             state: PointState::Crash,
-            content_hash,
+            content_hash: map
+                .root
+                .content_hash(keys, size, u32::try_from(CHUNK).unwrap()),
             created_unix_millis: 0,
             tool: "test".to_owned(),
             stats: PointStats::default(),

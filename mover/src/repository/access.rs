@@ -49,8 +49,7 @@ pub struct InitOptions {
     pub created_unix_secs: i64,
 }
 
-const HOW_TO_GIVE: &str =
-    "give it with --passphrase-file, --key-file or SNAPHAUL_PASSPHRASE";
+const HOW_TO_GIVE: &str = "give it with --passphrase-file, --key-file or SNAPHAUL_PASSPHRASE";
 
 /// Makes a repository at an empty place. `secret` goes into the first key slot; none for [`Cipher::None`].
 ///
@@ -82,13 +81,20 @@ pub(crate) fn init_at_cost(
     store.sync()?;
     if !win_config(&*store, &config, &keys)? {
         // Our slot opens nothing: the repository that won has another master key.
-        for name in slot.iter().flat_map(|slot| [name::second_copy(slot), slot.clone()]) {
+        for name in slot
+            .iter()
+            .flat_map(|slot| [name::second_copy(slot), slot.clone()])
+        {
             store.delete(&name)?;
         }
         return Err(copies::already_there(&*store));
     }
     store.sync()?;
-    Ok(Repository { store, config, keys: Arc::new(keys) })
+    Ok(Repository {
+        store,
+        config,
+        keys: Arc::new(keys),
+    })
 }
 
 fn plan(options: &InitOptions, secret: Option<&Secret>) -> Result<(Config, MasterKey)> {
@@ -188,15 +194,19 @@ fn load_config(store: &dyn Store) -> Result<(ConfigRecord, Vec<String>)> {
 /// # Errors
 /// As [`read_config`]; `InvalidRequest` where a key is needed and none given, or given and none needed; `WrongKey`; `Corrupt` where no
 /// intact slot is left or the config was not written with the key.
-pub fn open(
-    store: Arc<dyn Store>,
-    secret: Option<&Secret>,
-) -> Result<(Repository, Vec<String>)> {
+pub fn open(store: Arc<dyn Store>, secret: Option<&Secret>) -> Result<(Repository, Vec<String>)> {
     let (record, mut warnings) = load_config(&*store)?;
     let master = master_key(&*store, record.config(), secret, &mut warnings)?;
     let (config, keys) = authenticate(&*store, &record, &master, &mut warnings)?;
     store.adopt_profile(&config.profile);
-    Ok((Repository { store, config, keys: Arc::new(keys) }, warnings))
+    Ok((
+        Repository {
+            store,
+            config,
+            keys: Arc::new(keys),
+        },
+        warnings,
+    ))
 }
 
 fn master_key(
@@ -238,7 +248,12 @@ fn authenticate(
         let keys = record.config().keys(master);
         Ok((record.authenticate(&second, &keys)?, keys))
     });
-    let Ok(authentic) = copied else { return Err(refusal) };
+    let Ok(authentic) = copied else {
+        return Err(refusal);
+    };
     warnings.push(format!("{refusal}; used its second copy `{second}`"));
     Ok(authentic)
 }
+
+#[cfg(test)]
+mod tests;

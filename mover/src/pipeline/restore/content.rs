@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   map ──► zero runs and chunks, ascending ──► consumer
-//!               ├──► content hash, compared with the manifest's at the end of a whole point
+//!               │    (the root's hash must give the manifest's content hash; every page is checked against its pointer)
 //!               └──► samples for the checked end
 //! ```
 //!
@@ -15,7 +15,7 @@ use super::plan::{Run, Wanted};
 use super::sample::{Expected, Sampler};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::walk::{LEAF_CHUNKS, Step, Walk};
-use crate::repository::format::ContentHash;
+use crate::repository::format::Manifest;
 use crate::repository::ids::name;
 use crate::repository::map::{FANOUT, LeafRef};
 use crate::repository::session::points::Point;
@@ -41,32 +41,15 @@ pub(crate) fn walk(
     sink: &mut dyn FnMut(Item) -> Result<()>,
 ) -> Result<Walked> {
     let repository = &job.context.repository;
-    let mut contents = Contents {
-        job,
-        sink,
-        hash: job
-            .geometry
-            .is_whole()
-            .then(|| repository.keys.content_hash()),
-        sampler: Sampler::new(&job.geometry, seed),
-    };
-    let mut walk = Walk::new(&job.segments, &point.manifest.root, job.geometry.chunks());
-    while let Some(step) = walk.next()? {
-        job.context.stop.check()?;
-        match step {
-            Step::Zeros(run) => contents.zeros(run)?,
-            Step::Leaf(first, leaf) => contents.leaf(first, &leaf)?,
-            Step::Lost(run, error) => contents.lost(run, error)?,
-        }
-    }
-    let mut walked = Walked {
-        samples: contents.sampler.finish(),
-        warnings: Vec::new(),
-    };
-    if contents
-        .hash
-        .is_some_and(|hash| hash.finish() != point.manifest.content_hash)
-    {
+    let Manifest {
+        root,
+        size,
+        chunk_size,
+        content_hash,
+        ..
+    } = &point.manifest;
+    let mut walked = Walked::default();
+    if root.content_hash(&repository.keys, *size, *chunk_size) != *content_hash {
         let error = Error::new(
             ErrorKind::Corrupt,
             "match the map with the content hash of its manifest",
@@ -80,22 +63,32 @@ pub(crate) fn walk(
             "{error}: chunks may be missing or in the wrong place"
         ));
     }
+    let mut contents = Contents {
+        job,
+        sink,
+        sampler: Sampler::new(&job.geometry, seed),
+    };
+    let mut walk = Walk::new(&job.segments, root, job.geometry.chunks());
+    while let Some(step) = walk.next()? {
+        job.context.stop.check()?;
+        match step {
+            Step::Zeros(run) => contents.zeros(run)?,
+            Step::Leaf(first, leaf) => contents.leaf(first, &leaf)?,
+            Step::Lost(run, error) => contents.lost(run, error)?,
+        }
+    }
+    walked.samples = contents.sampler.finish();
     Ok(walked)
 }
 
 struct Contents<'a, 'j> {
     job: &'a Job<'j>,
     sink: &'a mut dyn FnMut(Item) -> Result<()>,
-    /// Of whole points without losses only: it is over all chunks.
-    hash: Option<ContentHash>,
     sampler: Sampler,
 }
 
 impl Contents<'_, '_> {
     fn zeros(&mut self, run: Run) -> Result<()> {
-        if let Some(hash) = &mut self.hash {
-            hash.zeros(run.count);
-        }
         self.sampler.zeros(run);
         (self.sink)(Item::Zeros(run))
     }
@@ -118,9 +111,6 @@ impl Contents<'_, '_> {
                     first: next,
                     count: chunk - next,
                 })?;
-            }
-            if let Some(hash) = &mut self.hash {
-                hash.chunk(&digest);
             }
             self.sampler.data(chunk, digest);
             (self.sink)(Item::Data(
@@ -145,7 +135,6 @@ impl Contents<'_, '_> {
 
     fn lost(&mut self, run: Run, error: Error) -> Result<()> {
         self.job.losses.note(&[run], error)?;
-        self.hash = None;
         (self.sink)(Item::Zeros(run))
     }
 }

@@ -100,7 +100,7 @@ fn move_all(
                 filled,
                 free: free_tx,
             }
-            .run()
+            .run();
         });
         // The receiver outlives the note, so that the planner never reports its end in place of its reason.
         scope.spawn(move || {

@@ -116,7 +116,7 @@ impl Losses {
             let (offset, length) = (bytes.start, bytes.end - bytes.start);
             match ranges.last_mut() {
                 Some(last) if last.offset + last.length == offset && *last.why == *run.why => {
-                    last.length += length
+                    last.length += length;
                 }
                 _ => ranges.push(LostRange {
                     offset,

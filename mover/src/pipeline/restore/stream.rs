@@ -13,7 +13,7 @@ use crate::device::queue::{IoQueue, QueueOptions};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Zeros are written to a pipe in pieces of this size.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Writes everything, zeros included, to a pipe or any other stream.
 #[derive(Debug)]

@@ -295,6 +295,14 @@ fn ranges_hold_just_their_bytes() {
         .unwrap();
         assert_same(&target, &image[from..to]);
     }
+}
+
+#[test]
+fn ranges_that_make_no_sense_are_refused() {
+    let bed = Bed::new();
+    let image = image(3, 0, 12);
+    let size = image.len() as u64;
+    let key = bed.point("disk", &image, Layout::default());
     let outside = RestoreRequest {
         range: Some((size, 1)),
         ..request(&key, &bed.path("x"))
@@ -443,9 +451,11 @@ fn a_flipped_body_fails_or_is_salvaged() {
     );
 }
 
+type Damage = fn(&Path);
+
 #[test]
 fn damaged_segments_of_each_kind_are_salvaged() {
-    let kinds: [(&str, fn(&Path)); 4] = [
+    let kinds: [(&str, Damage); 4] = [
         ("head", |path| flip(path, 80)),
         ("missing", |path| fs::remove_file(path).unwrap()),
         ("cut", |path| {
@@ -454,7 +464,7 @@ fn damaged_segments_of_each_kind_are_salvaged() {
                 .open(path)
                 .unwrap()
                 .set_len(300_000)
-                .unwrap()
+                .unwrap();
         }),
         ("empty", |path| fs::write(path, b"").unwrap()),
     ];

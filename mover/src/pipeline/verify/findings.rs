@@ -117,15 +117,6 @@ impl Findings {
         });
     }
 
-    /// Whether anything was found.
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty()
-    }
-
     /// As they are reported: by object, then by volume.
     pub(crate) fn finish(self) -> Vec<VerifyFinding> {
         let found = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -29,7 +29,9 @@ pub(super) fn load<T>(
     let second = name::second_copy(object);
     match read(&second) {
         Ok(value) => {
-            warnings.push(format!("`{object}`: {first}; used its second copy `{second}`"));
+            warnings.push(format!(
+                "`{object}`: {first}; used its second copy `{second}`"
+            ));
             Ok(value)
         }
         // Of two complaints, damage says more than absence.
@@ -49,9 +51,19 @@ fn is_lost(error: &Error) -> bool {
 /// What the store answers; damage and absence are findings, no errors.
 pub fn check_roots(store: &dyn Store) -> Result<Vec<Error>> {
     let mut findings = Vec::new();
-    check_pair(store, name::CONFIG, |n, b| ConfigRecord::parse(n, b).map(drop), &mut findings)?;
+    check_pair(
+        store,
+        name::CONFIG,
+        |n, b| ConfigRecord::parse(n, b).map(drop),
+        &mut findings,
+    )?;
     for slot in slot_names(store)? {
-        check_pair(store, &slot, |n, b| KeySlot::parse(n, b).map(drop), &mut findings)?;
+        check_pair(
+            store,
+            &slot,
+            |n, b| KeySlot::parse(n, b).map(drop),
+            &mut findings,
+        )?;
     }
     Ok(findings)
 }
@@ -64,10 +76,15 @@ fn check_pair(
 ) -> Result<()> {
     let mut intact = Vec::new();
     for name in [object.to_owned(), name::second_copy(object)] {
-        match store.get(&name).and_then(|bytes| parse(&name, &bytes).map(|()| bytes)) {
+        match store
+            .get(&name)
+            .and_then(|bytes| parse(&name, &bytes).map(|()| bytes))
+        {
             Ok(bytes) => intact.push(bytes),
             Err(error) if error.kind() == ErrorKind::NotFound => findings.push(
-                Error::new(ErrorKind::Corrupt, "find a root object").object(&name).source(error),
+                Error::new(ErrorKind::Corrupt, "find a root object")
+                    .object(&name)
+                    .source(error),
             ),
             Err(error) if error.kind() == ErrorKind::Corrupt => findings.push(error),
             Err(error) => return Err(error),
@@ -106,13 +123,22 @@ pub(super) fn require_vacant(store: &dyn Store) -> Result<()> {
     };
     store.list("", &mut |page| {
         for info in page {
-            let ours = [name::OPEN, name::SNAP, name::TOMB, name::COPY, name::LIVE, name::SEG]
-                .into_iter()
-                .chain([name::MAP, name::BEAT, "config"])
-                .any(|prefix| info.name.starts_with(prefix));
+            let ours = [
+                name::OPEN,
+                name::SNAP,
+                name::TOMB,
+                name::COPY,
+                name::LIVE,
+                name::SEG,
+            ]
+            .into_iter()
+            .chain([name::MAP, name::BEAT, "config"])
+            .any(|prefix| info.name.starts_with(prefix));
             if ours {
-                return Err(refuse("refuse a repository that lost its config", &info.name)
-                    .hint("do not write here: the objects that are left may still be read"));
+                return Err(
+                    refuse("refuse a repository that lost its config", &info.name)
+                        .hint("do not write here: the objects that are left may still be read"),
+                );
             }
             // Slots without a config are what an interrupted `init` leaves.
             if !info.name.starts_with(name::KEYS) && !info.name.starts_with(PROBE) {
@@ -126,16 +152,19 @@ pub(super) fn require_vacant(store: &dyn Store) -> Result<()> {
 
 /// The answer to a second `init`. Adds second copies that an interrupted first one did not get to.
 pub(super) fn already_there(store: &dyn Store) -> Error {
-    let refusal = Error::new(ErrorKind::InvalidRequest, "refuse a second init: a repository is there")
-        .object(store.url())
-        .hint("use the repository as it is, or --if-missing in scripts");
+    let refusal = Error::new(
+        ErrorKind::InvalidRequest,
+        "refuse a second init: a repository is there",
+    )
+    .object(store.url())
+    .hint("use the repository as it is, or --if-missing in scripts");
     match complete(store) {
         Ok(()) => refusal,
         Err(cause) => refusal.source(cause),
     }
 }
 
-/// Stores the second copy of every intact root object that lacks one.
+/// Stores the second copy of an intact config that lacks one; slots have both before the config is created.
 fn complete(store: &dyn Store) -> Result<()> {
     let config = store.get(name::CONFIG)?;
     ConfigRecord::parse(name::CONFIG, &config)?;

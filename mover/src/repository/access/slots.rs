@@ -2,7 +2,7 @@
 //!
 //! Owns: the search and the words for its failure. Must not: wrap keys (`format::key_slot`).
 
-use super::super::format::key_slot::SecretKind;
+use super::super::format::key_slot::{KdfCost, SecretKind};
 use super::super::format::{Config, KeySlot, MasterKey, Secret};
 use super::super::ids::name;
 use super::super::store::Store;
@@ -19,6 +19,8 @@ pub struct KeySlotInfo {
     pub id: String,
     /// What opens it; `None` where it cannot be read.
     pub kind: Option<SecretKind>,
+    /// What deriving its key costs; `None` for a key file, and where the slot cannot be read.
+    pub kdf: Option<KdfCost>,
     /// When it was made, in seconds since 1970.
     pub created_unix_secs: Option<i64>,
     /// What is wrong with it.
@@ -39,12 +41,14 @@ pub fn key_slots(store: &dyn Store, config: &Config) -> Result<Vec<KeySlotInfo>>
             Ok(slot) => infos.push(KeySlotInfo {
                 id,
                 kind: Some(slot.kind()),
+                kdf: slot.kdf_cost(),
                 created_unix_secs: Some(slot.created_unix_secs()),
                 fault: faults.pop(),
             }),
             Err(error) if is_of_the_slot(&error) => infos.push(KeySlotInfo {
                 id,
                 kind: None,
+                kdf: None,
                 created_unix_secs: None,
                 fault: Some(error.to_string()),
             }),
@@ -56,7 +60,10 @@ pub fn key_slots(store: &dyn Store, config: &Config) -> Result<Vec<KeySlotInfo>>
 
 /// Whether the slot is to blame, so that another one may still do.
 fn is_of_the_slot(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::NewerFormat)
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::NewerFormat
+    )
 }
 
 /// Unwraps the master key with whichever slot `secret` opens.
@@ -106,8 +113,12 @@ fn failure(store: &dyn Store, kind: SecretKind, refused: usize, mut lost: Vec<Er
     };
     let hint = match (refused, lost.len()) {
         (0, _) => "give the other one of --passphrase-file and --key-file".to_owned(),
-        (_, 0) => "check the passphrase or key file, and that --repo is the right repository".to_owned(),
+        (_, 0) => {
+            "check the passphrase or key file, and that --repo is the right repository".to_owned()
+        }
         (_, lost) => format!("{lost} more key slots are damaged: the {kind} may have been theirs"),
     };
-    Error::new(ErrorKind::WrongKey, message).object(store.url()).hint(hint)
+    Error::new(ErrorKind::WrongKey, message)
+        .object(store.url())
+        .hint(hint)
 }

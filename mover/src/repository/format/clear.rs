@@ -52,14 +52,15 @@ fn region(payload: &[u8], proof: &[u8]) -> Result<Vec<u8>> {
         .array(2)
         .and_then(|cbor| cbor.bytes(payload))
         .and_then(|cbor| cbor.bytes(proof))
-        .map_err(|cause| {
-            Error::new(ErrorKind::Internal, "encode a clear record").source(cause)
-        })?;
+        .map_err(|cause| Error::new(ErrorKind::Internal, "encode a clear record").source(cause))?;
     Ok(region)
 }
 
 fn too_long(class: Class) -> Error {
-    Error::new(ErrorKind::Internal, format!("write a {class} of that length"))
+    Error::new(
+        ErrorKind::Internal,
+        format!("write a {class} of that length"),
+    )
 }
 
 /// Opens the frame of the whole object `name`.

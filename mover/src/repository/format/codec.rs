@@ -224,3 +224,6 @@ impl fmt::Debug for Expander {
         f.debug_struct("Expander").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

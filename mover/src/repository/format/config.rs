@@ -95,9 +95,10 @@ impl Config {
     pub fn check_writable(&self) -> Result<()> {
         match self.write_features & !(WRITE_FEATURES | READ_FEATURES) {
             0 => Ok(()),
-            bits => {
-                Err(fault::newer("config", format!("features {bits:#x} are needed to write")))
-            }
+            bits => Err(fault::newer(
+                "config",
+                format!("features {bits:#x} are needed to write"),
+            )),
         }
     }
 
@@ -142,7 +143,10 @@ impl ConfigRecord {
         let record = parse_clear(Class::Config, name, object, MAC_LEN)?;
         let gate: Gate = decode_payload(name, &record.payload)?;
         if let bits @ 1.. = gate.read_features & !READ_FEATURES {
-            return Err(fault::newer(name, format!("features {bits:#x} are needed to read")));
+            return Err(fault::newer(
+                name,
+                format!("features {bits:#x} are needed to read"),
+            ));
         }
         if Cipher::from_byte(gate.cipher).is_none() {
             return Err(fault::newer(name, format!("cipher {}", gate.cipher)));
@@ -152,7 +156,10 @@ impl ConfigRecord {
             return Err(fault::damaged(name, what));
         }
         if config.is_encrypted() == config.public_salt.is_some() {
-            return Err(fault::damaged(name, "its cipher and its public salt contradict"));
+            return Err(fault::damaged(
+                name,
+                "its cipher and its public salt contradict",
+            ));
         }
         Ok(Self { config, record })
     }
@@ -173,7 +180,10 @@ impl ConfigRecord {
         if mac == self.record.proof[..] {
             Ok(self.config.clone())
         } else {
-            Err(fault::swapped(name, "its MAC was not made with the key of its repository"))
+            Err(fault::swapped(
+                name,
+                "its MAC was not made with the key of its repository",
+            ))
         }
     }
 }
@@ -189,10 +199,7 @@ impl<C> Encode<C> for Cipher {
 }
 
 impl<'b, C> Decode<'b, C> for Cipher {
-    fn decode(
-        d: &mut minicbor::Decoder<'b>,
-        _: &mut C,
-    ) -> Result<Self, minicbor::decode::Error> {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
         Self::from_byte(d.u8()?).ok_or_else(|| minicbor::decode::Error::message("unknown cipher"))
     }
 }
@@ -205,8 +212,13 @@ impl Config {
     pub fn check_request(&self) -> Result<()> {
         match self.size_fault() {
             None => Ok(()),
-            Some(what) => Err(Error::new(ErrorKind::InvalidRequest, format!("refuse: {what}"))
-                .hint("the defaults are 128KiB and 32MiB")),
+            Some(what) => Err(
+                Error::new(ErrorKind::InvalidRequest, format!("refuse: {what}"))
+                    .hint("the defaults are 128KiB and 32MiB"),
+            ),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

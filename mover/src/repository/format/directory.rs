@@ -376,3 +376,6 @@ fn little_endian(cell: &[u8]) -> u64 {
 fn length(cell: &[u8; LENGTH_LEN]) -> u32 {
     u32::from_le_bytes([cell[0], cell[1], cell[2], 0])
 }
+
+#[cfg(test)]
+mod tests;

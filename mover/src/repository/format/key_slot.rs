@@ -59,9 +59,10 @@ impl Secret {
     /// `InvalidRequest` for an empty passphrase or a key file below 32 bytes.
     pub fn check(&self) -> Result<()> {
         match self {
-            Self::Passphrase(text) if text.is_empty() => {
-                Err(Error::new(ErrorKind::InvalidRequest, "refuse an empty passphrase"))
-            }
+            Self::Passphrase(text) if text.is_empty() => Err(Error::new(
+                ErrorKind::InvalidRequest,
+                "refuse an empty passphrase",
+            )),
             Self::KeyFile(bytes) if bytes.len() < MIN_KEY_FILE_LEN => {
                 let len = bytes.len();
                 let message = format!("refuse a key file of {len} bytes: 32 are the least");
@@ -111,7 +112,11 @@ pub struct KdfCost {
 impl Default for KdfCost {
     /// RFC 9106's second recommendation with one lane: 64 MiB fit into every container that runs this.
     fn default() -> Self {
-        Self { memory_kib: 64 << 10, passes: 3, lanes: 1 }
+        Self {
+            memory_kib: 64 << 10,
+            passes: 3,
+            lanes: 1,
+        }
     }
 }
 
@@ -215,7 +220,11 @@ impl KeySlot {
             1 => None,
             kind => return Err(fault::newer(name, format!("key slot kind {kind}"))),
         };
-        Ok(Self { payload, kdf, record })
+        Ok(Self {
+            payload,
+            kdf,
+            record,
+        })
     }
 
     /// Id, the part of the name after `keys/`.
@@ -233,7 +242,17 @@ impl KeySlot {
     /// What opens it.
     #[must_use]
     pub fn kind(&self) -> SecretKind {
-        if self.kdf.is_some() { SecretKind::Passphrase } else { SecretKind::KeyFile }
+        if self.kdf.is_some() {
+            SecretKind::Passphrase
+        } else {
+            SecretKind::KeyFile
+        }
+    }
+
+    /// What deriving its key costs; `None` for a key file.
+    #[must_use]
+    pub fn kdf_cost(&self) -> Option<KdfCost> {
+        self.kdf.map(|(cost, _)| cost)
     }
 
     /// When it was made, in seconds since 1970.
@@ -253,10 +272,14 @@ impl KeySlot {
         }
         let key = wrapping_key(secret, self.kdf, &self.record.salt)?;
         let aad = [&self.record.header[..], &self.record.payload].concat();
-        let (wrapped, tag) =
-            self.record.proof.split_last_chunk::<TAG_LEN>().ok_or_else(|| self.wrong_key())?;
+        let (wrapped, tag) = self
+            .record
+            .proof
+            .split_last_chunk::<TAG_LEN>()
+            .ok_or_else(|| self.wrong_key())?;
         let mut master = Zeroizing::new([0; 32]);
-        key.open(NONCE, &aad, tag, wrapped, &mut master[..]).map_err(|_| self.wrong_key())?;
+        key.open(NONCE, &aad, tag, wrapped, &mut master[..])
+            .map_err(|_| self.wrong_key())?;
         Ok(MasterKey::from_bytes(*master))
     }
 
@@ -267,10 +290,16 @@ impl KeySlot {
 }
 
 fn checked_kdf(name: &str, payload: &Payload) -> Result<(KdfCost, [u8; SALT_LEN])> {
-    let (Some(memory_kib), Some(passes), Some(lanes), Some(salt)) =
-        (payload.memory_kib, payload.passes, payload.lanes, payload.kdf_salt)
-    else {
-        return Err(fault::damaged(name, "it does not say how its passphrase is stretched"));
+    let (Some(memory_kib), Some(passes), Some(lanes), Some(salt)) = (
+        payload.memory_kib,
+        payload.passes,
+        payload.lanes,
+        payload.kdf_salt,
+    ) else {
+        return Err(fault::damaged(
+            name,
+            "it does not say how its passphrase is stretched",
+        ));
     };
     let allowed = memory_kib <= MAX_MEMORY_KIB && passes <= MAX_PASSES && lanes <= MAX_LANES;
     if !allowed || Params::new(memory_kib, passes, lanes, Some(32)).is_err() {
@@ -278,7 +307,14 @@ fn checked_kdf(name: &str, payload: &Payload) -> Result<(KdfCost, [u8; SALT_LEN]
             format!("it asks for {memory_kib} KiB, {passes} passes and {lanes} lanes of Argon2id");
         return Err(fault::swapped(name, what));
     }
-    Ok((KdfCost { memory_kib, passes, lanes }, salt))
+    Ok((
+        KdfCost {
+            memory_kib,
+            passes,
+            lanes,
+        },
+        salt,
+    ))
 }
 
 fn wrapping_key(
@@ -290,7 +326,10 @@ fn wrapping_key(
     match (secret, kdf) {
         (Secret::Passphrase(passphrase), Some((cost, kdf_salt))) => {
             let failed = |cause: argon2::Error| {
-                Error::new(ErrorKind::Internal, format!("stretch the passphrase: {cause}"))
+                Error::new(
+                    ErrorKind::Internal,
+                    format!("stretch the passphrase: {cause}"),
+                )
             };
             let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32));
             Argon2::new(Algorithm::Argon2id, Version::V0x13, params.map_err(failed)?)
@@ -300,7 +339,20 @@ fn wrapping_key(
         (Secret::KeyFile(bytes), None) => {
             *stretched = blake3::derive_key(CONTEXT_KEY_FILE, bytes);
         }
-        _ => return Err(Error::new(ErrorKind::Internal, "open a key slot of another kind")),
+        _ => {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "open a key slot of another kind",
+            ));
+        }
     }
-    Ok(ObjectKey::derive(&stretched, Class::KeySlot, Cipher::Aes256Gcm, salt))
+    Ok(ObjectKey::derive(
+        &stretched,
+        Class::KeySlot,
+        Cipher::Aes256Gcm,
+        salt,
+    ))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

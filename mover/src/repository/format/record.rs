@@ -104,3 +104,6 @@ pub fn open_record(
     }
     Ok(record)
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,8 +161,8 @@ pub(crate) fn session(number: u64) -> SessionId {
 
 /// Data that is different for every seed, stored where the seed says.
 pub(crate) fn data(seed: u64) -> Entry {
-    let mut digest = [0xd1; 16];
-    digest[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&blake3::hash(&seed.to_le_bytes()).as_bytes()[..16]);
     let segment = SegmentId {
         session: session(seed % 7),
         number: u32::try_from(seed % 5).unwrap(),

@@ -1,5 +1,7 @@
 //! The tree as a whole against a plain list of chunks.
 
+mod golden;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

@@ -179,6 +179,29 @@ fn damage_is_refused() {
 }
 
 #[test]
+fn tags_have_one_order() {
+    let tags = ["b", "aa", "a", "é"].map(|key| (key.to_owned(), String::new()));
+    let manifest = Manifest {
+        tags: tags.into(),
+        ..manifest()
+    };
+    let record = manifest.encode().unwrap();
+    let sorted = [
+        0xa4, 0x61, b'a', 0x60, 0x61, b'b', 0x60, 0x62, b'a', b'a', 0x60, 0x62, 0xc3, 0xa9, 0x60,
+    ];
+    let at = record
+        .windows(sorted.len())
+        .position(|window| window == sorted)
+        .expect("shorter keys first");
+    assert_eq!(Manifest::decode(&record).unwrap(), manifest);
+    let mut swapped = record.clone();
+    swapped.swap(at + 2, at + 5);
+    assert_eq!(kind(&swapped), ErrorKind::Corrupt);
+    swapped[at + 2] = b'b';
+    assert_eq!(kind(&swapped), ErrorKind::Corrupt);
+}
+
+#[test]
 fn another_points_manifest_is_refused() {
     let manifest = manifest();
     let object = manifest.seal(&keys()).unwrap();

@@ -199,12 +199,13 @@ fn sets_take_their_shortest_form() {
     let mut expected = vec![0x82, 0x81, 0x82, 0x50];
     expected.extend_from_slice(&session(1).0);
     expected.push(0x89);
-    // Segment 0: the first 200, none shared. Segment 2: a list. Segment 3: a bitmap of 16 bytes; ordinal 1 is shared.
+    // Segment 0: the first 200, none shared. Segment 2: a list. Segment 3: a bitmap of 16 bytes; ordinal 1 is
+    // shared, as a bitmap, because a list is not shorter.
     expected.extend_from_slice(&[0, 0x18, 200, 0]);
     expected.extend_from_slice(&[1, 0x82, 3, 0x19, 0x03, 0x80, 0]);
     expected.extend_from_slice(&[0, 0x50]);
     expected.extend_from_slice(&[0xaa; 16]);
-    expected.extend_from_slice(&[0x81, 1, 0x80]);
+    expected.extend_from_slice(&[0x41, 0x02, 0x80]);
     assert_eq!(encoded, expected);
     assert_eq!(Liveness::decode(&encoded).unwrap().chunks(), 266);
     let all = liveness

@@ -68,11 +68,6 @@ impl Geometry {
         self.range.end - self.range.start
     }
 
-    /// Whether the whole point is restored.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.range == (0..self.size)
-    }
-
     /// Chunks that hold any byte of the range.
     pub(crate) fn chunks(&self) -> Range<u64> {
         self.range.start / self.chunk_size..self.range.end.div_ceil(self.chunk_size)
@@ -120,7 +115,7 @@ mod tests {
         assert_eq!(geometry.chunk_len(9), 65536);
         assert_eq!(geometry.chunk_len(10), 5);
         assert_eq!(geometry.place(10, 1), (655_360, 5));
-        assert!(geometry.is_whole() && geometry.is_chunk_aligned());
+        assert!(geometry.is_chunk_aligned());
     }
 
     #[test]

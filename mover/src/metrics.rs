@@ -33,7 +33,6 @@ pub struct RunMetrics {
     data: IntGaugeVec,
     resumed: IntGauge,
     sampled: IntGauge,
-    skipped: IntGauge,
     lost: IntGauge,
     verified_points: IntGauge,
     verified_objects: IntGauge,
@@ -82,11 +81,6 @@ impl RunMetrics {
                 "backup_sampled_bytes",
                 "Read again to check the change source.",
             ),
-            skipped: single(
-                r,
-                "restore_skipped_bytes",
-                "Found already right in the target.",
-            ),
             lost: single(r, "restore_lost_bytes", "Could not be restored."),
             verified_points: single(r, "verify_points_count", "Points verified."),
             verified_objects: single(r, "verify_objects_count", "Objects looked at."),
@@ -113,25 +107,30 @@ impl RunMetrics {
         }
     }
 
-    /// Takes over the counters of a pipeline; also after a failure.
+    /// Takes over the counters of a pipeline that failed: how far it came.
     pub fn observe_progress(&self, progress: &Progress) {
-        for (kind, counter) in [
-            ("done", &progress.done),
-            ("read", &progress.read),
-            ("zero", &progress.zero),
-            ("unchanged", &progress.unchanged),
-            ("deduplicated", &progress.deduplicated),
-            ("new", &progress.new),
-            ("stored", &progress.stored),
-        ] {
-            self.data
-                .with_label_values(&[kind])
-                .set(saturate(Progress::read_of(counter)));
-        }
+        self.set_data([
+            ("done", Progress::read_of(&progress.done)),
+            ("read", Progress::read_of(&progress.read)),
+            ("zero", Progress::read_of(&progress.zero)),
+            ("unchanged", Progress::read_of(&progress.unchanged)),
+            ("deduplicated", Progress::read_of(&progress.deduplicated)),
+            ("new", Progress::read_of(&progress.new)),
+            ("stored", Progress::read_of(&progress.stored)),
+        ]);
     }
 
     /// Takes over the result of a backup.
     pub fn observe_backup(&self, report: &BackupReport) {
+        self.set_data([
+            ("done", report.size_bytes),
+            ("read", report.read_bytes),
+            ("zero", report.zero_bytes),
+            ("unchanged", report.unchanged_bytes),
+            ("deduplicated", report.deduplicated_bytes),
+            ("new", report.new_bytes),
+            ("stored", report.stored_bytes),
+        ]);
         self.volume.set(saturate(report.size_bytes));
         self.resumed.set(saturate(report.resumed_bytes));
         self.sampled.set(saturate(report.sampled_bytes));
@@ -139,14 +138,25 @@ impl RunMetrics {
 
     /// Takes over the result of a restore.
     pub fn observe_restore(&self, report: &RestoreReport) {
+        self.set_data([
+            ("done", report.size_bytes),
+            ("zero", report.zero_bytes),
+            ("unchanged", report.skipped_bytes),
+            ("new", report.written_bytes),
+        ]);
         self.volume.set(saturate(report.size_bytes));
-        self.skipped.set(saturate(report.skipped_bytes));
-        self.lost
-            .set(saturate(report.lost.iter().map(|range| range.length).sum()));
+        self.lost.set(saturate(report.lost.iter().map(|range| range.length).sum()));
+    }
+
+    fn set_data<const N: usize>(&self, kinds: [(&str, u64); N]) {
+        for (kind, bytes) in kinds {
+            self.data.with_label_values(&[kind]).set(saturate(bytes));
+        }
     }
 
     /// Takes over the result of a verification.
     pub fn observe_verify(&self, report: &VerifyReport) {
+        self.set_data([("read", report.read_bytes)]);
         self.verified_points.set(saturate(report.points));
         self.verified_objects.set(saturate(report.objects));
         self.verified_chunks.set(saturate(report.chunks));

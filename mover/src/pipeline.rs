@@ -8,6 +8,8 @@ pub mod diff;
 pub mod progress;
 pub mod report;
 pub mod restore;
+#[cfg(test)]
+mod testing;
 pub mod verify;
 mod walk;
 

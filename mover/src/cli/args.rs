@@ -16,17 +16,22 @@ pub use global::{RepositoryArgs, RunArgs};
 
 const OVERVIEW: &str = "\
 First steps:
-  snaphaul demo                                              see it work, with figures, in a temporary directory
-  snaphaul init    --repo /backup/vms                        make a repository
-  snaphaul backup  disk.img --repo /backup/vms               take a point of a disk image or block device
-  snaphaul backup  disk.img --repo /backup/vms               again: stores only what changed
-  snaphaul points  --repo /backup/vms                        list the points
+  snaphaul demo                                      see it work, with figures
+  snaphaul init    --repo /backup/vms                make a repository
+  snaphaul backup  disk.img --repo /backup/vms       take a point of a disk
+  snaphaul backup  disk.img --repo /backup/vms       again: stores what changed
+  snaphaul points  --repo /backup/vms                list the points
   snaphaul restore disk.img@latest new.img --repo /backup/vms
 
 A POINT is an id from `snaphaul points`, the unique beginning of one, or NAME@latest for the newest point of a volume.
 
-Exit codes: 0 done; 64 correct the command (flags, names, keys, access); 65 stored data is damaged; 69 a store, source or
-target failed, try again; 70 a bug of ours; 75 stopped by a signal, run again to resume.";
+Exit codes:
+   0  done
+  64  correct the command: flags, names, keys, access, a refused source or target
+  65  stored data is damaged
+  69  a store, source or target failed: try again
+  70  a bug of ours
+  75  stopped by a signal: run again to resume";
 
 /// Backs up block volumes fast, encrypted and verifiable, and restores any point directly
 ///
@@ -35,6 +40,7 @@ target failed, try again; 70 a bug of ours; 75 stopped by a signal, run again to
 #[derive(Debug, Parser)]
 #[command(
     name = "snaphaul",
+    bin_name = "snaphaul",
     version,
     max_term_width = 120,
     after_help = OVERVIEW,

@@ -54,7 +54,7 @@ fn print(output: &Output, extent: &Extent) -> Result<()> {
             ]),
         );
     }
-    output.answer(&format!("{:>18} {:>12}  {kind}", extent.offset, extent.len))
+    output.answer(&format!("{:#014x} {:>14}  {kind}", extent.offset.0, extent.len.0))
 }
 
 fn to_text(report: &DiffReport) -> String {
@@ -93,8 +93,8 @@ mod tests {
         assert_eq!(
             words,
             [
-                ["0x100000", "4096", "data"],
-                ["0x40000000", "131072", "zero"]
+                ["0x000000100000", "4096", "data"],
+                ["0x000040000000", "131072", "zero"]
             ]
         );
     }

@@ -110,7 +110,7 @@ fn to_text(report: &KeysReport) -> String {
 
 fn derived_by(kdf: &KdfLine) -> String {
     format!(
-        "{}, {}, {} passes, {} lanes",
+        "{} m={} t={} p={}",
         kdf.name,
         units::size(kdf.memory_bytes),
         kdf.passes,
@@ -152,7 +152,7 @@ mod tests {
         let rows: Vec<&str> = text.lines().collect();
         assert!(
             rows[1].contains(
-                "passphrase  argon2id, 64 MiB, 3 passes, 1 lanes  1970-01-01T00:00:00Z  good"
+                "passphrase  argon2id m=64 MiB t=3 p=1  1970-01-01T00:00:00Z  good"
             ),
             "{text}"
         );

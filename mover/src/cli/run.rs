@@ -159,6 +159,9 @@ impl Run {
 
     /// Reports the result everywhere it is wanted, and says how the process ends.
     pub(super) fn finish(self, result: Result<Outcome>) -> Exit {
+        if result.is_err() {
+            self.metrics.observe_progress(&self.progress);
+        }
         let mut outcome = result.unwrap_or_else(|error| Outcome {
             finding: Some(error),
             ..Outcome::default()
@@ -181,7 +184,6 @@ impl Run {
         if let Some(store) = &*self.store.lock().unwrap_or_else(PoisonError::into_inner) {
             self.metrics.observe_store(&store.counts());
         }
-        self.metrics.observe_progress(&self.progress);
         self.metrics.observe_end(
             self.config.command,
             exit.code(),

@@ -7,11 +7,9 @@ use crate::pipeline::report::{LostRange, VerifyFinding};
 
 fn filled() -> RunMetrics {
     let metrics = RunMetrics::new();
-    let progress = Progress::default();
-    Progress::add(&progress.new, 7);
-    metrics.observe_progress(&progress);
     metrics.observe_backup(&BackupReport {
         size_bytes: 100,
+        new_bytes: 7,
         resumed_bytes: 3,
         ..BackupReport::default()
     });
@@ -61,6 +59,19 @@ fn values_are_in_the_text() {
 }
 
 #[test]
+fn a_failed_run_shows_how_far_it_came() {
+    let metrics = RunMetrics::new();
+    let progress = Progress::default();
+    Progress::add(&progress.done, 11);
+    metrics.observe_progress(&progress);
+    let text = metrics.to_text().unwrap();
+    assert!(
+        text.contains("\nsnaphaul_run_data_bytes{kind=\"done\"} 11\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn restore_and_verify_have_their_own_values() {
     let metrics = RunMetrics::new();
     let lost = |length| LostRange {
@@ -70,6 +81,7 @@ fn restore_and_verify_have_their_own_values() {
     };
     metrics.observe_restore(&RestoreReport {
         lost: vec![lost(3), lost(4)],
+        written_bytes: 8,
         ..RestoreReport::default()
     });
     let finding = VerifyFinding {

@@ -137,6 +137,9 @@ impl Run<'_> {
         let (object, liveness) = mapped.liveness.seal(&self.context.repository.keys, &key)?;
         self.context.repository.store.put(&name::live(&key), object)?;
         let stats = self.stats();
+        let Geometry { size, chunk_size } = self.geometry;
+        let content_hash =
+            mapped.root.content_hash(&self.context.repository.keys, size, chunk_size);
         let manifest = Manifest {
             session: key,
             volume: self.request.volume.clone(),
@@ -149,7 +152,7 @@ impl Run<'_> {
             tags: self.request.tags.clone(),
             group: self.request.group.clone(),
             state,
-            content_hash: mapped.content_hash,
+            content_hash,
             created_unix_millis: now_unix_millis(),
             tool: concat!("snaphaul ", env!("CARGO_PKG_VERSION")).to_owned(),
             stats,

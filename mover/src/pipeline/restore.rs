@@ -3,13 +3,13 @@
 //! ```text
 //!   map ─► windows of 8 GiB ─► segments ─► ranged GETs ─► decrypt, decompress, digest ─► direct writes, out of order
 //!                                                  (a stream, or a range that moves against the alignment: in order)
-//!   ─► read samples back ─► first chunk, flush, name
+//!   ─► first chunk, flush ─► read samples back ─► name
 //! ```
 //!
 //! Owns: the request, the choice of the way, and the checked end. Must not: refuse targets (`device::target` does) or print.
 //!
-//! Invariant: a target looks complete only after every byte of it was accounted for and the samples were read back. A byte
-//! that was not checked against its digest is never written.
+//! Invariant: the first chunk is written, and a new file gets its name, only after every other byte was accounted for and
+//! flushed. A byte that was not checked against its digest is never written.
 //!
 //! Memory: 128 MiB of fetched bytes, 32 MiB of write buffers (twice with `--delta`), 64 MiB of map and directory caches and
 //! the plan of one window (8 MiB), whatever the size of the point.
@@ -23,14 +23,14 @@ mod failure;
 mod fetch;
 mod geometry;
 mod job;
-mod losses;
+pub(crate) mod losses;
 mod ordered;
 mod output;
 pub(crate) mod plan;
-mod ranges;
+pub(crate) mod ranges;
 mod readback;
 mod runs;
-mod sample;
+pub(crate) mod sample;
 mod stream;
 mod writer;
 
@@ -195,14 +195,14 @@ impl Restore<'_> {
         let TargetSpec::Path(path) = &self.request.target else {
             return Err(Error::new(ErrorKind::Internal, "open a target without a path"));
         };
-        let name = path.display().to_string();
-        let (report, first_chunk) = self.to_output(job, &target, &name)?;
-        target.finish(first_chunk.as_deref())?;
+        let mut report = self.to_output(job, &target, &path.display().to_string())?;
+        report.warnings.extend(target.warnings());
+        target.finish(None)?;
         Ok(report)
     }
 
-    /// Everything before the first chunk is written. A failure of any thread ends here.
-    fn to_output(&self, job: Job<'_>, output: &dyn Output, name: &str) -> Result<(RestoreReport, Option<Vec<u8>>)> {
+    /// Everything up to the checked end. A failure of any thread ends here.
+    fn to_output(&self, job: Job<'_>, output: &dyn Output, name: &str) -> Result<RestoreReport> {
         let walked = if job.geometry.is_chunk_aligned() {
             let direct = Direct {
                 point: self.point,
@@ -214,24 +214,23 @@ impl Restore<'_> {
         } else {
             self.in_blocks(&job, output)?
         };
-        let first_chunk = job.take_first_chunk();
-        if let Some(bytes) = &first_chunk
-            && job.geometry.is_chunk_aligned()
-        {
-            job.written(bytes.len() as u64);
-        }
-        if job.failure.goes_on() {
-            job.failure.note(readback::check(&job, output, name, &walked.samples));
-        }
+        let samples = walked.samples.clone();
         let report = self.report(&job, name, walked);
-        job.failure.into_result()?;
-        check_sum(&report)?;
-        Ok((report, first_chunk))
+        if job.failure.goes_on() {
+            // Nothing may make the target look complete before every byte is accounted for.
+            let first_chunk = job.take_first_chunk(output);
+            let settled = check_sum(&report)
+                .and_then(|()| output.settle(first_chunk.as_deref()))
+                .and_then(|()| readback::check(&job, output, name, &samples));
+            job.failure.note(settled);
+        }
+        job.failure.into_result().map(|()| report)
     }
 
     /// A range that begins inside a chunk: its bytes are moved, in order.
     fn in_blocks(&self, job: &Job<'_>, output: &dyn Output) -> Result<Walked> {
         let (options, chunk_size) = (self.queue_options(job), job.geometry.chunk_size());
+        job.protect(output)?;
         let mut blocks = Blocks::new(output, &options, chunk_size, job.geometry.len())?;
         let mut walked = Walked::default();
         ordered::run(job, &mut blocks, |sink| {

@@ -17,7 +17,7 @@ mod segments;
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -37,11 +37,6 @@ use crate::repository::session::resolve::resolve;
 use findings::{Fault, Findings};
 use maps::{MapCheck, Task};
 use segments::Checker;
-
-/// Threads that wait for small requests.
-const SMALL_READERS: usize = 16;
-/// Threads that hold up to 16 MiB of bodies each: the same 128 MiB as a restore fetches.
-const LARGE_READERS: usize = 8;
 
 /// How deep a verification looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,8 +155,9 @@ fn check_all(
         }
         drop(tasks_out);
         let mut emit = |task| {
-            tasks.send(task).map_err(|_| {
-                Error::new(ErrorKind::Internal, "go on: the threads that check segments ended early")
+            let sent = tasks.send(task).is_ok() && !failure.is_failed();
+            sent.then_some(()).ok_or_else(|| {
+                Error::new(ErrorKind::Internal, "go on: a thread that checks segments ended early")
             })
         };
         let mut maps = MapCheck::new(context, reader, findings, &mut emit);

@@ -15,6 +15,8 @@ pub mod cursor;
 pub mod damage;
 pub mod diff;
 pub mod entry;
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile;
 pub mod leaf;
 pub mod liveness;
 mod node;
@@ -23,7 +25,7 @@ mod pages;
 mod plan;
 mod slots;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod walk;
 pub mod writer;
 
@@ -34,6 +36,8 @@ pub use entry::{Entry, Location, PagePointer};
 pub use leaf::Leaf;
 pub use liveness::{LivePages, LiveSet, Liveness, LivenessBuilder, LivenessRef};
 pub use writer::{MapWriter, WrittenMap};
+
+use super::format::Keys;
 
 /// Children of a page: chunks of a leaf, pages of an inner node.
 pub const FANOUT: usize = 256;
@@ -54,6 +58,13 @@ pub struct MapRoot {
 }
 
 impl MapRoot {
+    /// The hash over everything a point of `size` bytes with this map holds, wherever its chunks are stored.
+    #[must_use]
+    pub fn content_hash(&self, keys: &Keys, size: u64, chunk_size: u32) -> [u8; 32] {
+        let root = self.pointer.map_or([0; 16], |root| root.content());
+        keys.content_hash(size, chunk_size, root)
+    }
+
     /// The map of a volume of `chunks` zero chunks.
     #[must_use]
     pub fn zero(chunks: u64) -> Self {

@@ -13,8 +13,9 @@ const INIT_EXAMPLES: &str = "\
 Examples:
   snaphaul init --repo /backup/vms
       asks for a passphrase twice
-  snaphaul init --repo s3://backups/vms --s3-endpoint https://minio.example:9000 --s3-path-style --key-file vms.key
-      in a bucket, opened by a key file; credentials come from the usual AWS environment and files
+  snaphaul init --repo s3://backups/vms --key-file vms.key \\
+      --s3-endpoint https://minio.example:9000 --s3-path-style
+      in a bucket, opened by a key file; credentials come from the AWS environment
 
 Keep the passphrase or key file somewhere else than the repository: without it the data is lost, and nobody can help.";
 
@@ -46,11 +47,11 @@ pub struct InitArgs {
 const BACKUP_EXAMPLES: &str = "\
 Examples:
   snaphaul backup disk.img --repo /backup/vms
-      the first point reads all that is allocated, the next ones store only what changed
-  snaphaul backup /dev/vg0/db-snap --volume db --tag host=db1 --repo s3://backups/vms
+      the first point reads all that is allocated, the next store what changed
+  snaphaul backup /dev/vg0/db-snap --volume db --tag host=db1 --repo /backup/vms
       a snapshot device under the name `db`
-  snaphaul backup disk.img --changed-blocks scan --compression zstd:3 --repo /backup/vms
-      reads everything and compares it with the parent; smaller, slower
+  snaphaul backup disk.img --compression zstd:9 --repo /backup/vms
+      smaller, slower
 
 A killed or interrupted backup keeps what it stored: run the same command again.";
 

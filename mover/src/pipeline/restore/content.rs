@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   map ──► zero runs and chunks, ascending ──► consumer
-//!               ├──► content hash, compared with the manifest's at the end of a whole point
+//!               │    (the root's hash must give the manifest's content hash; every page is checked against its pointer)
 //!               └──► samples for the checked end
 //! ```
 //!
@@ -15,7 +15,7 @@ use super::plan::{Run, Wanted};
 use super::sample::{Expected, Sampler};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::walk::{LEAF_CHUNKS, Step, Walk};
-use crate::repository::format::ContentHash;
+use crate::repository::format::Manifest;
 use crate::repository::ids::name;
 use crate::repository::map::{FANOUT, LeafRef};
 use crate::repository::session::points::Point;
@@ -44,7 +44,6 @@ pub(crate) fn walk(
     let mut contents = Contents {
         job,
         sink,
-        hash: job.geometry.is_whole().then(|| repository.keys.content_hash()),
         sampler: Sampler::new(&job.geometry, seed),
     };
     let mut walk = Walk::new(&job.segments, &point.manifest.root, job.geometry.chunks());
@@ -57,7 +56,8 @@ pub(crate) fn walk(
         }
     }
     let mut walked = Walked { samples: contents.sampler.finish(), warnings: Vec::new() };
-    if contents.hash.is_some_and(|hash| hash.finish() != point.manifest.content_hash) {
+    let Manifest { root, size, chunk_size, content_hash, .. } = &point.manifest;
+    if root.content_hash(&repository.keys, *size, *chunk_size) != *content_hash {
         let error = Error::new(ErrorKind::Corrupt, "match the map with the content hash of its manifest")
             .object(name::slot(&point.key))
             .hint("choose another point; `snaphaul verify` lists all that is damaged");
@@ -72,16 +72,11 @@ pub(crate) fn walk(
 struct Contents<'a, 'j> {
     job: &'a Job<'j>,
     sink: &'a mut dyn FnMut(Item) -> Result<()>,
-    /// Of whole points without losses only: it is over all chunks.
-    hash: Option<ContentHash>,
     sampler: Sampler,
 }
 
 impl Contents<'_, '_> {
     fn zeros(&mut self, run: Run) -> Result<()> {
-        if let Some(hash) = &mut self.hash {
-            hash.zeros(run.count);
-        }
         self.sampler.zeros(run);
         (self.sink)(Item::Zeros(run))
     }
@@ -102,9 +97,6 @@ impl Contents<'_, '_> {
             if chunk > next {
                 self.zeros(Run { first: next, count: chunk - next })?;
             }
-            if let Some(hash) = &mut self.hash {
-                hash.chunk(&digest);
-            }
             self.sampler.data(chunk, digest);
             (self.sink)(Item::Data(location.segment, Wanted { chunk, digest, ordinal: location.ordinal }))?;
             next = chunk + 1;
@@ -114,7 +106,6 @@ impl Contents<'_, '_> {
 
     fn lost(&mut self, run: Run, error: Error) -> Result<()> {
         self.job.losses.note(&[run], error)?;
-        self.hash = None;
         (self.sink)(Item::Zeros(run))
     }
 }

@@ -88,6 +88,7 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
         match self.decode(fetched, wanted, &mut bytes) {
             Ok(()) => {
                 bytes.truncate(to_usize(len));
+                self.job.written(len);
                 self.job.hold_first_chunk(bytes);
                 Ok(())
             }

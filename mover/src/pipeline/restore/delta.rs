@@ -16,7 +16,6 @@ use super::plan::{Run, Wanted, WindowBuilder};
 use crate::device::buffer::{AlignedBuffer, is_zero};
 use crate::device::queue::{IoQueue, QueueOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::repository::format::Keys;
 use crate::repository::ids::SegmentId;
 
 /// A run of zero chunks, or one chunk with data: what a window should hold.
@@ -81,8 +80,7 @@ impl TargetScan {
         std::thread::scope(|scope| {
             for _ in 0..job.context.jobs.max(1) {
                 let (read_rx, done_tx) = (read_rx.clone(), done_tx.clone());
-                let (keys, geometry) = (&job.context.repository.keys, &job.geometry);
-                scope.spawn(move || compare_all(keys, geometry, &read_rx, &done_tx));
+                scope.spawn(move || compare_all(job, &read_rx, &done_tx));
             }
             drop((read_rx, done_tx));
             // Both ends move in, so that the workers see the end.
@@ -161,18 +159,24 @@ fn unknown_token() -> Error {
     Error::new(ErrorKind::Internal, "compare the target: a read was lost")
 }
 
-fn compare_all(keys: &Keys, geometry: &Geometry, read: &Receiver<Read>, done: &Sender<Compared>) {
+fn compare_all(job: &Job<'_>, read: &Receiver<Read>, done: &Sender<Compared>) {
+    let (keys, geometry) = (&job.context.repository.keys, &job.geometry);
     while let Ok(Read { piece, buffer }) = read.recv() {
         let mut equal = Vec::with_capacity(piece.expected.len());
         let mut at = 0;
         for (chunk, expected) in (piece.first..).zip(&piece.expected) {
             let len = to_usize(geometry.place(chunk, 1).1);
             let bytes = &buffer[at..at + len];
-            equal.push(match expected {
+            let is_equal = match expected {
                 None => is_zero(bytes),
                 // A chunk that the range cuts cannot be told by its digest, and is written.
                 Some((_, wanted)) => len as u64 == geometry.chunk_len(chunk) && keys.digest(bytes) == wanted.digest,
-            });
+            };
+            if is_equal && chunk == geometry.chunks().start {
+                // It goes back at the end, should anything else have to be written.
+                job.hold_first_chunk(bytes.to_vec());
+            }
+            equal.push(is_equal);
             at += len;
         }
         if done.send(Compared { piece, buffer, equal }).is_err() {

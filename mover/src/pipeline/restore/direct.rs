@@ -82,7 +82,7 @@ fn move_all(job: &Job<'_>, output: &dyn Output, direct: &Direct<'_>, walked: &mu
         });
         // Every end that only workers may hold is dropped here, so that each stage sees the end of the one before it.
         drop((segments, ranges, fetched_tx, fetched, free, filled_tx));
-        let planner = Planner { job, scan, segments: segment_tx, zeros: zero_tx, items: Vec::new(), window_end: 0 };
+        let planner = Planner { job, output, scan, segments: segment_tx, zeros: zero_tx, items: Vec::new(), window_end: 0 };
         match planner.run(direct) {
             Ok(done) => *walked = done,
             Err(error) => job.failure.set(error),
@@ -142,6 +142,7 @@ fn zero_all(job: &Job<'_>, output: &dyn Output, zeros: &Receiver<Run>) -> Result
 /// Cuts the items into windows and hands each to the fetchers and the zeroer.
 struct Planner<'a, 'j> {
     job: &'a Job<'j>,
+    output: &'a dyn Output,
     scan: Option<TargetScan>,
     segments: Sender<SegmentJob>,
     zeros: Sender<Run>,
@@ -175,6 +176,7 @@ impl Planner<'_, '_> {
         };
         if self.scan.is_none() {
             // Nothing is to be compared, so a run of any length is one request.
+            self.job.protect(self.output)?;
             return self.zeros.send(run).map_err(|_| stopped());
         }
         while run.end() > self.window_end {
@@ -210,6 +212,9 @@ impl Planner<'_, '_> {
             }
         }
         let window = builder.take();
+        if !window.is_empty() {
+            self.job.protect(self.output)?;
+        }
         for run in window.zeros {
             self.zeros.send(run).map_err(|_| stopped())?;
         }

@@ -66,11 +66,6 @@ impl Geometry {
         self.range == (0..self.size)
     }
 
-    /// Chunks of the whole point.
-    pub(crate) fn point_chunks(&self) -> u64 {
-        self.size.div_ceil(self.chunk_size)
-    }
-
     /// Chunks that hold any byte of the range.
     pub(crate) fn chunks(&self) -> Range<u64> {
         self.range.start / self.chunk_size..self.range.end.div_ceil(self.chunk_size)

@@ -2,13 +2,14 @@
 //!
 //! Owns: the shared state and the counters of the result. Must not: hold logic of any stage.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::budget::ByteBudget;
 use super::failure::Failure;
 use super::geometry::Geometry;
 use super::losses::Losses;
+use super::output::Output;
 use super::plan::Run;
 use crate::error::Result;
 use crate::pipeline::Context;
@@ -53,6 +54,7 @@ pub(crate) struct Job<'a> {
     /// What became of the bytes of the target.
     pub counts: Counts,
     first_chunk: Mutex<Option<Vec<u8>>>,
+    protected: AtomicBool,
 }
 
 impl<'a> Job<'a> {
@@ -64,6 +66,7 @@ impl<'a> Job<'a> {
             segments: Arc::new(SegmentReader::new(&context.repository)),
             counts: Counts::default(),
             first_chunk: Mutex::default(),
+            protected: AtomicBool::default(),
             context,
             geometry,
             losses,
@@ -102,9 +105,27 @@ impl<'a> Job<'a> {
         *self.first_chunk.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
     }
 
-    /// Hands the first chunk out, if it has data.
-    pub(crate) fn take_first_chunk(&self) -> Option<Vec<u8>> {
-        self.first_chunk.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Makes the target look broken until it is settled; to be called before its first write. A fresh file has another name
+    /// until then, and an empty target has no first chunk.
+    ///
+    /// # Errors
+    /// What the target answers.
+    pub(crate) fn protect(&self, output: &dyn Output) -> Result<()> {
+        if output.is_fresh() || self.geometry.len() == 0 || self.protected.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        output.protect()
+    }
+
+    /// What the target must get as its first chunk: zeros where nothing was held back, nothing where nothing was written.
+    pub(crate) fn take_first_chunk(&self, output: &dyn Output) -> Option<Vec<u8>> {
+        let held = self.first_chunk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if output.is_fresh() {
+            return held;
+        }
+        let len = self.geometry.chunk_size().min(self.geometry.len());
+        let zeros = || vec![0; usize::try_from(len).unwrap_or(0)];
+        self.protected.load(Ordering::Acquire).then(|| held.unwrap_or_else(zeros))
     }
 }
 

@@ -171,10 +171,12 @@ fn decode_all(job: &Job<'_>, fetched: &Receiver<Fetched>, delivered: &Sender<Del
             return;
         }
         for wanted in &unit.chunks {
-            match decode_chunk(job, &mut decoder, &unit, wanted) {
-                Ok(chunk) if delivered.send(chunk).is_ok() => {}
-                Ok(_) => return,
+            let sent = match decode_chunk(job, &mut decoder, &unit, wanted) {
+                Ok(chunk) => delivered.send(chunk),
                 Err(error) => return job.failure.set(error),
+            };
+            if sent.is_err() {
+                return;
             }
         }
     }

@@ -12,6 +12,10 @@ pub(crate) trait Output: Sync {
     fn is_fresh(&self) -> bool;
     /// A queue for reads and writes.
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>>;
+    /// Makes the first chunk zero before anything else is written, so that a broken restore is never mistaken for a whole one.
+    fn protect(&self) -> Result<()>;
+    /// Flushes, writes the first chunk where it was protected, and flushes.
+    fn settle(&self, first_chunk: Option<&[u8]>) -> Result<()>;
     /// Makes a range read as zeros.
     fn zero(&self, offset: u64, len: u64) -> Result<()>;
     /// Reads what is on the medium, past every cache.
@@ -25,6 +29,14 @@ impl Output for Target {
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {
         Self::queue(self, options)
+    }
+
+    fn protect(&self) -> Result<()> {
+        Self::protect(self)
+    }
+
+    fn settle(&self, first_chunk: Option<&[u8]>) -> Result<()> {
+        Self::settle(self, first_chunk)
     }
 
     fn zero(&self, offset: u64, len: u64) -> Result<()> {

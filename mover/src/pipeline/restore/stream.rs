@@ -126,14 +126,7 @@ impl<'a> Blocks<'a> {
         while let Some(done) = self.queue.wait() {
             done.result?;
         }
-        if self.first_is_data {
-            return Ok(Some(self.first));
-        }
-        // A device's first chunk was zeroed when it was opened; a file that was there before still has its old one.
-        if !self.output.is_fresh() && !self.first.is_empty() {
-            self.output.zero(0, self.first.len() as u64)?;
-        }
-        Ok(None)
+        Ok(self.first_is_data.then_some(self.first))
     }
 
     /// Adds bytes, or zeros where there are none to copy.

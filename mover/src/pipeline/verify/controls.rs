@@ -4,12 +4,11 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::{Repository, check_roots};
-use crate::repository::format::manifest::Manifest;
-use crate::repository::format::{Class, open_record};
+use crate::repository::format::Manifest;
 use crate::repository::ids::name;
 use crate::repository::map::Liveness;
 use crate::repository::session::points::Point;
-use crate::repository::session::records::{self, record_id};
+use crate::repository::session::records;
 
 use super::findings::{Fault, Findings};
 
@@ -80,9 +79,7 @@ pub(crate) fn settle_copy(repository: &Repository, point: &Point, findings: &Fin
 
 fn check_manifest(repository: &Repository, point: &Point, name: &str, findings: &Findings) -> Result<()> {
     let read = repository.store.get(name).and_then(|object| {
-        let id = record_id(point.key.session);
-        let record = open_record(&repository.keys, Class::Manifest, id, name, &object)?;
-        let manifest = Manifest::decode(&record).map_err(|error| error.object(name))?;
+        let manifest = Manifest::open(&repository.keys, &point.key, name, &object)?;
         if manifest == point.manifest {
             return Ok(());
         }

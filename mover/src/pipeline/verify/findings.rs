@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind};
 use crate::pipeline::report::VerifyFinding;
-use crate::pipeline::restore::describe;
+use crate::pipeline::restore::losses::describe;
 use crate::repository::segments::is_missing;
 use crate::repository::session::points::Point;
 

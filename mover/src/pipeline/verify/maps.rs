@@ -64,13 +64,11 @@ impl<'a> MapCheck<'a> {
         let window_chunks = (WINDOW_BYTES / chunk_size).max(1);
         let mut walk = Walk::new(self.reader, &manifest.root, 0..manifest.chunks());
         let mut live = LiveCheck::new(liveness);
-        let mut hash = Some(self.context.repository.keys.content_hash());
         let (mut builder, mut window_end) = (WindowBuilder::default(), window_chunks);
         while let Some(step) = walk.next()? {
             self.context.stop.check()?;
             match step {
                 Step::Zeros(run) => {
-                    hash.iter_mut().for_each(|hash| hash.zeros(run.count));
                     Progress::add(&self.context.progress.done, run.count.saturating_mul(chunk_size));
                 }
                 Step::Leaf(first, leaf) => {
@@ -79,20 +77,18 @@ impl<'a> MapCheck<'a> {
                         window_end = first + window_chunks;
                     }
                     let end = manifest.chunks();
-                    hash.iter_mut().for_each(|hash| hash_leaf(hash, first, end, &leaf));
                     live.leaf(&leaf);
                     self.leaf(first, &leaf, &mut builder)?;
                     let chunks = (end - first).min(crate::pipeline::walk::LEAF_CHUNKS);
                     Progress::add(&self.context.progress.done, chunks * chunk_size);
                 }
-                Step::Lost(run, error) => {
-                    hash = None;
-                    self.lost(point, run, &error)?;
-                }
+                Step::Lost(run, error) => self.lost(point, run, &error)?,
             }
         }
         self.flush(&mut builder, manifest.size)?;
-        if hash.is_some_and(|hash| hash.finish() != manifest.content_hash) {
+        let keys = &self.context.repository.keys;
+        let content_hash = manifest.root.content_hash(keys, manifest.size, manifest.chunk_size);
+        if content_hash != manifest.content_hash {
             self.findings.hurts(&name::slot(&point.key), Fault::Damaged, point, None);
         }
         if !live.is_complete {
@@ -108,7 +104,8 @@ impl<'a> MapCheck<'a> {
             }
         }
         let mut short = [0; 8];
-        short.copy_from_slice(&leaf.pointer.hash[..8]);
+        // Of the half that tells apart where chunks are stored: each place is checked.
+        short.copy_from_slice(&leaf.pointer.hash[16..24]);
         // The last leaf of a volume holds a chunk whose length depends on the volume's size.
         let is_new = self.seen_leaves.insert(u64::from_le_bytes(short) ^ first);
         if is_new {
@@ -137,18 +134,6 @@ impl<'a> MapCheck<'a> {
         self.findings.hurts(&object, fault, point, Some(bytes_of(point, run)));
         Ok(())
     }
-}
-
-fn hash_leaf(hash: &mut crate::repository::format::ContentHash, first: u64, end: u64, leaf: &LeafRef) {
-    let end = end.min(first + crate::pipeline::walk::LEAF_CHUNKS);
-    let mut next = first;
-    for (place, digest, _) in leaf.leaf.data() {
-        let chunk = first + place as u64;
-        hash.zeros(chunk - next);
-        hash.chunk(&digest);
-        next = chunk + 1;
-    }
-    hash.zeros(end.saturating_sub(next));
 }
 
 /// Compares what a walk meets with what the liveness says: it may say more, never less.

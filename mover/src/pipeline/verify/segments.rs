@@ -29,6 +29,11 @@ use crate::repository::store::list_all;
 /// Neighbouring bodies read from each segment at the sample level: one request, and 3 % of a full segment.
 const SAMPLE_BODIES: usize = 8;
 
+/// Threads that wait for small requests.
+const SMALL_READERS: usize = 16;
+/// Threads that hold up to 16 MiB of bodies each: the same 128 MiB as a restore fetches.
+const LARGE_READERS: usize = 8;
+
 /// What is wrong with a segment.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFault {
@@ -97,9 +102,7 @@ impl<'a> Checker<'a> {
         Progress::add(&self.context.progress.read, front.len() as u64);
         if is_first {
             self.lock().counted.objects += 1;
-            if let Err(error) = self.check_size(&directory) {
-                self.note(id, Some(&[]), error)?;
-            }
+            self.check_size(&directory)?;
             self.bodies(decoder, &directory, front)?;
         }
         for wanted in &job.chunks {
@@ -138,6 +141,14 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
+    /// Threads that work at once, within the budget of bytes being checked.
+    pub(crate) fn threads(&self) -> usize {
+        match self.level {
+            VerifyLevel::Data => LARGE_READERS,
+            VerifyLevel::Metadata | VerifyLevel::Sample => SMALL_READERS,
+        }
+    }
+
     /// Faulty data segments, faulty map segments, and what was counted.
     pub(crate) fn finish(self) -> (HashMap<SegmentId, SegmentFault>, BTreeMap<SegmentId, SegmentFault>, Counted) {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -156,11 +167,15 @@ impl<'a> Checker<'a> {
                 None => return Ok(()),
             },
         };
-        if size < directory.object_len() {
-            return Err(fault::truncated(object, size, directory.object_len()));
+        let want = directory.object_len();
+        if size > want {
+            let error = fault::damaged(object, format!("{} bytes follow its end", size - want));
+            return self.note(id, Some(&[]), error);
         }
-        if size > directory.object_len() {
-            return Err(fault::damaged(object, format!("{} bytes follow its end", size - directory.object_len())));
+        if size < want {
+            let cut = directory.entries().iter().filter(|entry| body_end(entry) > size);
+            let lost: Vec<u16> = cut.map(|entry| entry.ordinal).collect();
+            return self.note(id, Some(&lost), fault::truncated(object, size, want));
         }
         Ok(())
     }

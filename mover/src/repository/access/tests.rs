@@ -288,9 +288,9 @@ fn one_damaged_or_missing_copy_is_a_warning() {
         let (store, slot) = encrypted();
         for name in ["config", &slot] {
             if missing {
-                store.remove(name)
+                store.remove(name);
             } else {
-                store.damage(name)
+                store.damage(name);
             }
         }
         let (_, warnings) = open_on(&store, Some(&secret)).unwrap();
@@ -341,6 +341,7 @@ fn key_slots_are_listed() {
     let expected = KeySlotInfo {
         id: slot["keys/".len()..].to_owned(),
         kind: Some(SecretKind::Passphrase),
+        kdf: Some(CHEAP),
         created_unix_secs: Some(1_700_000_000),
         fault: None,
     };

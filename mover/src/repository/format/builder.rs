@@ -1,12 +1,12 @@
 //! Puts an object together in one buffer.
 //!
 //! ```text
-//!   buffer:  … room for the head │ body 0 │ body 1 │ …           appended and encrypted in place
+//!   buffer:  … room for the head │ body 0 │ body 1 │ …           encrypted on the way in
 //!                     ◄─── head ─┤ written by `finish` right in front, so that nothing is moved
 //! ```
 //!
 //! Owns: the growing object. Must not: compress, hash chunks, or write anywhere. Cheap enough to be called under a lock: an append is
-//! one copy and one pass of the cipher, and allocates nothing.
+//! one pass of the cipher from the caller's buffer into this one, and allocates nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -184,8 +184,9 @@ impl ContainerBuilder {
         let aad = body_aad(self.keys.repository(), self.id, ordinal, codec, raw_len);
         let at = self.bodies_at + self.stored;
         let room = &mut self.buffer.bytes_mut()[at..at + stored.len()];
-        room.copy_from_slice(stored);
-        let tag = self.body_key.seal(body_nonce(ordinal), &aad, room);
+        let tag = self
+            .body_key
+            .seal_into(body_nonce(ordinal), &aad, stored, room);
         let stored_len =
             u32::try_from(stored.len()).expect("admitted, so not above its raw length");
         self.push(BodyEntry {

@@ -18,7 +18,6 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use super::class::Class;
-use super::content_hash::ContentHash;
 use super::{MAX_CHUNK_LEN, SALT_LEN, TAG_LEN};
 use crate::repository::ids::{Digest, RepositoryId, VolumeId, random};
 
@@ -155,10 +154,14 @@ impl Keys {
         Digest(first_half(&blake3::keyed_hash(&self.id, chunk)))
     }
 
-    /// The hash by which a map page is pointed at.
+    /// The hash by which a map page is pointed at: first half over `content`, what its chunks hold wherever they are stored,
+    /// second half over the raw bytes of the page.
     #[must_use]
-    pub fn page_hash(&self, page: &[u8]) -> [u8; 32] {
-        blake3::keyed_hash(&self.page, page).into()
+    pub fn page_hash(&self, content: &[u8], page: &[u8]) -> [u8; 32] {
+        let mut hash = [0; 32];
+        hash[..16].copy_from_slice(&first_half(&blake3::keyed_hash(&self.content, content)));
+        hash[16..].copy_from_slice(&first_half(&blake3::keyed_hash(&self.page, page)));
+        hash
     }
 
     /// The id of the volume called `name`.
@@ -167,10 +170,12 @@ impl Keys {
         VolumeId(first_half(&blake3::keyed_hash(&self.id, name.as_bytes())))
     }
 
-    /// A hash over all chunk digests of a point, in order.
+    /// The hash over everything a point holds, given its size and the first half of its root page's hash.
     #[must_use]
-    pub fn content_hash(&self) -> ContentHash {
-        ContentHash::new(&self.content)
+    pub fn content_hash(&self, size: u64, chunk_size: u32, root: [u8; 16]) -> [u8; 32] {
+        // Content forms of pages begin with their level, which is never 255.
+        keyed_hash(&self.content, &[&[255], &size.to_le_bytes(), &chunk_size.to_le_bytes(), &root])
+            .into()
     }
 
     /// All subkeys in hex, for the test vectors of the specification.
@@ -259,6 +264,29 @@ impl ObjectKey {
                 tag
             }
             Self::Checksum(key) => first_half(&keyed_hash(key, &[aad, in_out])),
+        }
+    }
+
+    /// Encrypts `plain` into `out` of the same length and gives the tag: one pass over memory, where copying first would be two.
+    pub(super) fn seal_into(
+        &self,
+        nonce: [u8; 12],
+        aad: &[u8],
+        plain: &[u8],
+        out: &mut [u8],
+    ) -> [u8; TAG_LEN] {
+        match self {
+            Self::Aes(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let mut tag = [0; TAG_LEN];
+                key.seal_out_of_place_scatter(nonce, Aad::from(aad), plain, out, &[], &mut tag)
+                    .expect("equal lengths far below the 64 GiB that GCM can seal");
+                tag
+            }
+            Self::Checksum(_) => {
+                out.copy_from_slice(plain);
+                self.seal(nonce, aad, out)
+            }
         }
     }
 

@@ -353,7 +353,7 @@ struct Record {
     changed_blocks: String,
     #[n(17)]
     changed_blocks_reason: String,
-    #[n(18)]
+    #[cbor(n(18), with = "tag_map")]
     tags: BTreeMap<String, String>,
     #[n(19)]
     group: Option<String>,
@@ -451,6 +451,47 @@ impl From<Record> for Manifest {
             identity: record.identity,
             pins: record.pins,
         }
+    }
+}
+
+/// Tags in the order of deterministic CBOR: shorter keys first, then by their bytes.
+mod tag_map {
+    use std::collections::BTreeMap;
+
+    use minicbor::decode::Error as DecodeError;
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decoder, Encoder};
+
+    type Tags = BTreeMap<String, String>;
+
+    pub(super) fn encode<C, W: Write>(
+        tags: &Tags,
+        cbor: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        let mut tags = tags.iter().collect::<Vec<_>>();
+        tags.sort_by_key(|(key, _)| (key.len(), *key));
+        cbor.map(tags.len() as u64)?;
+        for (key, value) in tags {
+            cbor.str(key)?.str(value)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn decode<C>(cbor: &mut Decoder<'_>, _: &mut C) -> Result<Tags, DecodeError> {
+        let malformed = DecodeError::message;
+        let len = cbor.map()?.ok_or_else(|| malformed("indefinite length"))?;
+        let mut tags = Tags::new();
+        let mut previous = None;
+        for _ in 0..len {
+            let key = cbor.str()?;
+            if previous.is_some_and(|previous| previous >= (key.len(), key)) {
+                return Err(malformed("tags are not ascending"));
+            }
+            previous = Some((key.len(), key));
+            tags.insert(key.to_owned(), cbor.str()?.to_owned());
+        }
+        Ok(tags)
     }
 }
 

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::entry::PagePointer;
+use super::entry::{Location, PagePointer};
 use super::leaf::Leaf;
 use super::node::NodeRef;
 use super::pages::PageReader;
@@ -38,6 +38,14 @@ pub struct LeafRef {
     pub leaf: Arc<Leaf>,
     /// The inner node that points at it; `None` where the leaf is the root.
     pub(super) home: Option<Arc<NodeRef>>,
+}
+
+impl LeafRef {
+    /// The pages on the way from the leaf to the root, the leaf's own first.
+    pub fn path(&self) -> impl Iterator<Item = Location> + '_ {
+        let nodes = std::iter::successors(self.home.as_deref(), |node| node.parent.as_deref());
+        std::iter::once(self.pointer.location).chain(nodes.map(|node| node.pointer.location))
+    }
 }
 
 /// Reads leaves in ascending order. Going back is allowed and starts again from the root.

@@ -65,7 +65,7 @@ impl Side {
     fn differs(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Zero, Self::Zero) => false,
-            (Self::Page(a), Self::Page(b)) => a.hash != b.hash,
+            (Self::Page(a), Self::Page(b)) => a.content() != b.content(),
             _ => true,
         }
     }

@@ -44,10 +44,20 @@ impl Entry {
 /// Points at one page of the map: its content and where that is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PagePointer {
-    /// Keyed BLAKE3 of the page's raw bytes. Two pages with the same hash cover the same chunks alike.
+    /// First half: keyed BLAKE3 of what the page's chunks hold, wherever they are stored. Second half: of its raw bytes.
     pub hash: [u8; 32],
     /// Where the page is stored; the segment is a map segment.
     pub location: Location,
+}
+
+impl PagePointer {
+    /// The half of the hash that is the same for all pages whose chunks hold the same bytes.
+    #[must_use]
+    pub fn content(&self) -> [u8; 16] {
+        let mut content = [0; 16];
+        content.copy_from_slice(&self.hash[..16]);
+        content
+    }
 }
 
 impl fmt::Debug for PagePointer {

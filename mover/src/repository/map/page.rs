@@ -37,6 +37,8 @@ trait Column: Copy {
     /// Bytes of its hash.
     const HASH_LEN: usize;
     fn hash(&self) -> &[u8];
+    /// 16 bytes that depend on what the item holds, not on where it is stored.
+    fn content(&self) -> &[u8];
     fn location(&self) -> Location;
     fn from_parts(hash: &[u8], location: Location) -> Option<Self>;
 }
@@ -45,6 +47,10 @@ impl Column for Stored {
     const HASH_LEN: usize = 16;
 
     fn hash(&self) -> &[u8] {
+        &self.digest.0
+    }
+
+    fn content(&self) -> &[u8] {
         &self.digest.0
     }
 
@@ -67,6 +73,10 @@ impl Column for PagePointer {
         &self.hash
     }
 
+    fn content(&self) -> &[u8] {
+        &self.hash[..16]
+    }
+
     fn location(&self) -> Location {
         self.location
     }
@@ -87,6 +97,37 @@ pub(super) fn encode_leaf(leaf: &Leaf) -> Vec<u8> {
 /// The bytes of an inner node `level` steps above the leaves.
 pub(super) fn encode_node(level: u8, node: &Node) -> Vec<u8> {
     encode(level, &node.slots)
+}
+
+/// What a leaf's chunks hold, wherever they are stored: level, runs, digests.
+pub(super) fn leaf_content(leaf: &Leaf) -> Vec<u8> {
+    content(0, &leaf.slots)
+}
+
+/// What the chunks below an inner node hold: level, runs, first halves of the children's hashes.
+pub(super) fn node_content(level: u8, node: &Node) -> Vec<u8> {
+    content(level, &node.slots)
+}
+
+fn content<T: Column>(level: u8, slots: &Slots<T>) -> Vec<u8> {
+    let runs = encode_runs(slots);
+    let mut content = Vec::with_capacity(1 + runs.len() + slots.len() * 16);
+    content.push(level);
+    content.extend_from_slice(&runs);
+    for item in slots.items() {
+        content.extend_from_slice(item.content());
+    }
+    content
+}
+
+impl Page {
+    /// What the chunks below the page hold.
+    pub(super) fn content(&self, level: u8) -> Vec<u8> {
+        match self {
+            Self::Leaf(leaf) => leaf_content(leaf),
+            Self::Node(node) => node_content(level, node),
+        }
+    }
 }
 
 /// Reads a page that must be of `level`.

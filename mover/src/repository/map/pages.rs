@@ -327,16 +327,17 @@ impl<'a> PageDecoder<'a> {
             .resize(usize::try_from(entry.raw_len).unwrap_or(usize::MAX), 0);
         self.decoder
             .decode(keys, directory, entry, stored, &mut self.raw)?;
-        if keys.page_hash(&self.raw) != request.pointer.hash {
-            let message = format!("match body {ordinal} with its pointer: it is another page");
-            return Err(Error::new(ErrorKind::Corrupt, message).object(directory.object()));
-        }
-        page::decode(&self.raw, request.level).map_err(|cause| {
+        let page = page::decode(&self.raw, request.level).map_err(|cause| {
             let message = format!("decode body {ordinal} as a map page");
             Error::new(ErrorKind::Corrupt, message)
                 .object(directory.object())
                 .source(cause)
-        })
+        })?;
+        if keys.page_hash(&page.content(request.level), &self.raw) != request.pointer.hash {
+            let message = format!("match body {ordinal} with its pointer: it is another page");
+            return Err(Error::new(ErrorKind::Corrupt, message).object(directory.object()));
+        }
+        Ok(page)
     }
 }
 

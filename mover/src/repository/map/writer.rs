@@ -72,6 +72,7 @@ enum Child {
         home: Option<Arc<NodeRef>>,
     },
     New {
+        content: Vec<u8>,
         raw: Vec<u8>,
     },
 }
@@ -133,6 +134,7 @@ impl MapWriter {
         self.add_leaf(
             index,
             Child::New {
+                content: page::leaf_content(leaf),
                 raw: page::encode_leaf(leaf),
             },
         )
@@ -254,6 +256,7 @@ impl MapWriter {
         }
         let level = u8::try_from(level + 1).expect("maps are at most 8 levels deep");
         Ok(Child::New {
+            content: page::node_content(level, &page),
             raw: page::encode_node(level, &page),
         })
     }
@@ -262,9 +265,9 @@ impl MapWriter {
     fn place(&mut self, level: usize, index: u64, child: Child) -> Result<PagePointer> {
         let pointer = match child {
             Child::Kept { pointer, .. } => pointer,
-            Child::New { raw } => {
+            Child::New { content, raw } => {
                 let level = u8::try_from(level).expect("maps are at most 8 levels deep");
-                self.packer.append(index * span_of(level), &raw)?
+                self.packer.append(index * span_of(level), &content, &raw)?
             }
         };
         self.live.insert(pointer.location);
@@ -276,11 +279,14 @@ impl Child {
     /// Makes a kept page a new one with the same content.
     fn rewrite(&mut self) {
         if let Self::Kept { page, .. } = self {
-            let raw = match page {
-                KeptPage::Leaf(leaf) => page::encode_leaf(leaf),
-                KeptPage::Node(node) => page::encode_node(node.level, &node.node),
+            let (content, raw) = match page {
+                KeptPage::Leaf(leaf) => (page::leaf_content(leaf), page::encode_leaf(leaf)),
+                KeptPage::Node(node) => (
+                    page::node_content(node.level, &node.node),
+                    page::encode_node(node.level, &node.node),
+                ),
             };
-            *self = Self::New { raw };
+            *self = Self::New { content, raw };
         }
     }
 }
@@ -333,7 +339,7 @@ struct Packer {
 }
 
 impl Packer {
-    fn append(&mut self, first_chunk: u64, raw: &[u8]) -> Result<PagePointer> {
+    fn append(&mut self, first_chunk: u64, content: &[u8], raw: &[u8]) -> Result<PagePointer> {
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
             empty => empty.insert(Encoder::new(Compression::Lz4)?),
@@ -369,7 +375,7 @@ impl Packer {
             ordinal,
         };
         Ok(PagePointer {
-            hash: self.keys.page_hash(raw),
+            hash: self.keys.page_hash(content, raw),
             location,
         })
     }

@@ -105,7 +105,7 @@ impl DirectoryStore {
             match self.try_write(folder, &path, body, &mut incoming) {
                 // A delete took the empty folder away, or a cleaner the unfinished file of a file system without O_TMPFILE.
                 Err(e) if e.kind() == ErrorKind::NotFound && attempt < WRITE_ATTEMPTS => {
-                    attempt += 1
+                    attempt += 1;
                 }
                 written => return written,
             }

@@ -12,7 +12,7 @@ fn records_of_every_length_come_back() {
     for cipher in [Cipher::None, Cipher::Aes256Gcm] {
         let keys = fixed_keys(cipher);
         for len in [0, 1, 100, mib - 1, mib, mib + 1, 3 * mib] {
-            let record: Vec<u8> = (0..len).map(|i| (i * i / 7) as u8).collect();
+            let record: Vec<u8> = (0..len).map(|i| (i * i / 7).to_le_bytes()[0]).collect();
             let object = seal_record(&keys, Class::Liveness, SEGMENT, NAME, &record, 0).unwrap();
             let read = open_record(&keys, Class::Liveness, SEGMENT, NAME, &object).unwrap();
             assert!(read == record, "{len}");

@@ -35,7 +35,7 @@ fn mutate(original: &[u8], dice: &mut Dice) -> Vec<u8> {
         let at = dice.below(reach);
         match dice.below(5) {
             0 => bytes.truncate(at),
-            1 => bytes.insert(at.min(bytes.len()), dice.next() as u8),
+            1 => bytes.insert(at.min(bytes.len()), dice.next().to_le_bytes()[0]),
             2 => {
                 let end = bytes.len().min(at + dice.below(16));
                 bytes.get_mut(at..end).unwrap_or_default().fill(0xff);

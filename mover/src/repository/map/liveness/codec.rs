@@ -210,7 +210,10 @@ fn decode_set(
             let bits = (0..=u16::MAX).take(bitmap.len() * 8);
             let mut set = bits.filter(|bit| bitmap[usize::from(*bit) / 8] >> (bit % 8) & 1 == 1);
             let list = steps(set.clone());
-            let end = set.clone().next_back().map_or(0, |last| u32::from(last) + 1);
+            let end = set
+                .clone()
+                .next_back()
+                .map_or(0, |last| u32::from(last) + 1);
             if list.iter().all(|step| *step == 0) || list_len(&list) < bitmap_len(end) {
                 return Err(Malformed("a set is not in its shortest form"));
             }

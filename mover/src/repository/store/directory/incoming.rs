@@ -101,7 +101,7 @@ impl Writer {
                 }
                 // EISDIR: the file system ignores the flag and sees an open of a directory for writing.
                 Err(Errno::EOPNOTSUPP | Errno::EISDIR) => {
-                    self.unnamed.store(false, Ordering::Relaxed)
+                    self.unnamed.store(false, Ordering::Relaxed);
                 }
                 Err(errno) => return Err(errno.into()),
             }

@@ -48,13 +48,21 @@ impl Extent {
     /// A data extent.
     #[must_use]
     pub fn data(offset: u64, len: u64) -> Self {
-        Self { offset: ByteOffset(offset), len: ByteLen(len), kind: ExtentKind::Data }
+        Self {
+            offset: ByteOffset(offset),
+            len: ByteLen(len),
+            kind: ExtentKind::Data,
+        }
     }
 
     /// A zero extent.
     #[must_use]
     pub fn zero(offset: u64, len: u64) -> Self {
-        Self { offset: ByteOffset(offset), len: ByteLen(len), kind: ExtentKind::Zero }
+        Self {
+            offset: ByteOffset(offset),
+            len: ByteLen(len),
+            kind: ExtentKind::Zero,
+        }
     }
 
     /// First byte after the extent, or `None` where it would pass the end of the address space.

@@ -8,8 +8,18 @@
 //! Owns: the extent algebra, the [`ChangedBlocks`] trait, every source, and the checks that a source's answer is sound.
 //! Must not: know repositories or Kubernetes objects, or decide what is stored.
 
+pub mod checked;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 pub mod extent;
+pub mod extent_set;
+pub mod hole_map;
+pub mod scan;
 pub mod source;
 
+pub use checked::Checked;
 pub use extent::{ByteLen, ByteOffset, Extent, ExtentKind};
+pub use extent_set::ExtentSet;
+pub use hole_map::HoleMap;
+pub use scan::Scan;
 pub use source::{ChangedBlocks, ExtentSink, SourceError, SourceErrorKind, Summary};

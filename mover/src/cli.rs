@@ -1,3 +1,88 @@
 //! The command line of `snaphaul`.
 //!
+//! ```text
+//!   args (flags, help) ─► config (checked) ─► one file a command ─► pipeline ─► report ─► output (text | JSON) ─► exit
+//! ```
+//!
 //! Owns: flags, output, progress and exit codes. Must not: move data itself.
+
+pub mod args;
+mod backup;
+mod completions;
+mod config;
+mod demo;
+mod diff;
+pub mod exit;
+mod init;
+mod key;
+mod logging;
+mod monitor;
+mod open;
+mod output;
+mod panics;
+mod points;
+mod restore;
+mod run;
+mod secret;
+mod show;
+mod signals;
+pub mod units;
+mod usage;
+mod verify;
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Parser as _;
+
+use crate::error::Result;
+use args::{Cli, Command};
+use exit::Exit;
+use output::{Output, OutputMode};
+use run::{Outcome, Run};
+
+/// Runs the program with these arguments, the first of which is its own name, and says how the process ends.
+///
+/// Prints to the streams of the process and installs its signal and panic handlers: to be called once, by `main`.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let started = Instant::now();
+    panics::install_hook();
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match Cli::try_parse_from(&arguments) {
+        Ok(cli) => execute(&cli, started),
+        Err(stop) => usage::report(&stop, &arguments),
+    }
+}
+
+fn execute(cli: &Cli, started: Instant) -> Exit {
+    let output = Arc::new(Output::of_process(OutputMode {
+        json: cli.run.json,
+        quiet: cli.run.quiet,
+        stdout_is_data: config::stdout_is_data(&cli.command),
+    }));
+    match Run::start(cli, &output, started) {
+        Ok(run) => {
+            let result = run::guarded(|| dispatch(&run, cli));
+            run.finish(result)
+        }
+        Err(error) => run::fail(&output, error),
+    }
+}
+
+fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
+    let (repository, limits) = (&cli.repository, &cli.run);
+    match &cli.command {
+        Command::Init(args) => init::run(run, args, repository, limits),
+        Command::Backup(args) => backup::run(run, args, repository, limits),
+        Command::Points(args) => points::run(run, args, repository, limits),
+        Command::Show(args) => show::run(run, args, repository, limits),
+        Command::Diff(args) => diff::run(run, args, repository, limits),
+        Command::Verify(args) => verify::run(run, args, repository, limits),
+        Command::Restore(args) => restore::run(run, args, repository, limits),
+        Command::Key(args) => key::run(run, args, repository, limits),
+        Command::Demo(args) => demo::run(run, args),
+        Command::Completions(args) => completions::run(args),
+    }
+}

@@ -127,6 +127,12 @@ impl Error {
         self.0.kind
     }
 
+    /// Its own text, without the object.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The object it happened on, where one is named.
     #[must_use]
     pub fn object_name(&self) -> Option<&str> {

@@ -1,3 +1,7 @@
 //! Entry point of `snaphaul`: hands over to `mover::cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mover::cli::main(std::env::args_os()).into()
+}

@@ -1,3 +1,287 @@
-//! Counters of one process, in Prometheus form.
+//! Counters of one run, in Prometheus form.
 //!
-//! Owns: metric names and the registry. Must not: decide anything.
+//! ```text
+//!   reports, Progress, RequestCounts ──► RunMetrics (own registry) ──► text ──► FILE, by rename
+//! ```
+//!
+//! Owns: metric names, labels and the registry (a contract: README lists every name). Must not: decide anything, or reach for
+//! what it observes. Names begin with `snaphaul_` and end with the unit; labels come from fixed sets.
+
+mod file;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::core::Collector;
+use prometheus::{Encoder as _, Gauge, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::progress::Progress;
+use crate::pipeline::report::{BackupReport, RestoreReport, VerifyReport};
+use crate::repository::store::RequestCounts;
+
+pub use file::write_atomically;
+
+/// The metrics of one run. All are gauges: the values of the last run, as a file collector wants them.
+#[derive(Debug)]
+pub struct RunMetrics {
+    registry: Registry,
+    exit_code: IntGaugeVec,
+    end: Gauge,
+    duration: Gauge,
+    warnings: IntGauge,
+    volume: IntGauge,
+    data: IntGaugeVec,
+    resumed: IntGauge,
+    sampled: IntGauge,
+    lost: IntGauge,
+    verified_points: IntGauge,
+    verified_objects: IntGauge,
+    verified_chunks: IntGauge,
+    findings: IntGauge,
+    requests: IntGaugeVec,
+    transferred: IntGaugeVec,
+    retries: IntGauge,
+    memory: IntGauge,
+    engine: IntGaugeVec,
+}
+
+impl RunMetrics {
+    /// All metrics at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new_custom(Some("snaphaul".to_owned()), None)
+            .expect("the prefix is a valid name");
+        let r = &registry;
+        Self {
+            exit_code: family(r, "run_exit_code", "Exit code of the last run.", "command"),
+            end: float(
+                r,
+                "run_end_timestamp_seconds",
+                "When the last run ended, since 1970.",
+            ),
+            duration: float(r, "run_duration_seconds", "Wall time of the last run."),
+            warnings: single(r, "run_warnings_count", "Warnings of the last run."),
+            volume: single(
+                r,
+                "volume_size_bytes",
+                "Size of the volume, or of the restored range.",
+            ),
+            data: family(
+                r,
+                "run_data_bytes",
+                "Bytes of the volume by what became of them.",
+                "kind",
+            ),
+            resumed: single(
+                r,
+                "backup_resumed_bytes",
+                "Taken over from a killed backup.",
+            ),
+            sampled: single(
+                r,
+                "backup_sampled_bytes",
+                "Read again to check the change source.",
+            ),
+            lost: single(r, "restore_lost_bytes", "Could not be restored."),
+            verified_points: single(r, "verify_points_count", "Points verified."),
+            verified_objects: single(r, "verify_objects_count", "Objects looked at."),
+            verified_chunks: single(r, "verify_chunks_count", "Chunks read and checked."),
+            findings: single(
+                r,
+                "verify_findings_count",
+                "Damaged or missing objects found.",
+            ),
+            requests: family(
+                r,
+                "store_requests_count",
+                "Requests to the store.",
+                "operation",
+            ),
+            transferred: family(r, "store_transferred_bytes", "Bodies moved.", "direction"),
+            retries: single(r, "store_retries_count", "Requests that were sent again."),
+            memory: single(
+                r,
+                "run_memory_peak_bytes",
+                "Largest resident memory of the process.",
+            ),
+            engine: family(
+                r,
+                "io_engine_info",
+                "1 for the engine that moved the data.",
+                "engine",
+            ),
+            registry,
+        }
+    }
+
+    /// Takes over the counters of a pipeline that failed: how far it came.
+    pub fn observe_progress(&self, progress: &Progress) {
+        self.set_data([
+            ("done", Progress::read_of(&progress.done)),
+            ("read", Progress::read_of(&progress.read)),
+            ("zero", Progress::read_of(&progress.zero)),
+            ("unchanged", Progress::read_of(&progress.unchanged)),
+            ("deduplicated", Progress::read_of(&progress.deduplicated)),
+            ("new", Progress::read_of(&progress.new)),
+            ("stored", Progress::read_of(&progress.stored)),
+        ]);
+    }
+
+    /// Takes over the result of a backup.
+    pub fn observe_backup(&self, report: &BackupReport) {
+        self.set_data([
+            ("done", report.size_bytes),
+            ("read", report.read_bytes),
+            ("zero", report.zero_bytes),
+            ("unchanged", report.unchanged_bytes),
+            ("deduplicated", report.deduplicated_bytes),
+            ("new", report.new_bytes),
+            ("stored", report.stored_bytes),
+        ]);
+        self.volume.set(saturate(report.size_bytes));
+        self.resumed.set(saturate(report.resumed_bytes));
+        self.sampled.set(saturate(report.sampled_bytes));
+    }
+
+    /// Takes over the result of a restore.
+    pub fn observe_restore(&self, report: &RestoreReport) {
+        self.set_data([
+            ("done", report.size_bytes),
+            ("zero", report.zero_bytes),
+            ("unchanged", report.skipped_bytes),
+            ("new", report.written_bytes),
+        ]);
+        self.volume.set(saturate(report.size_bytes));
+        self.lost.set(saturate(report.lost.iter().map(|range| range.length).sum()));
+    }
+
+    /// Says which engine moved the data, where any did.
+    pub fn observe_engine(&self, engine: Option<&str>) {
+        for known in ["io_uring", "threads"] {
+            let value = i64::from(engine == Some(known));
+            self.engine.with_label_values(&[known]).set(value);
+        }
+    }
+
+    fn set_data<const N: usize>(&self, kinds: [(&str, u64); N]) {
+        for (kind, bytes) in kinds {
+            self.data.with_label_values(&[kind]).set(saturate(bytes));
+        }
+    }
+
+    /// Takes over the result of a verification.
+    pub fn observe_verify(&self, report: &VerifyReport) {
+        self.set_data([("read", report.read_bytes)]);
+        self.verified_points.set(saturate(report.points));
+        self.verified_objects.set(saturate(report.objects));
+        self.verified_chunks.set(saturate(report.chunks));
+        self.findings.set(saturate(
+            u64::try_from(report.errors.len()).unwrap_or(u64::MAX),
+        ));
+    }
+
+    /// Counts the warnings a person was told.
+    pub fn observe_warnings(&self, warnings: usize) {
+        self.warnings
+            .set(saturate(u64::try_from(warnings).unwrap_or(u64::MAX)));
+    }
+
+    /// Takes over what the store was asked.
+    pub fn observe_store(&self, counts: &RequestCounts) {
+        for (operation, count) in [
+            ("put", counts.put),
+            ("get", counts.get),
+            ("head", counts.head),
+            ("list", counts.list),
+            ("delete", counts.delete),
+        ] {
+            self.requests
+                .with_label_values(&[operation])
+                .set(saturate(count));
+        }
+        self.transferred
+            .with_label_values(&["sent"])
+            .set(saturate(counts.put_bytes));
+        self.transferred
+            .with_label_values(&["received"])
+            .set(saturate(counts.get_bytes));
+        self.retries.set(saturate(counts.retries));
+    }
+
+    /// Records the end of the run: which command, how it ended, when, and after how long.
+    pub fn observe_end(&self, command: &str, exit_code: u8, now: SystemTime, duration: Duration) {
+        self.exit_code
+            .with_label_values(&[command])
+            .set(i64::from(exit_code));
+        self.end.set(
+            now.duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs_f64(),
+        );
+        self.duration.set(duration.as_secs_f64());
+        self.memory.set(saturate(peak_memory_bytes().unwrap_or(0)));
+    }
+
+    /// The text form.
+    ///
+    /// # Errors
+    /// `Internal`, if the registry cannot be written.
+    pub fn to_text(&self) -> Result<String> {
+        let failed = |error| Error::new(ErrorKind::Internal, "encode the metrics").source(error);
+        let mut bytes = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut bytes)
+            .map_err(failed)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+impl Default for RunMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Names and help texts are constants below, so that a wrong one fails in every test.
+const CONSTANT: &str = "metric names are constant, valid and unique";
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> C {
+    registry.register(Box::new(metric.clone())).expect(CONSTANT);
+    metric
+}
+
+fn single(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::new(name, help).expect(CONSTANT))
+}
+
+fn float(registry: &Registry, name: &str, help: &str) -> Gauge {
+    registered(registry, Gauge::new(name, help).expect(CONSTANT))
+}
+
+fn family(registry: &Registry, name: &str, help: &str, label: &str) -> IntGaugeVec {
+    registered(
+        registry,
+        IntGaugeVec::new(Opts::new(name, help), &[label]).expect(CONSTANT),
+    )
+}
+
+fn saturate(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// `VmHWM` of proc(5), which is in KiB.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests;

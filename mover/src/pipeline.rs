@@ -3,11 +3,15 @@
 //! Owns: the threads of the data plane and their byte budgets. Must not: parse flags or print.
 
 pub mod backup;
+pub mod budget;
 pub mod diff;
 pub mod progress;
 pub mod report;
 pub mod restore;
+#[cfg(test)]
+mod testing;
 pub mod verify;
+mod walk;
 
 use std::sync::Arc;
 
@@ -25,4 +29,6 @@ pub struct Context {
     pub stop: StopFlag,
     /// Worker threads; default the number of cores.
     pub jobs: usize,
+    /// Bytes of memory that the run may take; [`budget`] says what becomes of them.
+    pub memory: u64,
 }

@@ -15,5 +15,6 @@ pub mod access;
 pub mod format;
 pub mod ids;
 pub mod map;
+pub mod segments;
 pub mod session;
 pub mod store;

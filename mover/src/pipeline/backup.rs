@@ -1,1 +1,246 @@
-//! The backup pipeline.
+//! Backup: one source becomes one point.
+//!
+//! ```text
+//!   extents ─► feeder ══ 1 MiB pieces ══► workers ══ sealed segments ══► uploads
+//!                 ▲                          ║
+//!          parent's map                 leaves, in order ─► map stage ─► map segments ─► uploads
+//!                                                               ║
+//!                              liveness ─► sync ─► slot (commit) ◄╝
+//! ```
+//!
+//! Owns: the threads of a backup, their order of ending, and the commit. Must not: know how chunks are encoded (`worker`) or
+//! what the protocol asks of the store (`repository::session`).
+
+pub mod adopted;
+pub mod dedupe;
+pub mod extents;
+pub mod feeder;
+pub mod leaves;
+pub mod map_stage;
+pub mod parent;
+pub mod plan;
+pub mod request;
+pub mod segment_log;
+pub mod stages;
+pub mod upload;
+pub mod worker;
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+pub use request::{BackupRequest, ChangedBlocksChoice, ParentChoice};
+
+use crate::device::source::SourceDevice;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::Context;
+use crate::pipeline::progress::Progress;
+use crate::pipeline::report::BackupReport;
+use crate::repository::format::manifest::{Manifest, PointState, PointStats};
+use crate::repository::ids::name;
+use crate::repository::session::adopt::Takeover;
+use crate::repository::session::origin::Origin;
+use crate::repository::session::points::{Catalog, Point};
+use crate::repository::session::writer::{Begin, WriterSession};
+use crate::repository::store::RequestCounts;
+use map_stage::Mapped;
+use plan::Geometry;
+
+/// A pinned parent may be forgotten between its choice and the pin; then the next newest is taken.
+const PARENT_ATTEMPTS: usize = 5;
+
+/// What a run knows once its session is open.
+struct Run<'a> {
+    context: &'a Context,
+    source: &'a dyn SourceDevice,
+    request: &'a BackupRequest,
+    session: WriterSession,
+    parent: Option<Point>,
+    geometry: Geometry,
+    changed_blocks: &'static str,
+    warnings: Vec<String>,
+    started: Instant,
+    counts_before: RequestCounts,
+}
+
+/// Backs `source` up.
+///
+/// # Errors
+/// `SourceChanged` where the source changed while it was read; `Fenced` where another process took the session over;
+/// `Interrupted` on request; otherwise what source and store answer. After any error every earlier point is intact, and the
+/// next run takes over what was stored.
+pub fn run(
+    context: &Context,
+    source: &dyn SourceDevice,
+    request: &BackupRequest,
+) -> Result<BackupReport> {
+    let started = Instant::now();
+    let counts_before = context.repository.store.counts();
+    let size = source.size();
+    let geometry = Geometry { size, chunk_size: context.repository.config.chunk_size };
+    context.progress.total.store(size, std::sync::atomic::Ordering::Relaxed);
+    let (session, parent, warnings) = begin(context, request)?;
+    let mut run = Run {
+        context,
+        source,
+        request,
+        session,
+        parent,
+        geometry,
+        changed_blocks: "",
+        warnings,
+        started,
+        counts_before,
+    };
+    let mut blocks = stages::changed_blocks(source, request.changed_blocks)?;
+    run.changed_blocks = blocks.capabilities().name;
+    let mapped = stages::run(&run, blocks.as_mut())?;
+    run.commit(mapped)
+}
+
+/// Opens a session on the chosen parent.
+fn begin(
+    context: &Context,
+    request: &BackupRequest,
+) -> Result<(WriterSession, Option<Point>, Vec<String>)> {
+    let repository = &context.repository;
+    let volume = repository.keys.volume_id(&request.volume);
+    let takeover = Takeover { after: request.takeover_after, here: Origin::current() };
+    for _ in 0..PARENT_ATTEMPTS {
+        let catalog = Catalog::list(repository.store.as_ref(), volume)?;
+        let chosen = parent::choose(repository, &request.volume, &request.parent, &catalog)?;
+        let pins: Vec<_> = chosen.parent.iter().map(|point| point.key).collect();
+        let begin = Begin {
+            volume: &request.volume,
+            pins: &pins,
+            sequence: chosen.sequence,
+            takeover: takeover.clone(),
+        };
+        match WriterSession::begin(repository, &begin, &catalog) {
+            Ok(session) => return Ok((session, chosen.parent, chosen.warnings)),
+            Err(error)
+                if error.kind() == ErrorKind::NotFound && request.parent == ParentChoice::Auto =>
+            {
+                tracing::info!(%error, "choose another parent");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::new(ErrorKind::Unavailable, "choose a parent: each was forgotten meanwhile")
+        .object(&request.volume)
+        .hint("run again when forget has ended"))
+}
+
+impl Run<'_> {
+    /// Everything the point references is stored; makes it a point.
+    fn commit(mut self, mapped: Mapped) -> Result<BackupReport> {
+        let state = self.state()?;
+        let key = self.session.key();
+        let (object, liveness) = mapped.liveness.seal(&self.context.repository.keys, &key)?;
+        self.context.repository.store.put(&name::live(&key), object)?;
+        let stats = self.stats();
+        let Geometry { size, chunk_size } = self.geometry;
+        let content_hash =
+            mapped.root.content_hash(&self.context.repository.keys, size, chunk_size);
+        let manifest = Manifest {
+            session: key,
+            volume: self.request.volume.clone(),
+            parent: self.parent.as_ref().map(|point| point.key),
+            size: self.geometry.size,
+            chunk_size: self.geometry.chunk_size,
+            root: mapped.root,
+            liveness,
+            exact_liveness_age: 0,
+            tags: self.request.tags.clone(),
+            group: self.request.group.clone(),
+            state,
+            content_hash,
+            created_unix_millis: now_unix_millis(),
+            tool: concat!("snaphaul ", env!("CARGO_PKG_VERSION")).to_owned(),
+            stats,
+            changed_blocks: self.changed_blocks.to_owned(),
+            changed_blocks_reason: self.reason(),
+            identity: self.identity(),
+            pins: self.session.pins().to_vec(),
+            features_read: 0,
+        };
+        let mut report = self.report(stats);
+        let point = self.session.commit(manifest)?;
+        report.point = point.id().to_string();
+        let counts = self.context.repository.store.counts();
+        report.stored_bytes = counts.put_bytes - self.counts_before.put_bytes;
+        report.put_requests = counts.put - self.counts_before.put;
+        report.duration_seconds = self.started.elapsed().as_secs_f64();
+        Ok(report)
+    }
+
+    /// Whether the source stayed what it was.
+    fn state(&mut self) -> Result<PointState> {
+        if self.source.check_unchanged()? {
+            return Ok(PointState::Crash);
+        }
+        if !self.request.allow_live {
+            return Err(Error::new(
+                ErrorKind::SourceChanged,
+                "commit the point: the source was written to while it was read",
+            )
+            .object(self.source.name())
+            .hint("back up a snapshot of it, stop its writers, or say --allow-live for a fuzzy point"));
+        }
+        self.warnings.push(
+            "the source changed while it was read: the point is fuzzy, a mix of several moments".to_owned(),
+        );
+        Ok(PointState::Fuzzy)
+    }
+
+    /// What later runs may bind a delta to.
+    fn identity(&self) -> Vec<(String, String)> {
+        let identity = self.source.identity();
+        let immutable = identity.immutable.map(|name| ("immutable".to_owned(), name));
+        std::iter::once(("kind".to_owned(), identity.kind)).chain(immutable).collect()
+    }
+
+    fn reason(&self) -> String {
+        extents::reason(self.request.changed_blocks, self.changed_blocks)
+    }
+
+    fn stats(&self) -> PointStats {
+        let progress = &self.context.progress;
+        let unchanged = Progress::read_of(&progress.unchanged);
+        let deduplicated = Progress::read_of(&progress.deduplicated);
+        let new = Progress::read_of(&progress.new);
+        let counts = self.context.repository.store.counts();
+        PointStats {
+            zero: self.geometry.size - unchanged - deduplicated - new,
+            unchanged,
+            deduplicated,
+            new,
+            stored: counts.put_bytes - self.counts_before.put_bytes,
+        }
+    }
+
+    fn report(&self, stats: PointStats) -> BackupReport {
+        let progress = &self.context.progress;
+        BackupReport {
+            volume: self.request.volume.clone(),
+            parent: self.parent.as_ref().map(|point| point.id().to_string()),
+            size_bytes: self.geometry.size,
+            read_bytes: Progress::read_of(&progress.read),
+            zero_bytes: stats.zero,
+            unchanged_bytes: stats.unchanged,
+            deduplicated_bytes: stats.deduplicated,
+            new_bytes: stats.new,
+            resumed_bytes: Progress::read_of(&progress.resumed),
+            changed_blocks: self.changed_blocks.to_owned(),
+            changed_blocks_reason: self.reason(),
+            warnings: self.warnings.iter().cloned().chain(self.source.warnings()).collect(),
+            ..BackupReport::default()
+        }
+    }
+}
+
+fn now_unix_millis() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,1 @@
+"""The laboratory behind bench/run: images, tools, measuring, phases, report."""

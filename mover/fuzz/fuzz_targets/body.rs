@@ -1,0 +1,8 @@
+//! Decompression of bodies behind a right tag.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mover::repository::format::hostile;
+
+fuzz_target!(|bytes: &[u8]| hostile::body(bytes));

@@ -1,0 +1,8 @@
+//! Session keys and point ids.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mover::repository::format::hostile;
+
+fuzz_target!(|bytes: &[u8]| hostile::names(bytes));

@@ -1,0 +1,8 @@
+//! Records cut into pieces.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mover::repository::format::hostile;
+
+fuzz_target!(|bytes: &[u8]| hostile::record(bytes));

@@ -1,0 +1,122 @@
+//! The flags as they are written on the command line, and their help.
+//!
+//! Owns: names, defaults and help texts of all flags (a contract; golden files in `mover/tests/golden/help`). Must not: look
+//! at files, the environment (other than through clap) or the repository; [`super::config`] gives the flags their meaning.
+
+mod commands;
+mod global;
+
+use clap::{Parser, Subcommand};
+
+pub use commands::{
+    BackupArgs, ChangedBlocksFlag, CompletionsArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
+    KeyArgs, KeyCommand, LevelFlag, PointsArgs, RestoreArgs, ShowArgs, VerifyArgs,
+};
+pub use global::{RepositoryArgs, RunArgs};
+
+const OVERVIEW: &str = "\
+First steps:
+  snaphaul demo                                      see it work, with figures
+  snaphaul init    --repo /backup/vms                make a repository
+  snaphaul backup  disk.img --repo /backup/vms       take a point of a disk
+  snaphaul backup  disk.img --repo /backup/vms       again: stores what changed
+  snaphaul points  --repo /backup/vms                list the points
+  snaphaul restore disk.img@latest new.img --repo /backup/vms
+
+A POINT is an id from `snaphaul points`, the unique beginning of one, or NAME@latest for the newest point of a volume.
+
+Exit codes:
+   0  done
+  64  correct the command: flags, names, keys, access, a refused source or target
+  65  stored data is damaged
+  69  a store, source or target failed: try again
+  70  a bug of ours
+  75  stopped by a signal: run again to resume";
+
+/// Backs up block volumes fast, encrypted and verifiable, and restores any point directly
+///
+/// Snaphaul reads a disk image or block device, keeps only what changed since the last point, and stores it compressed and
+/// encrypted in a directory or an S3 bucket. Every point restores on its own: no chain is replayed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "snaphaul",
+    bin_name = "snaphaul",
+    version,
+    max_term_width = 120,
+    after_help = OVERVIEW,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// Which command.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where the repository is and how it is opened.
+    #[command(flatten)]
+    pub repository: RepositoryArgs,
+    /// How the run behaves and reports.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a repository in a directory or bucket
+    Init(InitArgs),
+    /// Take a point of a disk image or block device
+    Backup(BackupArgs),
+    /// List the points of the repository
+    Points(PointsArgs),
+    /// Show everything that is recorded about one point
+    Show(ShowArgs),
+    /// List the byte ranges in which two points differ
+    Diff(DiffArgs),
+    /// Check that points can be restored
+    Verify(VerifyArgs),
+    /// Write a point to a file, a block device or stdout
+    Restore(RestoreArgs),
+    /// Look at the keys that open the repository
+    Key(KeyArgs),
+    /// Back up, change, back up again and restore a sample disk, and show the figures
+    Demo(DemoArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+impl Command {
+    /// The name of the command as written, used as a metric label.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "init",
+            Self::Backup(_) => "backup",
+            Self::Points(_) => "points",
+            Self::Show(_) => "show",
+            Self::Diff(_) => "diff",
+            Self::Verify(_) => "verify",
+            Self::Restore(_) => "restore",
+            Self::Key(_) => "key",
+            Self::Demo(_) => "demo",
+            Self::Completions(_) => "completions",
+        }
+    }
+
+    /// Every command name.
+    pub const NAMES: [&'static str; 10] = [
+        "init",
+        "backup",
+        "points",
+        "show",
+        "diff",
+        "verify",
+        "restore",
+        "key",
+        "demo",
+        "completions",
+    ];
+}
+
+#[cfg(test)]
+mod tests;

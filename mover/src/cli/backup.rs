@@ -1,0 +1,207 @@
+//! `snaphaul backup`.
+//!
+//! Owns: flags to request, report to text. Must not: move data.
+
+use super::args::{BackupArgs, ChangedBlocksFlag, EngineFlag, RepositoryArgs, RunArgs};
+use super::config;
+use super::open;
+use super::output::table::Table;
+use super::run::{Outcome, Run, Text};
+use super::units;
+use crate::device::queue::EngineChoice;
+use crate::device::source::{Source, SourceOptions};
+use crate::error::Result;
+use crate::pipeline::backup::{self, BackupRequest, ChangedBlocksChoice, ParentChoice};
+use crate::pipeline::report::BackupReport;
+
+const ON_STOP: &str =
+    "stopping: what is in flight is stored, then run the same command again to resume";
+
+pub(super) fn run(
+    run: &Run,
+    args: &BackupArgs,
+    repository: &RepositoryArgs,
+    limits: &RunArgs,
+) -> Result<Outcome> {
+    let request = request(args)?;
+    let repository = open::repository(repository, limits, run)?;
+    let source = Source::open(
+        &args.source,
+        &SourceOptions {
+            allow_live: args.allow_live,
+        },
+    )?;
+    let monitor = run.watch(format!("backup {}", request.volume), ON_STOP)?;
+    let result = backup::run(&run.context(&repository), &source, &request);
+    drop(monitor);
+    let report = result?;
+    run.metrics.observe_backup(&report);
+    for warning in &report.warnings {
+        run.warn(warning);
+    }
+    Outcome::new(&report, Text::Summary(to_text(&report)))
+}
+
+fn request(args: &BackupArgs) -> Result<BackupRequest> {
+    Ok(BackupRequest {
+        volume: config::volume_name(args.volume.as_deref(), &args.source)?,
+        parent: match args.parent.as_str() {
+            "auto" => ParentChoice::Auto,
+            "none" => ParentChoice::None,
+            point => ParentChoice::Point(point.to_owned()),
+        },
+        changed_blocks: match args.changed_blocks {
+            ChangedBlocksFlag::Auto => ChangedBlocksChoice::Auto,
+            ChangedBlocksFlag::Scan => ChangedBlocksChoice::Scan,
+            ChangedBlocksFlag::HoleMap => ChangedBlocksChoice::HoleMap,
+        },
+        compression: args.compression.parse()?,
+        tags: config::tags(&args.tags)?,
+        group: args
+            .group
+            .as_deref()
+            .map(|group| config::checked_name("group", group))
+            .transpose()?,
+        allow_live: args.allow_live,
+        takeover_after: args.takeover_after,
+        engine: engine(args.engine),
+    })
+}
+
+/// The engine that a flag names.
+pub(super) fn engine(flag: EngineFlag) -> EngineChoice {
+    match flag {
+        EngineFlag::Auto => EngineChoice::Auto,
+        EngineFlag::IoUring => EngineChoice::IoUring,
+        EngineFlag::Threads => EngineChoice::Threads,
+    }
+}
+
+fn to_text(report: &BackupReport) -> String {
+    let mut pairs = vec![
+        ("point", report.point.clone()),
+        ("volume", report.volume.clone()),
+        (
+            "parent",
+            report.parent.clone().unwrap_or_else(|| "none".to_owned()),
+        ),
+        ("size", units::size(report.size_bytes)),
+        ("  zero", units::size(report.zero_bytes)),
+        ("  unchanged", units::size(report.unchanged_bytes)),
+        ("  deduplicated", units::size(report.deduplicated_bytes)),
+        ("  new", units::size(report.new_bytes)),
+        ("read", units::size(report.read_bytes)),
+        (
+            "stored",
+            format!(
+                "{} in {} objects",
+                units::size(report.stored_bytes),
+                report.put_requests
+            ),
+        ),
+    ];
+    if report.resumed_bytes > 0 {
+        pairs.push(("resumed", units::size(report.resumed_bytes)));
+    }
+    pairs.push((
+        "changed blocks",
+        format!(
+            "{} ({})",
+            report.changed_blocks, report.changed_blocks_reason
+        ),
+    ));
+    pairs.push((
+        "took",
+        format!(
+            "{}, read {}",
+            units::seconds(report.duration_seconds),
+            units::rate(report.read_bytes, report.duration_seconds)
+        ),
+    ));
+    Table::pairs(pairs).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+    use crate::error::ErrorKind;
+
+    fn args(line: &str) -> BackupArgs {
+        let cli = Cli::try_parse_from(std::iter::once("snaphaul").chain(line.split_whitespace()))
+            .unwrap();
+        match cli.command {
+            Command::Backup(args) => args,
+            other => panic!("not a backup: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_become_a_request() {
+        let line = "backup /d/x.img --parent 3f9a --changed-blocks scan --tag a=b --group g1 --allow-live \
+                    --takeover-after 90s --engine threads";
+        let request = request(&args(line)).unwrap();
+        assert_eq!(request.volume, "x.img");
+        assert_eq!(request.parent, ParentChoice::Point("3f9a".to_owned()));
+        assert_eq!(request.changed_blocks, ChangedBlocksChoice::Scan);
+        assert_eq!(request.tags.len(), 1);
+        assert_eq!(request.group.as_deref(), Some("g1"));
+        assert!(request.allow_live);
+        assert_eq!(request.takeover_after.as_secs(), 90);
+        assert_eq!(request.engine, EngineChoice::Threads);
+    }
+
+    #[test]
+    fn words_for_the_parent_are_no_points() {
+        assert_eq!(
+            request(&args("backup x")).unwrap().parent,
+            ParentChoice::Auto
+        );
+        assert_eq!(
+            request(&args("backup x --parent none")).unwrap().parent,
+            ParentChoice::None
+        );
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        for line in [
+            "backup x --compression rar",
+            "backup x --tag a",
+            "backup x --group *",
+            "backup x --volume @",
+        ] {
+            assert_eq!(
+                request(&args(line)).unwrap_err().kind(),
+                ErrorKind::InvalidRequest,
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_text_tells_where_the_bytes_went() {
+        let report = BackupReport {
+            point: "ab-cd".to_owned(),
+            size_bytes: 1 << 30,
+            new_bytes: 3 << 20,
+            read_bytes: 1 << 30,
+            duration_seconds: 2.0,
+            ..BackupReport::default()
+        };
+        let text = to_text(&report);
+        for part in [
+            "ab-cd",
+            "1 GiB",
+            "3 MiB",
+            "512 MiB/s",
+            "2.00 s",
+            "parent          none",
+        ] {
+            assert!(text.contains(part), "no `{part}` in\n{text}");
+        }
+        assert!(!text.contains("resumed"), "{text}");
+    }
+}

@@ -1,0 +1,267 @@
+//! The reader: keeps the device's queue full and hands what arrives to the workers.
+//!
+//! ```text
+//!   leaf plans + parent's leaves ──► pieces ──► IoQueue (32 × 1 MiB) ──► workers
+//!                                                  ▲── buffers come back ──┘
+//! ```
+//!
+//! Owns: one thread, the queue and its buffers. Must not: look into the data.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::leaves::LeafWork;
+use super::plan::{Geometry, LEAF_CHUNKS, LeafPlan};
+use crate::device::buffer::AlignedBuffer;
+use crate::device::queue::{Completion, IoQueue};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::budget::{Budget, Failure};
+use crate::pipeline::progress::{Progress, StopFlag};
+use crate::repository::map::{LeafRef, MapCursor, damaged_page};
+
+/// Leaves in work at once. Reads in flight touch at most 32; the rest absorbs a slow read among fast ones (12 KiB each).
+pub const LEAVES_IN_WORK: usize = 512;
+
+/// Bytes of some chunks, for a worker.
+#[derive(Debug)]
+pub struct Piece {
+    /// The leaf they belong to.
+    pub leaf: Arc<LeafWork>,
+    /// The chunks.
+    pub chunks: Range<u64>,
+    /// Their bytes, from the start of the buffer.
+    pub buffer: AlignedBuffer,
+    /// Number of bytes.
+    pub len: usize,
+}
+
+/// A piece that is being read.
+#[derive(Debug)]
+struct Reading {
+    leaf: Arc<LeafWork>,
+    chunks: Range<u64>,
+}
+
+/// Where the feeder sends to and gets its buffers back from.
+#[derive(Debug)]
+pub struct Lanes {
+    /// Pieces for the workers.
+    pub pieces: Sender<Piece>,
+    /// Buffers the workers are done with.
+    pub buffers: Receiver<AlignedBuffer>,
+    /// Leaves that need no reading.
+    pub leaves: Sender<Arc<LeafWork>>,
+}
+
+/// What tells every thread to stop, and hears of what is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch<'a> {
+    /// First error.
+    pub failure: &'a Failure,
+    /// Stop on request.
+    pub stop: &'a StopFlag,
+    /// Counters.
+    pub progress: &'a Progress,
+}
+
+/// The reader's state.
+#[derive(Debug)]
+pub struct Feeder<'a, P> {
+    geometry: Geometry,
+    plans: P,
+    next_plan: Option<LeafPlan>,
+    parent: Option<MapCursor>,
+    next_parent: Option<(u64, LeafRef)>,
+    current: Option<(Arc<LeafWork>, std::vec::IntoIter<Range<u64>>)>,
+    order: u64,
+    leaf_budget: Budget,
+    queue: Box<dyn IoQueue>,
+    free: Vec<AlignedBuffer>,
+    reading: Vec<Option<Reading>>,
+    lanes: Lanes,
+    watch: Watch<'a>,
+}
+
+/// What the feeder can do next.
+enum Step {
+    Read(Reading),
+    /// Every leaf in work is taken; some must finish first.
+    Wait,
+    End,
+}
+
+impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
+    /// A feeder over `plans`, each leaf paired with the parent's.
+    ///
+    /// # Errors
+    /// What the parent's map answers.
+    pub fn new(
+        geometry: Geometry,
+        plans: P,
+        parent: Option<MapCursor>,
+        mut queue: Box<dyn IoQueue>,
+        lanes: Lanes,
+        watch: Watch<'a>,
+    ) -> Result<Self> {
+        let free = queue.take_buffers();
+        let reading = free.iter().map(|_| None).collect();
+        let mut feeder = Self {
+            geometry,
+            plans,
+            next_plan: None,
+            parent,
+            next_parent: None,
+            current: None,
+            order: 0,
+            leaf_budget: Budget::new(LEAVES_IN_WORK),
+            queue,
+            free,
+            reading,
+            lanes,
+            watch,
+        };
+        feeder.advance_plan()?;
+        feeder.advance_parent(0)?;
+        Ok(feeder)
+    }
+
+    /// Reads everything; returns early once another thread failed.
+    ///
+    /// # Errors
+    /// What the device, the source of changed blocks or the parent's map answers; `Interrupted` on request.
+    pub fn run(mut self) -> Result<()> {
+        let mut step = self.step()?;
+        loop {
+            self.watch.stop.check()?;
+            if self.watch.failure.is_failed() {
+                return Ok(());
+            }
+            self.free.extend(self.lanes.buffers.try_iter());
+            while let Some(buffer) = self.free.pop() {
+                match step {
+                    Step::Read(reading) => {
+                        self.submit(reading, buffer);
+                        step = self.step()?;
+                    }
+                    Step::Wait | Step::End => {
+                        self.free.push(buffer);
+                        break;
+                    }
+                }
+            }
+            if let Some(completion) = self.queue.wait() {
+                if !self.deliver(completion)? {
+                    return Ok(());
+                }
+            } else {
+                match step {
+                    Step::End => return Ok(()),
+                    // Nothing is in flight, so the workers can finish what they have without this thread.
+                    Step::Wait => drop(self.leaf_budget.claim()),
+                    Step::Read(_) => match self.lanes.buffers.recv() {
+                        Ok(buffer) => self.free.push(buffer),
+                        Err(_) => return Ok(()),
+                    },
+                }
+            }
+            if matches!(step, Step::Wait) {
+                step = self.step()?;
+            }
+        }
+    }
+
+    fn submit(&mut self, reading: Reading, buffer: AlignedBuffer) {
+        let slot = self.reading.iter().position(Option::is_none).expect("one slot per buffer");
+        let offset = self.geometry.offset_of(reading.chunks.start);
+        let len = usize::try_from(self.geometry.bytes_of(&reading.chunks)).expect("a piece is small");
+        self.reading[slot] = Some(reading);
+        self.queue.read(slot as u64, offset, len, buffer);
+    }
+
+    /// Hands a finished read over; false once nobody listens.
+    fn deliver(&mut self, completion: Completion) -> Result<bool> {
+        completion.result?;
+        let slot = usize::try_from(completion.token).ok().and_then(|slot| self.reading.get_mut(slot));
+        let Some(Reading { leaf, chunks }) = slot.and_then(Option::take) else {
+            return Err(Error::new(ErrorKind::Internal, "match a finished read to its request"));
+        };
+        let len = completion.len;
+        assert_eq!(len as u64, self.geometry.bytes_of(&chunks), "a read is whole or an error");
+        Progress::add(&self.watch.progress.read, len as u64);
+        Ok(self.lanes.pieces.send(Piece { leaf, chunks, buffer: completion.buffer, len }).is_ok())
+    }
+
+    /// The next piece to read; opens leaves on the way.
+    fn step(&mut self) -> Result<Step> {
+        loop {
+            if let Some((leaf, pieces)) = &mut self.current {
+                if let Some(chunks) = pieces.next() {
+                    return Ok(Step::Read(Reading { leaf: Arc::clone(leaf), chunks }));
+                }
+                self.current = None;
+            }
+            let planned = self.next_plan.as_ref().map(|plan| plan.index);
+            let inherited = self.next_parent.as_ref().map(|(index, _)| *index);
+            let Some(index) = [planned, inherited].into_iter().flatten().min() else {
+                return Ok(Step::End);
+            };
+            let Some(claim) = self.leaf_budget.try_claim() else { return Ok(Step::Wait) };
+            let parent = self.take_parent(index)?;
+            let plan = if planned == Some(index) { self.next_plan.take() } else { None };
+            let pending = plan.as_ref().map_or(0, LeafPlan::chunks);
+            let work = Arc::new(LeafWork::new(self.order, index, parent, pending, claim));
+            self.order += 1;
+            match plan {
+                Some(plan) => {
+                    let pieces: Vec<_> = plan.pieces(self.geometry.piece_chunks()).collect();
+                    self.current = Some((work, pieces.into_iter()));
+                    self.advance_plan()?;
+                }
+                // Everything the parent had in this leaf is gone: it is zero now.
+                None => {
+                    let _ = self.lanes.leaves.send(work);
+                }
+            }
+        }
+    }
+
+    fn advance_plan(&mut self) -> Result<()> {
+        self.next_plan = self.plans.next().transpose()?;
+        Ok(())
+    }
+
+    fn advance_parent(&mut self, from: u64) -> Result<()> {
+        let leaves = self.geometry.chunks().div_ceil(LEAF_CHUNKS);
+        let Some(cursor) = &mut self.parent else { return Ok(()) };
+        let mut from = from;
+        self.next_parent = loop {
+            match cursor.next(from) {
+                Ok(found) => break found.filter(|(index, _)| *index < leaves),
+                // What cannot be compared is stored again: the source still has it.
+                Err(error) => match damaged_page(&error) {
+                    Some(page) if error.kind() == ErrorKind::Corrupt => {
+                        tracing::warn!(%error, "store chunks again whose place in the parent's map is lost");
+                        from = page.next_leaf();
+                    }
+                    _ => return Err(error),
+                },
+            }
+        };
+        Ok(())
+    }
+
+    fn take_parent(&mut self, index: u64) -> Result<Option<LeafRef>> {
+        match self.next_parent.take() {
+            Some((at, leaf)) if at == index => {
+                self.advance_parent(index + 1)?;
+                Ok(Some(leaf))
+            }
+            other => {
+                self.next_parent = other;
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What a backup is asked for.
+//!
+//! Owns: the request. Must not: know flags (`cli`) or their text forms beyond those every caller shares.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::device::queue::EngineChoice;
+use crate::repository::format::codec::Compression;
+
+/// Which point the new one builds on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParentChoice {
+    /// The newest intact point of the volume.
+    Auto,
+    /// None: every chunk is stored again.
+    None,
+    /// The given point of the same volume.
+    Point(String),
+}
+
+/// How it is found out which bytes must be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangedBlocksChoice {
+    /// The hole map of a file, a scan of anything else.
+    Auto,
+    /// Read everything and compare digests.
+    Scan,
+    /// Skip the holes of a sparse file.
+    HoleMap,
+}
+
+/// A backup of one source to one point.
+#[derive(Clone, Debug)]
+pub struct BackupRequest {
+    /// Name of the volume.
+    pub volume: String,
+    /// What the point builds on.
+    pub parent: ParentChoice,
+    /// What is read.
+    pub changed_blocks: ChangedBlocksChoice,
+    /// How chunks are compressed.
+    pub compression: Compression,
+    /// Free key-value pairs for people and policies.
+    pub tags: BTreeMap<String, String>,
+    /// Name of the set of points taken together.
+    pub group: Option<String>,
+    /// Whether a source that changes while it is read still gives a point, marked as fuzzy.
+    pub allow_live: bool,
+    /// How long a session of another machine must be silent before its data is taken over.
+    pub takeover_after: Duration,
+    /// How the source is read.
+    pub engine: EngineChoice,
+}

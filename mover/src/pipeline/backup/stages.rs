@@ -1,0 +1,200 @@
+//! Starts the threads of a backup, joins them in order, and says what failed first.
+//!
+//! Owns: lanes, thread counts and the order of ending: feeder → workers → map stage → uploads. Each stage ends when the one
+//! before it has dropped its senders, so nothing waits for ever and nothing is detached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use changed_blocks::ChangedBlocks;
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+
+use super::adopted::AdoptedChunks;
+use super::dedupe::DedupeTable;
+use super::extents::{self, Answer, BATCHES_IN_FLIGHT, ExtentStream};
+use super::feeder::{Feeder, LEAVES_IN_WORK, Lanes, Watch};
+use super::map_stage::{self, Mapped};
+use super::plan::{ChunkRanges, LeafPlans, PIECE_BYTES};
+use super::request::ChangedBlocksChoice;
+use super::segment_log::SegmentLog;
+use super::upload::{self, Upload, Uploader};
+use super::worker::{self, Shared, WorkerLanes};
+use super::{Run, leaves::LeafWork};
+use crate::device::queue::{IoQueue, QueueOptions};
+use crate::device::source::SourceDevice;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::budget::{Budget, Failure, uploads_in_flight};
+use crate::repository::format::codec::Encoder;
+use crate::repository::ids::{SegmentId, name};
+use crate::repository::map::{MapCursor, MapWriter};
+
+/// Reads in flight: 32 of 1 MiB saturate local disks as well as networked ones, within the budget of 32 MiB.
+const READ_DEPTH: usize = 32;
+/// Bytes of a map segment: small, because few incrementals fill one, and a reader of one page reads little else.
+const MAP_SEGMENT_BYTES: usize = 8 << 20;
+/// Map segments on their way at once.
+const MAP_SEGMENTS_IN_FLIGHT: usize = 2;
+/// Signs of life per take-over time: two may get lost before anybody else may think this session dead.
+const BEATS_PER_TAKEOVER: u32 = 4;
+/// More often would only cost requests.
+const SHORTEST_BEAT: Duration = Duration::from_secs(5);
+
+/// The source of changed blocks for a choice.
+///
+/// # Errors
+/// `InvalidRequest` where the source has no hole map; what the device answers.
+pub fn changed_blocks(
+    source: &dyn SourceDevice,
+    choice: ChangedBlocksChoice,
+) -> Result<Box<dyn ChangedBlocks + Send>> {
+    match choice {
+        ChangedBlocksChoice::Auto => source.hole_map(),
+        ChangedBlocksChoice::Scan => Ok(Box::new(changed_blocks::Scan::new(source.size()))),
+        ChangedBlocksChoice::HoleMap => {
+            let blocks = source.hole_map()?;
+            if blocks.capabilities().name == "hole-map" {
+                return Ok(blocks);
+            }
+            Err(Error::new(ErrorKind::InvalidRequest, "ask for holes: this source has no hole map")
+                .object(source.name())
+                .hint("leave --changed-blocks out, or say scan"))
+        }
+    }
+}
+
+/// Runs all stages; returns once everything the map references is stored.
+///
+/// # Errors
+/// The first failure of any stage.
+pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Result<Mapped> {
+    let repository = &run.context.repository;
+    let failure = Failure::default();
+    let watch = Watch { failure: &failure, stop: &run.context.stop, progress: &run.context.progress };
+    let adopted = AdoptedChunks::load(repository, &run.session.adoption().sessions)?;
+    let in_flight = uploads_in_flight(run.context.memory, repository.config.segment_size);
+    let (uploader, uploads) = Uploader::new(1 + in_flight + MAP_SEGMENTS_IN_FLIGHT);
+    let mapped = std::thread::scope(|scope| {
+        for _ in 0..in_flight {
+            let uploads = uploads.clone();
+            let store = repository.store.as_ref();
+            scope.spawn(move || upload::run(store, &uploads, watch.failure, watch.progress));
+        }
+        drop(uploads);
+        // The upload threads end with the last sender, which `move_data` drops on its way out.
+        move_data(run, blocks, watch, &adopted, uploader)
+    });
+    if let Some(error) = failure.take() {
+        return Err(error);
+    }
+    match mapped {
+        Ok(Some(mapped)) => Ok(mapped),
+        Ok(None) => {
+            run.context.stop.check()?;
+            Err(Error::new(ErrorKind::Internal, "end a backup without a map and without a reason"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads, compares and stores; the last segments may still be on their way when it returns.
+fn move_data(
+    run: &Run<'_>,
+    blocks: &mut (dyn ChangedBlocks + Send),
+    watch: Watch<'_>,
+    adopted: &AdoptedChunks,
+    uploader: Uploader,
+) -> Result<Option<Mapped>> {
+    let repository = &run.context.repository;
+    let session = run.session.key().session;
+    let dedupe = DedupeTable::new();
+    let in_flight = uploads_in_flight(run.context.memory, repository.config.segment_size);
+    let log = SegmentLog::new(Arc::clone(repository), session, uploader.clone(), in_flight);
+    let emit = emit_map_segments(uploader);
+    let writer = MapWriter::new(Arc::clone(&repository.keys), session, MAP_SEGMENT_BYTES, emit);
+    let geometry = run.geometry;
+    let shared =
+        Shared { geometry, keys: &repository.keys, dedupe: &dedupe, adopted, log: &log, watch };
+    let buffer_len = PIECE_BYTES as usize;
+    let queue =
+        run.source.queue(&QueueOptions { depth: READ_DEPTH, buffer_len, engine: run.request.engine })?;
+    run.context.progress.tell_engine(queue.engine());
+
+    std::thread::scope(|scope| {
+        let (answer, answers) = bounded(BATCHES_IN_FLIGHT);
+        scope.spawn(move || extents::send(blocks, &answer));
+        let (pieces, pieces_out) = bounded(READ_DEPTH);
+        let (buffers, buffers_out) = bounded(READ_DEPTH);
+        let (leaves, leaves_out) = bounded::<Arc<LeafWork>>(LEAVES_IN_WORK);
+        let lanes = Lanes { pieces, buffers: buffers_out, leaves: leaves.clone() };
+        let worker_lanes = WorkerLanes { pieces: pieces_out, buffers, leaves };
+        for _ in 0..run.context.jobs.max(1) {
+            let lanes = worker_lanes.clone();
+            scope.spawn(move || {
+                let worked = Encoder::new(run.request.compression)
+                    .and_then(|encoder| worker::run(&shared, &lanes, encoder));
+                record(watch, worked);
+            });
+        }
+        drop(worker_lanes);
+        scope.spawn(move || record(watch, feed(run, answers, queue, lanes, watch)));
+        let (ended, end) = bounded(1);
+        let log = &log;
+        scope.spawn(move || {
+            let mapped = map_stage::run(geometry, &leaves_out, writer, &watch)
+                .and_then(|mapped| log.finish().map(|()| mapped));
+            // The receiver waits until this is sent.
+            let _ = ended.send(mapped);
+        });
+        beat_until_end(run, watch, &end)
+    })
+}
+
+fn feed(
+    run: &Run<'_>,
+    answers: Receiver<Answer>,
+    queue: Box<dyn IoQueue>,
+    lanes: Lanes,
+    watch: Watch<'_>,
+) -> Result<()> {
+    let extents = ExtentStream::new(answers, run.geometry.size);
+    let plans = LeafPlans::new(ChunkRanges::new(run.geometry, extents));
+    let cursor = run
+        .parent
+        .as_ref()
+        .map(|parent| MapCursor::new(&run.context.repository, &parent.manifest.root));
+    Feeder::new(run.geometry, plans, cursor, queue, lanes, watch)?.run()
+}
+
+/// Waits for the map stage and shows meanwhile that the session lives.
+fn beat_until_end(
+    run: &Run<'_>,
+    watch: Watch<'_>,
+    end: &Receiver<Result<Option<Mapped>>>,
+) -> Result<Option<Mapped>> {
+    let interval = (run.request.takeover_after / BEATS_PER_TAKEOVER).max(SHORTEST_BEAT);
+    loop {
+        match end.recv_timeout(interval) {
+            Ok(mapped) => return mapped,
+            Err(RecvTimeoutError::Timeout) => record(watch, run.session.beat()),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+        }
+    }
+}
+
+fn record(watch: Watch<'_>, result: Result<()>) {
+    if let Err(error) = result {
+        watch.failure.record(error);
+    }
+}
+
+type Emit = Box<dyn FnMut(SegmentId, Bytes) -> Result<()> + Send>;
+
+/// Queues map segments for upload, a few at a time.
+fn emit_map_segments(uploader: Uploader) -> Emit {
+    let budget = Budget::new(MAP_SEGMENTS_IN_FLIGHT);
+    Box::new(move |id, body| {
+        let claim = budget.claim();
+        uploader.send(Upload { name: name::map_segment(id), body, claim })
+    })
+}

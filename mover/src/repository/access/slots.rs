@@ -1,0 +1,124 @@
+//! Finding the key slot that a secret opens.
+//!
+//! Owns: the search and the words for its failure. Must not: wrap keys (`format::key_slot`).
+
+use super::super::format::key_slot::{KdfCost, SecretKind};
+use super::super::format::{Config, KeySlot, MasterKey, Secret};
+use super::super::ids::name;
+use super::super::store::Store;
+use super::copies::{load, slot_names};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Most slots looked at: each costs up to a second of Argon2id, and nobody has so many keys.
+const MAX_SLOTS: usize = 64;
+
+/// One key slot for `key list`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySlotInfo {
+    /// Id: the name without `keys/`.
+    pub id: String,
+    /// What opens it; `None` where it cannot be read.
+    pub kind: Option<SecretKind>,
+    /// What deriving its key costs; `None` for a key file, and where the slot cannot be read.
+    pub kdf: Option<KdfCost>,
+    /// When it was made, in seconds since 1970.
+    pub created_unix_secs: Option<i64>,
+    /// What is wrong with it.
+    pub fault: Option<String>,
+}
+
+/// Lists the key slots of the repository of `config`. Slots of other repositories, left by an `init` that lost, are not shown.
+///
+/// # Errors
+/// What the store answers; a damaged slot is listed with its fault.
+pub fn key_slots(store: &dyn Store, config: &Config) -> Result<Vec<KeySlotInfo>> {
+    let mut infos = Vec::new();
+    for slot in slot_names(store)? {
+        let id = slot.strip_prefix(name::KEYS).unwrap_or(&slot).to_owned();
+        let mut faults = Vec::new();
+        match load(store, &slot, KeySlot::parse, &mut faults) {
+            Ok(slot) if slot.repository() != config.repository => {}
+            Ok(slot) => infos.push(KeySlotInfo {
+                id,
+                kind: Some(slot.kind()),
+                kdf: slot.kdf_cost(),
+                created_unix_secs: Some(slot.created_unix_secs()),
+                fault: faults.pop(),
+            }),
+            Err(error) if is_of_the_slot(&error) => infos.push(KeySlotInfo {
+                id,
+                kind: None,
+                kdf: None,
+                created_unix_secs: None,
+                fault: Some(error.to_string()),
+            }),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(infos)
+}
+
+/// Whether the slot is to blame, so that another one may still do.
+fn is_of_the_slot(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::NewerFormat
+    )
+}
+
+/// Unwraps the master key with whichever slot `secret` opens.
+pub(super) fn unlock(
+    store: &dyn Store,
+    config: &Config,
+    secret: &Secret,
+    warnings: &mut Vec<String>,
+) -> Result<MasterKey> {
+    let mut lost = Vec::new();
+    let mut refused = 0;
+    for name in slot_names(store)?.into_iter().take(MAX_SLOTS) {
+        let slot = match load(store, &name, KeySlot::parse, warnings) {
+            Ok(slot) => slot,
+            Err(error) if is_of_the_slot(&error) => {
+                lost.push(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if slot.repository() != config.repository || slot.kind() != secret.kind() {
+            continue;
+        }
+        match slot.unwrap_master(secret) {
+            Ok(master) => {
+                warnings.extend(lost.iter().map(ToString::to_string));
+                return Ok(master);
+            }
+            Err(error) if error.kind() == ErrorKind::WrongKey => refused += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(failure(store, secret.kind(), refused, lost))
+}
+
+/// Damage where no slot was left to refuse the secret; else the secret is wrong.
+fn failure(store: &dyn Store, kind: SecretKind, refused: usize, mut lost: Vec<Error>) -> Error {
+    if refused == 0
+        && let Some(error) = lost.pop()
+    {
+        return error.context("open the repository: its key slot cannot be used");
+    }
+    let message = if refused == 0 {
+        format!("open the repository: no key slot takes a {kind}")
+    } else {
+        format!("open the repository: wrong {kind}")
+    };
+    let hint = match (refused, lost.len()) {
+        (0, _) => "give the other one of --passphrase-file and --key-file".to_owned(),
+        (_, 0) => {
+            "check the passphrase or key file, and that --repo is the right repository".to_owned()
+        }
+        (_, lost) => format!("{lost} more key slots are damaged: the {kind} may have been theirs"),
+    };
+    Error::new(ErrorKind::WrongKey, message)
+        .object(store.url())
+        .hint(hint)
+}

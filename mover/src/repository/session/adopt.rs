@@ -1,0 +1,153 @@
+//! Resume: a new session takes over the data of dead sessions of the same volume.
+//!
+//! Owns: which sessions count as dead, and the steps that make one owner of what they stored (gc-protocol 4.2, 9). Must
+//! not: fence a session that may still live in order to resume; a wrong guess costs that session a restart, never data.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::origin::Origin;
+use super::points::Catalog;
+use super::records::{Kind, Open, get_abort, get_open};
+use super::writer::abort;
+use crate::error::{ErrorKind, Result};
+use crate::repository::access::Repository;
+use crate::repository::ids::{SessionId, SessionKey, name};
+use crate::repository::store::{Created, Store};
+
+/// When a session of the same volume counts as dead.
+#[derive(Clone, Debug)]
+pub struct Takeover {
+    /// Silent for this long by the store's clock. Sessions whose process is surely gone are taken over at once.
+    pub after: Duration,
+    /// Where this run happens.
+    pub here: Origin,
+}
+
+/// A dead session that may be taken over.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    key: SessionKey,
+    inherited: Vec<SessionKey>,
+}
+
+impl Candidate {
+    /// The session and what it had taken over itself: all of it goes into the new session's `open`.
+    pub fn with_inherited(&self) -> impl Iterator<Item = SessionKey> + '_ {
+        std::iter::once(self.key).chain(self.inherited.iter().copied())
+    }
+}
+
+/// Sessions whose data now belongs to this one.
+#[derive(Clone, Debug, Default)]
+pub struct Adoption {
+    /// Whose segments may be referenced.
+    pub sessions: Vec<SessionKey>,
+}
+
+/// The dead ones among the undecided sessions of a volume. Any staleness is fine: [`take_over`] decides.
+///
+/// # Errors
+/// What the store answers.
+pub fn candidates(
+    repository: &Repository,
+    catalog: &Catalog,
+    takeover: &Takeover,
+) -> Result<Vec<Candidate>> {
+    let store = repository.store.as_ref();
+    let mut candidates = Vec::new();
+    for key in catalog.undecided() {
+        let open = match get_open(repository, &key) {
+            Ok(Some(open)) if open.kind == Kind::Backup => open,
+            Ok(_) => continue,
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%error, "leave a session with a damaged start record alone");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if is_dead(store, &key, &open, takeover)? {
+            candidates.push(Candidate { key, inherited: open.adopts });
+        }
+    }
+    Ok(candidates)
+}
+
+fn is_dead(store: &dyn Store, key: &SessionKey, open: &Open, takeover: &Takeover) -> Result<bool> {
+    if open.origin.is_gone(&takeover.here) {
+        return Ok(true);
+    }
+    // The same machine sees the process: it lives, however silent it is.
+    if open.origin.boot_id == takeover.here.boot_id
+        && open.origin.pid_namespace == takeover.here.pid_namespace
+    {
+        return Ok(false);
+    }
+    is_silent(store, key, takeover.after)
+}
+
+/// Whether nothing of the session changed for `after`, by the store's own clock: the age of the newest object against
+/// that of an object made just now.
+fn is_silent(store: &dyn Store, key: &SessionKey, after: Duration) -> Result<bool> {
+    let mut newest: Option<SystemTime> = None;
+    let mut note = |modified: Option<SystemTime>| newest = newest.max(modified);
+    note(store.head(&name::open(key))?.and_then(|info| info.modified));
+    note(store.head(&name::beat(key.session))?.and_then(|info| info.modified));
+    for prefix in [name::segments_of(key.session), format!("{}{}/", name::MAP, key.session)] {
+        store.list(&prefix, &mut |page| {
+            page.iter().for_each(|info| note(info.modified));
+            Ok(())
+        })?;
+    }
+    let (Some(newest), Some(now)) = (newest, store_now(store)?) else { return Ok(false) };
+    Ok(now.duration_since(newest).is_ok_and(|age| age >= after))
+}
+
+/// The store's clock, read off a heartbeat made and removed on the spot.
+fn store_now(store: &dyn Store) -> Result<Option<SystemTime>> {
+    let probe = name::beat(SessionId(crate::repository::ids::random()));
+    store.put(&probe, bytes::Bytes::from_static(b"clock"))?;
+    let now = store.head(&probe)?.and_then(|info| info.modified);
+    store.delete(&probe)?;
+    Ok(now)
+}
+
+/// Takes the slots of the candidates, which `open(by)` already names. The slot makes one owner; whoever lost the race, or
+/// whose start record is gone by now, is left alone.
+///
+/// # Errors
+/// What the store answers.
+pub fn take_over(
+    repository: &Arc<Repository>,
+    by: SessionId,
+    candidates: Vec<Candidate>,
+) -> Result<Adoption> {
+    let mut adoption = Adoption::default();
+    for candidate in candidates {
+        if abort(repository, &candidate.key, by)? == Created::Exists {
+            continue;
+        }
+        // Looked at after winning: before, it would prove nothing.
+        if repository.store.head(&name::open(&candidate.key))?.is_none() {
+            continue;
+        }
+        for inherited in &candidate.inherited {
+            if is_inherited(repository, inherited, candidate.key.session)? {
+                adoption.sessions.push(*inherited);
+            }
+        }
+        adoption.sessions.push(candidate.key);
+    }
+    Ok(adoption)
+}
+
+/// Whether `dead` really owned what `inherited` stored, and it has not been purged since.
+fn is_inherited(repository: &Repository, inherited: &SessionKey, dead: SessionId) -> Result<bool> {
+    let marker = match get_abort(repository, inherited) {
+        Ok(marker) => marker,
+        Err(error) if error.kind() == ErrorKind::Corrupt => None,
+        Err(error) => return Err(error),
+    };
+    Ok(marker.is_some_and(|marker| marker.by == dead)
+        && repository.store.head(&name::open(inherited))?.is_some())
+}

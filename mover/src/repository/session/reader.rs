@@ -1,0 +1,119 @@
+//! A reader's lease: keeps the points it reads from being collected under it.
+//!
+//! Owns: the reader record, from its PUT to its delete. Must not: stop a restore because the store is read-only: without a
+//! record the reader goes on, says so once, and names a later 404 for what it then is.
+
+use std::sync::Arc;
+
+use super::origin::Origin;
+use super::points::{Point, PointStatus};
+use super::records::{Kind, MAX_ABORT_LEN, Open, seal};
+use crate::error::{Error, ErrorKind, Result};
+use crate::repository::access::Repository;
+use crate::repository::format::Class;
+use crate::repository::ids::{SessionId, SessionKey, VolumeId, name, random};
+
+/// Holds points in place while they are read; given back on drop.
+#[derive(Debug)]
+pub struct ReaderLease {
+    repository: Arc<Repository>,
+    record: Option<String>,
+    warning: Option<String>,
+}
+
+impl ReaderLease {
+    /// Pins `points` and then checks that none of them was forgotten before the pin was there.
+    ///
+    /// # Errors
+    /// `NotFound` where a point is gone by now, otherwise what the store answers.
+    pub fn take(repository: &Arc<Repository>, kind: Kind, points: &[&Point]) -> Result<Self> {
+        let mut lease =
+            Self { repository: Arc::clone(repository), record: None, warning: None };
+        let Some(volume) = points.first().map(|point| point.key.volume) else { return Ok(lease) };
+        lease.put(kind, volume, points)?;
+        if lease.record.is_some() {
+            for point in points {
+                lease.check(point)?;
+            }
+        }
+        Ok(lease)
+    }
+
+    /// What a person should know about this lease.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+
+    /// Whether the store took the record. Without one, a 404 while reading means "removed by gc while reading".
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.record.is_some()
+    }
+
+    fn put(&mut self, kind: Kind, volume: VolumeId, points: &[&Point]) -> Result<()> {
+        let session = SessionId(random());
+        let name = name::reader(volume, session);
+        let open = Open {
+            kind,
+            pins: points.iter().map(|point| point.key).collect(),
+            adopts: Vec::new(),
+            volume: points.first().map(|point| point.manifest.volume.clone()).unwrap_or_default(),
+            origin: Origin::current(),
+        };
+        let body = seal(&self.repository, Class::Open, session, &name, &open)?;
+        match self.repository.store.put_once(&name, body) {
+            Ok(()) => self.record = Some(name),
+            Err(error) if matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::NoSpace) => {
+                self.warning = Some(format!(
+                    "reading without a reader record, because the store refused it ({error}): \
+                     do not run gc until this ends"
+                ));
+            }
+            // The record may or may not be there; a new id would leave it behind, so it is dropped with the lease.
+            Err(error) => {
+                self.record = Some(name);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tomb first, then open, then slot: a purge removes them in the order open, slot, tomb.
+    fn check(&self, point: &Point) -> Result<()> {
+        match point.status {
+            PointStatus::Damaged(_) => Ok(()),
+            PointStatus::Complete | PointStatus::Forgotten => check_pin(&self.repository, &point.key),
+        }
+    }
+}
+
+impl Drop for ReaderLease {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take()
+            && let Err(error) = self.repository.store.delete(&record)
+        {
+            tracing::info!(%error, record, "leave the reader record behind; gc removes it later");
+        }
+    }
+}
+
+/// Checks that a pinned point was neither forgotten nor purged before the pin was stored (gc-protocol 4.1.3).
+pub(crate) fn check_pin(repository: &Repository, key: &SessionKey) -> Result<()> {
+    let store = repository.store.as_ref();
+    let gone = |why: &str| {
+        Error::new(ErrorKind::NotFound, format!("use point {}: it {why}", key.point()))
+            .object(name::slot(key))
+            .hint("choose another point with `snaphaul points`")
+    };
+    if store.head(&name::tomb(key))?.is_some() {
+        return Err(gone("was forgotten"));
+    }
+    if store.head(&name::open(key))?.is_none() {
+        return Err(gone("was removed"));
+    }
+    match store.head(&name::slot(key))? {
+        Some(slot) if slot.size > MAX_ABORT_LEN => Ok(()),
+        _ => Err(gone("was removed")),
+    }
+}

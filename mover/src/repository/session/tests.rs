@@ -1,0 +1,258 @@
+//! The protocol against a real directory: every test is one thing that could lose or invent a point.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::adopt::Takeover;
+use super::origin::Origin;
+use super::points::{self, Catalog, Point, PointStatus};
+use super::reader::ReaderLease;
+use super::records::Kind;
+use super::resolve::resolve;
+use super::writer::{Begin, WriterSession, abort};
+use crate::error::ErrorKind;
+use crate::repository::access::{self, InitOptions, Repository};
+use crate::repository::format::crypto::Cipher;
+use crate::repository::format::manifest::{Manifest, PointState, PointStats};
+use crate::repository::map::{LivenessRef, MapRoot};
+use crate::repository::ids::{SessionId, SessionKey, name, random};
+use crate::repository::store::directory::DirectoryStore;
+use crate::repository::store::profile::StoreProfile;
+use crate::repository::store::{Created, list_all};
+
+struct Bench {
+    _dir: TempDir,
+    repository: Arc<Repository>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(DirectoryStore::open(&dir.path().join("repo"), true).unwrap());
+        let options = InitOptions {
+            cipher: Cipher::None,
+            chunk_size: 128 * 1024,
+            segment_size: 1 << 20,
+            profile: StoreProfile::default(),
+            created_unix_secs: 0,
+        };
+        let repository = access::init(store, &options, None).unwrap();
+        Self { _dir: dir, repository: Arc::new(repository) }
+    }
+
+    fn begin_at(&self, pins: &[SessionKey], here: &Origin) -> crate::Result<WriterSession> {
+        let store = self.repository.store.as_ref();
+        let catalog = Catalog::list(store, self.repository.keys.volume_id("disk")).unwrap();
+        let takeover = Takeover { after: Duration::from_secs(600), here: here.clone() };
+        let sequence = catalog.next_sequence().unwrap();
+        let begin = Begin { volume: "disk", pins, sequence, takeover };
+        WriterSession::begin(&self.repository, &begin, &catalog)
+    }
+
+    fn begin(&self) -> WriterSession {
+        self.begin_at(&[], &Origin::current()).unwrap()
+    }
+
+    fn point(&self) -> Point {
+        let session = self.begin();
+        let manifest = empty(session.key());
+        session.commit(manifest).unwrap()
+    }
+
+    fn all(&self) -> Vec<Point> {
+        points::list(&self.repository, None).unwrap().points
+    }
+
+    fn delete(&self, name: &str) {
+        self.repository.store.delete(name).unwrap();
+    }
+
+    fn forget(&self, key: &SessionKey) {
+        let body = bytes::Bytes::from_static(b"forgotten by a test, 16 bytes and more");
+        assert_eq!(self.repository.store.create(&name::tomb(key), body).unwrap(), Created::Won);
+    }
+}
+
+/// The manifest of an empty volume.
+fn empty(session: SessionKey) -> Manifest {
+    Manifest {
+        session,
+        volume: "disk".into(),
+        parent: None,
+        size: 0,
+        chunk_size: 128 * 1024,
+        root: MapRoot::zero(0),
+        liveness: LivenessRef::of(b""),
+        exact_liveness_age: 0,
+        tags: BTreeMap::new(),
+        group: None,
+        state: PointState::Crash,
+        content_hash: [0; 32],
+        created_unix_millis: 0,
+        tool: "test".into(),
+        stats: PointStats::default(),
+        changed_blocks: "scan".into(),
+        changed_blocks_reason: String::new(),
+        identity: Vec::new(),
+        pins: Vec::new(),
+        features_read: 0,
+    }
+}
+
+/// A process of this boot that has surely ended.
+fn dead_origin() -> Origin {
+    let here = Origin::current();
+    Origin { started_ticks: here.started_ticks + 1, ..here }
+}
+
+#[test]
+fn a_committed_point_is_found_by_every_name() {
+    let bench = Bench::new();
+    let first = bench.point();
+    let second = bench.point();
+    assert_eq!(bench.all().len(), 2);
+    let latest = resolve(&bench.repository, "disk@latest").unwrap();
+    assert_eq!(latest.key, second.key);
+    let id = first.id().to_string();
+    for text in [id.as_str(), &id[..8], &id[..18]] {
+        assert_eq!(resolve(&bench.repository, text).unwrap().key, first.key);
+    }
+    assert!(bench.repository.store.head(&name::copy(&first.key)).unwrap().is_some());
+}
+
+#[test]
+fn what_does_not_name_one_point_is_refused() {
+    let bench = Bench::new();
+    bench.point();
+    for (text, kind) in [
+        ("other@latest", ErrorKind::NotFound),
+        ("disk@first", ErrorKind::InvalidRequest),
+        ("ffffffffffffffff-00000000", ErrorKind::NotFound),
+        ("abc", ErrorKind::InvalidRequest),
+        ("no point", ErrorKind::InvalidRequest),
+    ] {
+        assert_eq!(resolve(&bench.repository, text).unwrap_err().kind(), kind, "{text}");
+    }
+}
+
+#[test]
+fn an_open_session_is_no_point_and_a_fenced_one_never_becomes_one() {
+    let bench = Bench::new();
+    let session = bench.begin();
+    assert!(bench.all().is_empty());
+    let won = abort(&bench.repository, &session.key(), SessionId(random())).unwrap();
+    assert_eq!(won, Created::Won);
+    assert_eq!(session.beat().unwrap_err().kind(), ErrorKind::Fenced);
+    let manifest = empty(session.key());
+    assert_eq!(session.commit(manifest).unwrap_err().kind(), ErrorKind::Fenced);
+    assert!(bench.all().is_empty());
+}
+
+#[test]
+fn a_commit_without_its_start_record_is_not_acknowledged() {
+    let bench = Bench::new();
+    let session = bench.begin();
+    bench.delete(&name::open(&session.key()));
+    let manifest = empty(session.key());
+    assert_eq!(session.commit(manifest).unwrap_err().kind(), ErrorKind::Fenced);
+    assert!(bench.all().is_empty());
+}
+
+#[test]
+fn a_forgotten_parent_is_refused_and_the_session_fenced() {
+    let bench = Bench::new();
+    let parent = bench.point();
+    bench.forget(&parent.key);
+    let error = bench.begin_at(&[parent.key], &Origin::current()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let volume = parent.key.volume;
+    let catalog = Catalog::list(bench.repository.store.as_ref(), volume).unwrap();
+    assert_eq!(catalog.undecided().count(), 0);
+    assert!(catalog.newest_complete(&bench.repository, &mut Vec::new()).unwrap().is_none());
+    assert_eq!(bench.all()[0].status, PointStatus::Forgotten);
+}
+
+#[test]
+fn a_dead_session_is_taken_over_once_with_all_it_had_taken_over() {
+    let bench = Bench::new();
+    let first = bench.begin_at(&[], &dead_origin()).unwrap().key();
+    let second = bench.begin_at(&[], &dead_origin()).unwrap();
+    assert_eq!(second.adoption().sessions, vec![first]);
+    let second = second.key();
+    let third = bench.begin();
+    assert_eq!(third.adoption().sessions, vec![first, second]);
+    let fourth = bench.begin();
+    assert!(fourth.adoption().sessions.is_empty(), "a living session is never taken over");
+}
+
+#[test]
+fn data_of_a_purged_session_is_not_taken_over() {
+    let bench = Bench::new();
+    let first = bench.begin_at(&[], &dead_origin()).unwrap().key();
+    let second = bench.begin_at(&[], &dead_origin()).unwrap().key();
+    bench.delete(&name::open(&first));
+    assert_eq!(bench.begin().adoption().sessions, vec![second]);
+}
+
+#[test]
+fn a_session_of_another_machine_is_taken_over_only_after_its_silence() {
+    let bench = Bench::new();
+    let elsewhere = Origin { boot_id: "elsewhere".into(), ..Origin::current() };
+    let silent = bench.begin_at(&[], &elsewhere).unwrap().key();
+    assert!(bench.begin().adoption().sessions.is_empty());
+    let volume = bench.repository.keys.volume_id("disk");
+    let catalog = Catalog::list(bench.repository.store.as_ref(), volume).unwrap();
+    let takeover = Takeover { after: Duration::ZERO, here: Origin::current() };
+    let sequence = catalog.next_sequence().unwrap();
+    let begin = Begin { volume: "disk", pins: &[], sequence, takeover };
+    let session = WriterSession::begin(&bench.repository, &begin, &catalog).unwrap();
+    assert!(session.adoption().sessions.contains(&silent));
+}
+
+#[test]
+fn a_lost_control_object_shows_as_damage_and_the_copy_still_reads() {
+    for lost in [name::open, name::slot] {
+        let bench = Bench::new();
+        let point = bench.point();
+        bench.delete(&lost(&point.key));
+        let listed = bench.all();
+        assert!(matches!(listed[0].status, PointStatus::Damaged(_)), "{:?}", listed[0].status);
+        assert_eq!(listed[0].manifest.volume, "disk");
+        let mut warnings = Vec::new();
+        let catalog =
+            Catalog::list(bench.repository.store.as_ref(), point.key.volume).unwrap();
+        assert!(catalog.newest_complete(&bench.repository, &mut warnings).unwrap().is_none());
+        assert_eq!(warnings.len(), 1);
+    }
+}
+
+#[test]
+fn a_purged_point_is_gone_without_a_trace() {
+    let bench = Bench::new();
+    let point = bench.point();
+    for remains in [name::copy, name::open, name::slot] {
+        bench.delete(&remains(&point.key));
+    }
+    let listing = points::list(&bench.repository, None).unwrap();
+    assert!(listing.points.is_empty() && listing.unreadable.is_empty());
+}
+
+#[test]
+fn a_reader_pins_its_points_and_leaves_nothing_behind() {
+    let bench = Bench::new();
+    let point = bench.point();
+    let readers = || list_all(bench.repository.store.as_ref(), name::OPEN).unwrap().len();
+    let before = readers();
+    let lease = ReaderLease::take(&bench.repository, Kind::Restore, &[&point]).unwrap();
+    assert!(lease.is_held());
+    assert_eq!(readers(), before + 1);
+    drop(lease);
+    assert_eq!(readers(), before);
+    bench.forget(&point.key);
+    let refused = ReaderLease::take(&bench.repository, Kind::Restore, &[&point]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+    assert_eq!(readers(), before);
+}

@@ -1,0 +1,177 @@
+//! A writing session, from its start record to the acknowledged point.
+//!
+//! Owns: the order of the protocol's requests (gc-protocol 4.1). Must not: move data. Nothing is undone on failure: a
+//! session without a commit is adopted by the next run of the same volume, or fenced and collected.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use super::adopt::{self, Adoption, Takeover};
+use super::points::{Catalog, Point};
+use super::reader::check_pin;
+use super::records::{Abort, Beat, Kind, Open, seal};
+use crate::error::{Error, ErrorKind, Result};
+use crate::repository::access::Repository;
+use crate::repository::format::Class;
+use crate::repository::format::manifest::Manifest;
+use crate::repository::ids::{Sequence, SessionId, SessionKey, name, random};
+use crate::repository::store::Created;
+
+/// A session that will commit one point.
+#[derive(Debug)]
+pub struct WriterSession {
+    repository: Arc<Repository>,
+    key: SessionKey,
+    pins: Vec<SessionKey>,
+    adoption: Adoption,
+    beats: AtomicU64,
+}
+
+/// What a new session builds on.
+#[derive(Clone, Debug)]
+pub struct Begin<'a> {
+    /// Name of the volume.
+    pub volume: &'a str,
+    /// Every point whose data may be referenced.
+    pub pins: &'a [SessionKey],
+    /// Position in the volume's history.
+    pub sequence: Sequence,
+    /// Which silent sessions may be taken over.
+    pub takeover: Takeover,
+}
+
+impl WriterSession {
+    /// Opens a session: pins first, checks them after, then takes over what dead sessions of the volume left. `catalog` is
+    /// a listing of the volume; any staleness is fine.
+    ///
+    /// # Errors
+    /// `NotFound` where a pinned point was forgotten or removed meanwhile: choose another parent and begin again. Otherwise
+    /// what the store answers.
+    pub fn begin(
+        repository: &Arc<Repository>,
+        begin: &Begin<'_>,
+        catalog: &Catalog,
+    ) -> Result<Self> {
+        let volume = repository.keys.volume_id(begin.volume);
+        let candidates = adopt::candidates(repository, catalog, &begin.takeover)?;
+        let key = SessionKey { volume, sequence: begin.sequence, session: SessionId(random()) };
+        let open = Open {
+            kind: Kind::Backup,
+            pins: begin.pins.to_vec(),
+            adopts: candidates.iter().flat_map(adopt::Candidate::with_inherited).collect(),
+            volume: begin.volume.to_owned(),
+            origin: begin.takeover.here.clone(),
+        };
+        let open_name = name::open(&key);
+        let body = seal(repository, Class::Open, key.session, &open_name, &open)?;
+        // Sent once and never again: an `open` that comes back after a purge would break the protocol.
+        repository.store.put_once(&open_name, body)?;
+        let mut session = Self {
+            repository: Arc::clone(repository),
+            key,
+            pins: begin.pins.to_vec(),
+            adoption: Adoption::default(),
+            beats: AtomicU64::new(0),
+        };
+        if let Err(error) = session.pins.iter().try_for_each(|pin| check_pin(repository, pin)) {
+            session.fence_self();
+            return Err(error);
+        }
+        session.adoption = adopt::take_over(repository, key.session, candidates)?;
+        Ok(session)
+    }
+
+    /// What the session's objects are named by.
+    #[must_use]
+    pub fn key(&self) -> SessionKey {
+        self.key
+    }
+
+    /// The points it pinned.
+    #[must_use]
+    pub fn pins(&self) -> &[SessionKey] {
+        &self.pins
+    }
+
+    /// What dead sessions left to it.
+    #[must_use]
+    pub fn adoption(&self) -> &Adoption {
+        &self.adoption
+    }
+
+    /// Shows that the session lives, and learns whether it was fenced. Called every few minutes.
+    ///
+    /// # Errors
+    /// `Fenced` where somebody took the slot. A heartbeat that fails is no error: it carries no safety.
+    pub fn beat(&self) -> Result<()> {
+        let count = self.beats.fetch_add(1, Ordering::Relaxed);
+        let beat_name = name::beat(self.key.session);
+        let sent = seal(&self.repository, Class::Beat, self.key.session, &beat_name, &Beat { count })
+            .and_then(|body| self.repository.store.put(&beat_name, body));
+        if let Err(error) = sent {
+            tracing::info!(%error, "miss a heartbeat");
+        }
+        match self.repository.store.head(&name::slot(&self.key)) {
+            Ok(Some(_)) => Err(self.fenced()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Commits the point: every object it references must have been stored before.
+    ///
+    /// # Errors
+    /// `Fenced` where somebody else decided the slot; otherwise the point may or may not exist, and the next run finds out.
+    pub fn commit(self, manifest: Manifest) -> Result<Point> {
+        let store = self.repository.store.as_ref();
+        store.sync()?;
+        let slot = name::slot(&self.key);
+        let body = manifest.seal(&self.repository.keys)?;
+        if store.create(&slot, body.clone())? == Created::Exists {
+            return Err(self.fenced());
+        }
+        store.sync()?;
+        // The slot was free because the session had been fenced and purged long ago: then nothing was committed.
+        if store.head(&name::open(&self.key))?.is_none() {
+            return Err(self.fenced());
+        }
+        self.finish(body);
+        Ok(Point { key: self.key, manifest, status: super::points::PointStatus::Complete })
+    }
+
+    /// What may fail without harm once the point is acknowledged: the next backup or gc adds a missing copy.
+    fn finish(&self, manifest: Bytes) {
+        let store = self.repository.store.as_ref();
+        let copied = store.put(&name::copy(&self.key), manifest).and_then(|()| store.sync());
+        if let Err(error) = copied {
+            tracing::warn!(%error, "store the second copy of the manifest; the next backup repeats it");
+        }
+        if self.beats.load(Ordering::Relaxed) > 0
+            && let Err(error) = store.delete(&name::beat(self.key.session))
+        {
+            tracing::info!(%error, "leave a heartbeat behind; gc removes it later");
+        }
+    }
+
+    /// Gives the session up at once, so that nobody waits for it.
+    fn fence_self(&self) {
+        let fenced = abort(&self.repository, &self.key, self.key.session);
+        if let Err(error) = fenced {
+            tracing::info!(%error, "leave an open session behind; gc removes it later");
+        }
+    }
+
+    fn fenced(&self) -> Error {
+        Error::new(ErrorKind::Fenced, "commit the point: another process took this session over")
+            .object(name::slot(&self.key))
+            .hint("run the backup again; if this repeats, two schedulers back up the same volume, or --takeover-after is too short")
+    }
+}
+
+/// Fills a slot with an abort marker, create-only.
+pub(crate) fn abort(repository: &Repository, key: &SessionKey, by: SessionId) -> Result<Created> {
+    let slot = name::slot(key);
+    let marker = seal(repository, Class::Abort, key.session, &slot, &Abort { by })?;
+    repository.store.create(&slot, marker)
+}

@@ -1,0 +1,212 @@
+//! A whole Ceph on one machine: monitor, manager, one OSD, and RGW with TLS by a private CA.
+//!
+//! Owns: its configuration, keys, certificates, start and end. Must not: install it (Debian packages `ceph-mon ceph-mgr
+//! ceph-osd radosgw ceph-common openssl`).
+//!
+//! ```text
+//!   keyring ─► mon ─► mgr ─► osd (BlueStore in a sparse file) ─► radosgw :TLS ─► users owner, reader
+//! ```
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::bucket::Bucket;
+use crate::part;
+use crate::process::Process;
+use crate::scratch::Scratch;
+use crate::server::{Endpoint, Login, S3Server, free_ports};
+
+/// Seen: 20 s in all on an idle 2-core machine; a busy one takes several times that.
+const START_LIMIT: Duration = Duration::from_secs(240);
+/// Sparse, so that only what is written takes room.
+const OSD_BYTES: u64 = 42_949_672_960;
+
+/// A running Ceph; dropping it stops every daemon, gateway first.
+#[derive(Debug)]
+pub struct Ceph {
+    endpoint: Endpoint,
+    _daemons: Vec<Process>,
+    _folder: Scratch,
+}
+
+struct Setup {
+    folder: Scratch,
+    fsid: String,
+    ports: [u16; 3],
+}
+
+impl Ceph {
+    /// Starts a cluster and its gateway.
+    ///
+    /// # Errors
+    /// Where a package is missing or a daemon does not come up.
+    pub fn start() -> Result<Self> {
+        let setup = Setup::new()?;
+        setup.write_keys()?;
+        setup.write_certificates()?;
+        let mut daemons = vec![setup.start_mon()?];
+        setup.ceph(&["auth", "import", "-i", &setup.path("keyring")])?;
+        daemons.insert(0, setup.daemon("ceph-mgr", &["-i", "a"])?);
+        daemons.insert(0, setup.start_osd()?);
+        daemons.insert(0, setup.daemon("radosgw", &["-n", "client.rgw.a"])?);
+        let owner = Login::new("snaphaulowner", "owner-secret-key");
+        let reader = Login::new("snaphaulreader", "reader-secret-key");
+        setup.add_user("owner", &owner, &[])?;
+        setup.add_user("reader", &reader, &["--op-mask=read"])?;
+        let endpoint = Endpoint {
+            name: "ceph-rgw".to_owned(),
+            url: format!("https://127.0.0.1:{}", setup.ports[2]),
+            ca_file: Some(setup.folder.join("ca.pem")),
+            owner,
+            reader: Some(reader),
+        };
+        let probe = Bucket::new(&endpoint, "started");
+        daemons[0].wait_until(START_LIMIT, || probe.create().is_ok())?;
+        Ok(Self { endpoint, _daemons: daemons, _folder: setup.folder })
+    }
+}
+
+impl S3Server for Ceph {
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+impl Setup {
+    fn new() -> Result<Self> {
+        let folder = Scratch::new("ceph")?;
+        for name in ["mon", "mgr", "osd", "rgw", "run"] {
+            std::fs::create_dir(folder.join(name))?;
+        }
+        let fsid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
+        let setup = Self { folder, fsid, ports: free_ports()? };
+        std::fs::write(setup.folder.join("ceph.conf"), setup.configuration())?;
+        Ok(setup)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    fn monitors(&self) -> String {
+        format!("[v2:127.0.0.1:{},v1:127.0.0.1:{}]", self.ports[0], self.ports[1])
+    }
+
+    fn configuration(&self) -> String {
+        let here = self.folder.path().display();
+        let mut text = format!("[global]\nfsid = {}\nmon host = {}\n", self.fsid, self.monitors());
+        // One OSD holds everything once: pools of size 1, placement groups chosen per OSD, and no warning about either.
+        text.push_str(
+            "mon initial members = a\npublic addr = 127.0.0.1\ncluster addr = 127.0.0.1\n\
+             auth cluster required = cephx\nauth service required = cephx\nauth client required = cephx\n\
+             auth allow insecure global id reclaim = false\n\
+             osd objectstore = bluestore\nosd crush chooseleaf type = 0\nosd pool default size = 1\n\
+             osd pool default min size = 1\nosd pool default pg num = 8\nmon max pg per osd = 1000\n\
+             mon allow pool size one = true\nmon warn on pool no redundancy = false\nmgr initial modules =\n",
+        );
+        let mut line = |key: &str, value: String| writeln!(text, "{key} = {value}").expect("writing to a String never fails");
+        line("bluestore block size", OSD_BYTES.to_string());
+        line("keyring", format!("{here}/keyring"));
+        line("run dir", format!("{here}/run"));
+        line("crash dir", format!("{here}/run"));
+        line("admin socket", format!("{here}/run/$name.asok"));
+        line("log file", format!("{here}/run/$name.log"));
+        line("pid file", format!("{here}/run/$name.pid"));
+        for (section, key, folder) in
+            [("mon.a", "mon data", "mon"), ("mgr.a", "mgr data", "mgr"), ("osd.0", "osd data", "osd")]
+        {
+            line(&format!("[{section}]\n{key}"), format!("{here}/{folder}"));
+        }
+        line("[client.rgw.a]\nrgw data", format!("{here}/rgw"));
+        let tls = format!("ssl_certificate={here}/cert.pem ssl_private_key={here}/key.pem");
+        line("rgw frontends", format!("beast ssl_endpoint=127.0.0.1:{} {tls}", self.ports[2]));
+        text
+    }
+
+    fn write_keys(&self) -> Result<()> {
+        let keyring = self.path("keyring");
+        let tool = part::program("ceph-authtool", "ceph-common")?;
+        let capabilities: [(&str, &[&str]); 5] = [
+            ("mon.", &["mon", "allow *"]),
+            ("client.admin", &["mon", "allow *", "osd", "allow *", "mgr", "allow *"]),
+            ("mgr.a", &["mon", "allow profile mgr", "osd", "allow *"]),
+            ("osd.0", &["mon", "allow profile osd", "osd", "allow *", "mgr", "allow profile osd"]),
+            ("client.rgw.a", &["mon", "allow rw", "osd", "allow rwx", "mgr", "allow rw"]),
+        ];
+        for (name, caps) in capabilities {
+            let mut command = Command::new(&tool);
+            if name == "mon." {
+                command.arg("--create-keyring");
+            }
+            command.args([keyring.as_str(), "--gen-key", "-n", name]);
+            for pair in caps.chunks(2) {
+                command.arg("--cap").args(pair);
+            }
+            part::run(&mut command)?;
+        }
+        Ok(())
+    }
+
+    /// A CA of our own and a certificate for 127.0.0.1 that only this CA vouches for.
+    fn write_certificates(&self) -> Result<()> {
+        let openssl = part::program("openssl", "openssl")?;
+        let extensions = "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n";
+        std::fs::write(self.folder.join("extensions"), extensions)?;
+        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        let call = |args: &[&str]| part::run(Command::new(&openssl).current_dir(self.folder.path()).args(args)).map(drop);
+        let mut ca = vec!["req", "-x509", "-days", "30", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test CA"];
+        ca.extend(key);
+        call(&ca)?;
+        let mut request = vec!["req", "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=127.0.0.1"];
+        request.extend(key);
+        call(&request)?;
+        call(&[
+            "x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30",
+            "-extfile", "extensions", "-out", "cert.pem",
+        ])
+    }
+
+    fn start_mon(&self) -> Result<Process> {
+        let map = self.path("monmap");
+        let mut make = Command::new(part::program("monmaptool", "ceph-common")?);
+        part::run(make.args(["--create", "--fsid", &self.fsid, "--addv", "a", &self.monitors(), &map]))?;
+        let mut mkfs = Command::new(part::program("ceph-mon", "ceph-mon")?);
+        mkfs.args(["--mkfs", "-i", "a", "--monmap", &map, "--keyring", &self.path("keyring"), "-c", &self.path("ceph.conf")]);
+        part::run(&mut mkfs)?;
+        self.daemon("ceph-mon", &["-i", "a"])
+    }
+
+    fn start_osd(&self) -> Result<Process> {
+        let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
+        self.ceph(&["osd", "new", &uuid])?;
+        let mut mkfs = Command::new(part::program("ceph-osd", "ceph-osd")?);
+        mkfs.args(["-i", "0", "--mkfs", "--osd-uuid", &uuid, "-c", &self.path("ceph.conf")]);
+        part::run(&mut mkfs)?;
+        self.daemon("ceph-osd", &["-i", "0"])
+    }
+
+    fn daemon(&self, program: &str, args: &[&str]) -> Result<Process> {
+        let mut all = vec!["-f".to_owned(), "-c".to_owned(), self.path("ceph.conf")];
+        all.extend(args.iter().map(ToString::to_string));
+        let log: PathBuf = self.folder.join(&format!("{program}.out"));
+        Process::start(&part::program(program, program)?, &all, &[], &log)
+    }
+
+    fn ceph(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(part::program("ceph", "ceph-common")?);
+        command.args(["-c", &self.path("ceph.conf"), "--connect-timeout", "120"]).args(args);
+        part::run(&mut command)
+    }
+
+    fn add_user(&self, name: &str, login: &Login, more: &[&str]) -> Result<()> {
+        let mut command = Command::new(part::program("radosgw-admin", "radosgw")?);
+        command.args(["-c", &self.path("ceph.conf"), "user", "create"]).args(more);
+        command.arg(format!("--uid={name}")).arg(format!("--display-name={name}"));
+        command.arg(format!("--access-key={}", login.access)).arg(format!("--secret-key={}", login.secret));
+        part::run(&mut command).map(drop).with_context(|| format!("make the gateway's user {name}"))
+    }
+}

@@ -215,7 +215,8 @@ where
     let last = |kind, hint: &str| Failure::new(kind, Remedy::None, text.clone()).hint(hint);
     let contains = |needle: &str| text.contains(needle);
     if contains("invalid peer certificate") {
-        return if contains("UnknownIssuer") {
+        // A wrong authority that has the name of the right one shows as a bad signature.
+        return if contains("UnknownIssuer") || contains("BadSignature") {
             last(
                 ErrorKind::AccessDenied,
                 "give the file with the server's authority: --s3-ca-file FILE",

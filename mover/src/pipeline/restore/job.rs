@@ -100,7 +100,10 @@ impl<'a> Job<'a> {
 
     /// Keeps the first chunk of the target, which is written last.
     pub(crate) fn hold_first_chunk(&self, bytes: Vec<u8>) {
-        *self.first_chunk.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+        *self
+            .first_chunk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(bytes);
     }
 
     /// Makes the target look broken until it is settled; to be called before its first write. A fresh file has another name
@@ -109,7 +112,10 @@ impl<'a> Job<'a> {
     /// # Errors
     /// What the target answers.
     pub(crate) fn protect(&self, output: &dyn Output) -> Result<()> {
-        if output.is_fresh() || self.geometry.len() == 0 || self.protected.swap(true, Ordering::AcqRel) {
+        if output.is_fresh()
+            || self.geometry.len() == 0
+            || self.protected.swap(true, Ordering::AcqRel)
+        {
             return Ok(());
         }
         output.protect()
@@ -117,13 +123,19 @@ impl<'a> Job<'a> {
 
     /// What the target must get as its first chunk: zeros where nothing was held back, nothing where nothing was written.
     pub(crate) fn take_first_chunk(&self, output: &dyn Output) -> Option<Vec<u8>> {
-        let held = self.first_chunk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let held = self
+            .first_chunk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if output.is_fresh() {
             return held;
         }
         let len = self.geometry.chunk_size().min(self.geometry.len());
         let zeros = || vec![0; usize::try_from(len).unwrap_or(0)];
-        self.protected.load(Ordering::Acquire).then(|| held.unwrap_or_else(zeros))
+        self.protected
+            .load(Ordering::Acquire)
+            .then(|| held.unwrap_or_else(zeros))
     }
 }
 

@@ -113,7 +113,7 @@ impl<I: Iterator<Item = Result<Extent>>> Iterator for ChunkRanges<I> {
             }
             match &mut self.pending {
                 Some(pending) if range.start <= pending.end => {
-                    pending.end = pending.end.max(range.end)
+                    pending.end = pending.end.max(range.end);
                 }
                 pending => {
                     if let Some(done) = pending.replace(range) {

@@ -204,7 +204,7 @@ pub fn list_prefix(repository: &Repository, prefix: &str) -> Result<Listing> {
             Ok(Some(point)) => listing.points.push(point),
             Ok(None) => {}
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                listing.unreadable.push((key, error))
+                listing.unreadable.push((key, error));
             }
             Err(error) => return Err(error),
         }

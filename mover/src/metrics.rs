@@ -152,7 +152,8 @@ impl RunMetrics {
             ("new", report.written_bytes),
         ]);
         self.volume.set(saturate(report.size_bytes));
-        self.lost.set(saturate(report.lost.iter().map(|range| range.length).sum()));
+        self.lost
+            .set(saturate(report.lost.iter().map(|range| range.length).sum()));
     }
 
     /// Says which engine moved the data, where any did.

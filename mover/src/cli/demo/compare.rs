@@ -18,7 +18,10 @@ const BLOCK_BYTES: u64 = 1 << 20;
 pub(super) fn identical(a: &Path, b: &Path, stop: &StopFlag) -> Result<u64> {
     let (mut side_a, mut side_b) = (Side::open(a)?, Side::open(b)?);
     if side_a.len != side_b.len {
-        let message = format!("compare the restored disk: it has {} bytes, not {}", side_b.len, side_a.len);
+        let message = format!(
+            "compare the restored disk: it has {} bytes, not {}",
+            side_b.len, side_a.len
+        );
         return Err(Error::new(ErrorKind::Internal, message).object(b.display()));
     }
     let (mut offset, mut read) = (0_u64, 0_u64);
@@ -27,7 +30,8 @@ pub(super) fn identical(a: &Path, b: &Path, stop: &StopFlag) -> Result<u64> {
         let len = BLOCK_BYTES.min(side_a.len - offset);
         if side_a.has_data(offset, len) || side_b.has_data(offset, len) {
             if side_a.read(offset, len)? != side_b.read(offset, len)? {
-                let message = format!("compare the restored disk: it differs in the MiB at {offset:#x}");
+                let message =
+                    format!("compare the restored disk: it differs in the MiB at {offset:#x}");
                 return Err(Error::new(ErrorKind::Internal, message).object(b.display()));
             }
             read += len;
@@ -51,7 +55,13 @@ impl<'a> Side<'a> {
     fn open(path: &'a Path) -> Result<Self> {
         let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
         let (len, file) = opened.map_err(|error| read_error(path, error))?;
-        Ok(Self { path, file, len, next_data: 0, block: Vec::new() })
+        Ok(Self {
+            path,
+            file,
+            len,
+            next_data: 0,
+            block: Vec::new(),
+        })
     }
 
     /// Whether the range may hold anything but a hole. Ranges are asked for in ascending order.
@@ -64,7 +74,9 @@ impl<'a> Side<'a> {
 
     /// The first data at or after `offset`; whatever the file system cannot tell counts as data.
     fn find_data(&self, offset: u64) -> u64 {
-        let Ok(from) = i64::try_from(offset) else { return offset };
+        let Ok(from) = i64::try_from(offset) else {
+            return offset;
+        };
         match lseek(&self.file, from, Whence::SeekData) {
             Ok(found) => u64::try_from(found).unwrap_or(offset),
             Err(nix::errno::Errno::ENXIO) => self.len,
@@ -73,7 +85,8 @@ impl<'a> Side<'a> {
     }
 
     fn read(&mut self, offset: u64, len: u64) -> Result<&[u8]> {
-        self.block.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+        self.block
+            .resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
         let result = self.file.read_exact_at(&mut self.block, offset);
         result.map_err(|error| read_error(self.path, error))?;
         Ok(&self.block)
@@ -128,6 +141,9 @@ mod tests {
         let read = identical(&paths[0], &paths[1], &stop).unwrap();
         assert!(read <= 64 << 20, "{read}");
         sparse(&paths[1], 63 << 20, 1);
-        assert!(identical(&paths[0], &paths[1], &stop).is_err(), "data in one, a hole in the other");
+        assert!(
+            identical(&paths[0], &paths[1], &stop).is_err(),
+            "data in one, a hole in the other"
+        );
     }
 }

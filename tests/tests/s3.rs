@@ -10,8 +10,16 @@ use tests::cases::{self, Case, Site};
 
 fn main() -> ExitCode {
     cases::run(&[
-        Case { name: "own_client", run: own_client, servers: &[] },
-        Case { name: "reader_is_refused", run: reader_is_refused, servers: &["seaweedfs", "ceph-rgw"] },
+        Case {
+            name: "own_client",
+            run: own_client,
+            servers: &[],
+        },
+        Case {
+            name: "reader_is_refused",
+            run: reader_is_refused,
+            servers: &["seaweedfs", "ceph-rgw"],
+        },
     ])
 }
 
@@ -26,7 +34,11 @@ fn own_client(site: &Site) -> Result<()> {
     ensure!(site.bucket.list("a/b")?.is_empty());
     let mut stranger = site.endpoint.clone();
     stranger.owner.secret.push('x');
-    ensure!(Bucket::new(&stranger, &site.bucket.name).get("a/long name/ü+&.bin").is_err());
+    ensure!(
+        Bucket::new(&stranger, &site.bucket.name)
+            .get("a/long name/ü+&.bin")
+            .is_err()
+    );
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The flags as they are written on the command line, and their help.
 //!
 //! Owns: names, defaults and help texts of all flags (a contract; golden files in `mover/tests/golden/help`). Must not: look
-//! at files, the environment (other than through clap) or the repository; [`super::config`] gives the flags their meaning.
+//! at files, the environment (other than through clap) or the repository; `cli::config` gives the flags their meaning.
 
 mod commands;
 mod global;

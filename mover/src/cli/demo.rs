@@ -72,7 +72,7 @@ pub(super) fn run(run: &Run, args: &DemoArgs) -> Result<Outcome> {
     steps.push(step);
     tracing::debug!(point, "took the first point");
     sample::change(&disk)?;
-    let (point, step) = take_point(run, &repository, &disk, "second backup, 2 % changed")?;
+    let (point, step) = take_point(run, &repository, &disk, "second backup, 3 % changed")?;
     steps.push(step);
     steps.push(restore_point(run, &repository, &point, &restored)?);
     steps.push(compare_disks(run, &disk, &restored)?);

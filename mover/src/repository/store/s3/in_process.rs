@@ -34,6 +34,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{S3Credentials, S3Options, Timing};
 use crate::error::{Error, ErrorKind, Result};
+use crate::repository::ids::{random, to_hex};
 
 pub use proxy::{ConnectionFault, FaultProxy};
 
@@ -212,15 +213,21 @@ impl Drop for InProcessServer {
 
 /// A certificate for 127.0.0.1 that signs itself; its PEM goes to `ca_file`.
 fn make_acceptor(ca_file: &std::path::Path) -> Result<TlsAcceptor, Box<dyn std::error::Error>> {
-    let made =
-        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()])?;
-    std::fs::write(ca_file, made.cert.pem())?;
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let signing_key = rcgen::KeyPair::generate()?;
+    let mut params = rcgen::CertificateParams::new(names)?;
+    // Each server's authority has a name of its own, so that another one is unknown and not just wrong.
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, to_hex(&random::<8>()));
+    let certificate = params.self_signed(&signing_key)?;
+    std::fs::write(ca_file, certificate.pem())?;
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)?;
+        .with_single_cert(vec![certificate.der().clone()], key)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -402,38 +402,26 @@ fn wrong_credentials_are_final() {
 
 #[test]
 fn a_missing_bucket_is_final() {
-    let (error, requests) = refused(Quirks::default(), |options| {
-        options.bucket = "nobucket".to_owned();
+    let server = InProcessServer::start(Quirks::default()).unwrap();
+    let store = connect(&S3Options {
+        bucket: "nobucket".to_owned(),
+        ..server.options("")
     });
-    assert_eq!(
-        (error.kind(), requests),
-        (ErrorKind::NotFound, 1),
-        "{}",
-        chain(&error)
-    );
+    let error = store.put("a", body(1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{}", chain(&error));
     assert!(
         error.hint_text().unwrap().contains("bucket"),
         "{}",
         chain(&error)
     );
-    let server = InProcessServer::start(Quirks::default()).unwrap();
-    let options = S3Options {
-        bucket: "nobucket".to_owned(),
-        ..server.options("")
-    };
-    let store = connect(&options);
-    assert_eq!(
-        store.put("a", body(1)).unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
+    assert_eq!(server.seen().len(), 1);
     assert_eq!(
         list_all(&store, "").unwrap_err().kind(),
         ErrorKind::NotFound
     );
-    assert_eq!(
-        probe(&store, ProbeOptions::default()).unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
+    assert_eq!(store.get("config").unwrap_err().kind(), ErrorKind::NotFound);
+    let probed = probe(&store, ProbeOptions::default());
+    assert_eq!(probed.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]

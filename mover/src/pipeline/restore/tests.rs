@@ -956,3 +956,11 @@ fn a_segment_that_moves_while_it_is_read_is_found_again() {
         assert_same(&target, &image[101 * CHUNK..401 * CHUNK]);
     }
 }
+
+#[test]
+fn the_repository_is_no_target() {
+    let bed = Bed::new();
+    let key = bed.point("disk", &image(3, 0, 97), Layout::default());
+    let error = run(&bed.context(), &request(&key, &bed.object("target"))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+}

@@ -61,7 +61,7 @@ impl InProcess {
         let listener = runtime.block_on(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))))?;
         let url = format!("http://{}", listener.local_addr()?);
         runtime.spawn(accept(listener, service, row));
-        let endpoint = Endpoint { name: "s3s-fs".to_owned(), url, ca_file: None, owner, reader: None };
+        let endpoint = Endpoint { name: "s3s-fs".to_owned(), url, ca_file: None, owner, reader: None, reader_needs_policy: false };
         Ok(Self { endpoint, runtime: Some(runtime), _folder: folder })
     }
 }

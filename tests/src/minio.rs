@@ -48,7 +48,7 @@ impl MinIo {
             [("MINIO_ROOT_USER", owner.access.as_str()), ("MINIO_ROOT_PASSWORD", &owner.secret), ("MINIO_UPDATE", "off")];
         let process = Process::start(&program, &args, &env, &folder.join("log"))?;
         let url = format!("http://127.0.0.1:{port}");
-        let endpoint = Endpoint { name: "minio".to_owned(), url, ca_file: None, owner, reader: None };
+        let endpoint = Endpoint { name: "minio".to_owned(), url, ca_file: None, owner, reader: None, reader_needs_policy: false };
         let probe = Bucket::new(&endpoint, "started");
         process.wait_until(START_LIMIT, || probe.create().is_ok())?;
         Ok(Self { endpoint, process, _folder: folder })

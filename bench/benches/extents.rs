@@ -36,14 +36,14 @@ fn algebra(criterion: &mut Criterion) {
     group.bench_function("coalesce", |bencher| {
         bencher.iter(|| a.coalesce(ByteLen(1 << 20), ByteLen(u64::MAX)));
     });
-    group.bench_function("contains", |bencher| {
+    group.finish();
+    criterion.bench_function("extents/contains", |bencher| {
         let mut place = 0;
         bencher.iter(|| {
             place = (place + 7_919 * STRIDE) % size.0;
             a.contains(ByteOffset(place))
         });
     });
-    group.finish();
 }
 
 criterion_group!(benches, algebra);

@@ -31,7 +31,7 @@ class Machine:
             "cpu": model.group(1) if model else uname.machine,
             "cpus": os.cpu_count(),
             "memory_bytes": int(memory.group(1)) * 1024,
-            "file_system": output("stat", "--file-system", "--format=%T", str(options.work)),
+            "file_system": output("findmnt", "--noheadings", "--output", "FSTYPE", "--target", str(options.work)),
             "commit": output("git", "rev-parse", "HEAD"),
             "tree_clean": output("git", "status", "--porcelain", "--untracked-files=no") == "",
             "load_at_start": os.getloadavg()[0],

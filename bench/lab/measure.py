@@ -45,7 +45,8 @@ class Runner:
         raw.mkdir(parents=True, exist_ok=True)
         # Longest first, so that the host's full name does not leave its domain behind.
         self.secrets = sorted({socket.gethostname(), socket.getfqdn(), os.uname().nodename}, key=len, reverse=True)
-        self.tree = Path(__file__).resolve().parents[2]
+        # What committed output calls the folders and binaries of this machine; longest first, so that none hides another.
+        self.aliases = {str(work): "$WORK", str(Path(__file__).resolve().parents[2]): "."}
 
     def environment(self, extra=None):
         """A bare environment: no configuration of the person who runs this leaks in."""
@@ -54,10 +55,8 @@ class Runner:
 
     def scrub(self, text):
         """Takes names of the machine and of its folders out of what is committed."""
-        text = text.replace(str(self.tree), ".")
-        for variable in ("CARGO_TARGET_DIR", "HOME"):
-            if os.environ.get(variable, "/") != "/":
-                text = text.replace(os.environ[variable], f"${variable}")
+        for path in sorted(self.aliases, key=len, reverse=True):
+            text = text.replace(path, self.aliases[path])
         for secret in self.secrets:
             if secret and secret != "localhost":
                 text = re.sub(rf"\b{re.escape(secret)}\b", "HOST", text)

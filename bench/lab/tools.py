@@ -36,8 +36,8 @@ class Tools:
         # The S3 client takes minutes to build; without the S3 phase it is left out, as in `cargo demo`.
         features = ["--features", "s3"] if "s3" in phases else ["--no-default-features"]
         probes = options.probes or build(["-p", "bench", *features])
-        self.ceiling = Ceiling(self, probes / "ceiling-probe")
-        self.put_probe = probes / "put-probe"
+        self.ceiling = Ceiling(self, probes.resolve() / "ceiling-probe")
+        self.put_probe = probes.resolve() / "put-probe"
         self.fio = Fio(self)
         self.qemu = Qemu(self)
         binary = options.snaphaul
@@ -50,6 +50,8 @@ class Tools:
             Borg(self) if shutil.which("borg") else None,
             Rustic(self, Path(rustic).resolve()) if rustic else None,
         ]
+        for binary in (self.ceiling.binary, self.put_probe, *(tool.binary for tool in candidates if hasattr(tool, "binary"))):
+            runner.aliases[str(binary)] = binary.name
         self.backup = {tool.name: tool for tool in candidates if tool and tool.name not in options.skip}
 
     @property

@@ -13,7 +13,11 @@ pub fn check_allocated(source: &mut dyn ChangedBlocks, size: u64, needed: &Exten
     let first = sound_answer(source, size, |source, sink| {
         source.allocated(sink).map(Some)
     });
-    covers(source, first.as_deref().expect("allocated always answers"), needed);
+    covers(
+        source,
+        first.as_deref().expect("allocated always answers"),
+        needed,
+    );
     let second = sound_answer(source, size, |source, sink| {
         source.allocated(sink).map(Some)
     });

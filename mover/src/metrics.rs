@@ -42,6 +42,7 @@ pub struct RunMetrics {
     transferred: IntGaugeVec,
     retries: IntGauge,
     memory: IntGauge,
+    engine: IntGaugeVec,
 }
 
 impl RunMetrics {
@@ -103,6 +104,12 @@ impl RunMetrics {
                 "run_memory_peak_bytes",
                 "Largest resident memory of the process.",
             ),
+            engine: family(
+                r,
+                "io_engine_info",
+                "1 for the engine that moved the data.",
+                "engine",
+            ),
             registry,
         }
     }
@@ -145,7 +152,16 @@ impl RunMetrics {
             ("new", report.written_bytes),
         ]);
         self.volume.set(saturate(report.size_bytes));
-        self.lost.set(saturate(report.lost.iter().map(|range| range.length).sum()));
+        self.lost
+            .set(saturate(report.lost.iter().map(|range| range.length).sum()));
+    }
+
+    /// Says which engine moved the data, where any did.
+    pub fn observe_engine(&self, engine: Option<&str>) {
+        for known in ["io_uring", "threads"] {
+            let value = i64::from(engine == Some(known));
+            self.engine.with_label_values(&[known]).set(value);
+        }
     }
 
     fn set_data<const N: usize>(&self, kinds: [(&str, u64); N]) {

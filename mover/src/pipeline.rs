@@ -29,4 +29,6 @@ pub struct Context {
     pub stop: StopFlag,
     /// Worker threads; default the number of cores.
     pub jobs: usize,
+    /// Bytes of memory that the run may take; [`budget`] says what becomes of them.
+    pub memory: u64,
 }

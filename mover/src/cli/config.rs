@@ -10,11 +10,8 @@ use std::path::{Path, PathBuf};
 use super::args::{Cli, Command, InitArgs, RunArgs};
 use super::units;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::budget::{DEFAULT_MEMORY_BYTES, MIN_MEMORY_BYTES};
 
-/// What the budgets of data-plane add up to, with room for threads and the allocator.
-const DEFAULT_MEMORY_BYTES: u64 = 400 << 20;
-/// Two open and two sealed segments of the default size: less cannot keep a disk and a store busy at once.
-const MIN_MEMORY_BYTES: u64 = 128 << 20;
 /// Longest name of a volume or group.
 const MAX_NAME_BYTES: usize = 200;
 /// Tags live in the manifest, which every listing reads.

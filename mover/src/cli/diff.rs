@@ -54,7 +54,10 @@ fn print(output: &Output, extent: &Extent) -> Result<()> {
             ]),
         );
     }
-    output.answer(&format!("{:#014x} {:>14}  {kind}", extent.offset.0, extent.len.0))
+    output.answer(&format!(
+        "{:#014x} {:>14}  {kind}",
+        extent.offset.0, extent.len.0
+    ))
 }
 
 fn to_text(report: &DiffReport) -> String {

@@ -151,9 +151,7 @@ mod tests {
         });
         let rows: Vec<&str> = text.lines().collect();
         assert!(
-            rows[1].contains(
-                "passphrase  argon2id m=64 MiB t=3 p=1  1970-01-01T00:00:00Z  good"
-            ),
+            rows[1].contains("passphrase  argon2id m=64 MiB t=3 p=1  1970-01-01T00:00:00Z  good"),
             "{text}"
         );
         assert!(rows[2].contains("key file    -"), "{text}");

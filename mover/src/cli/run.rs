@@ -134,6 +134,7 @@ impl Run {
             progress: Arc::clone(progress),
             stop: self.signals.stop_flag(),
             jobs: self.config.jobs,
+            memory: self.config.memory,
         }
     }
 
@@ -184,6 +185,7 @@ impl Run {
         if let Some(store) = &*self.store.lock().unwrap_or_else(PoisonError::into_inner) {
             self.metrics.observe_store(&store.counts());
         }
+        self.metrics.observe_engine(self.progress.engine());
         self.metrics.observe_end(
             self.config.command,
             exit.code(),

@@ -133,6 +133,7 @@ fn run_pieces(
     mut finished: impl FnMut(&Completion),
 ) {
     let mut buffers = queue.take_buffers();
+    println!("{queue:?}");
     let mut seen = vec![false; pieces.len()];
     let mut todo: VecDeque<_> = (0u64..).zip(pieces.iter().copied()).collect();
     loop {

@@ -101,7 +101,7 @@ impl FaultyQueue {
         let (offset, len) = (completion.offset, completion.len);
         Error::new(
             ErrorKind::Io,
-            format!("read {len} bytes at offset {offset}"),
+            format!("transfer {len} bytes at offset {offset}"),
         )
         .object(&self.name)
         .source(cause)

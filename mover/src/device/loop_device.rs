@@ -2,9 +2,16 @@
 //!
 //! Owns: one loop device. Must not: be part of a release.
 
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+/// How often, and how far apart, a device is asked whether it has let go of its file.
+const DETACH_TRIES: u32 = 500;
+const DETACH_PAUSE: Duration = Duration::from_millis(10);
 
 /// A loop device that is detached on drop.
 #[derive(Debug)]
@@ -30,6 +37,7 @@ impl LoopDevice {
     }
 
     fn run(file: &Path, arguments: &[&str]) -> io::Result<Self> {
+        let _turn = take_turn()?;
         let mut command = Command::new("losetup");
         let output = command
             .args(["--find", "--show"])
@@ -54,10 +62,32 @@ impl LoopDevice {
 
 impl Drop for LoopDevice {
     fn drop(&mut self) {
-        // A device still open elsewhere is detached by the kernel at its last close.
-        let _ = Command::new("losetup")
+        let _turn = take_turn();
+        let detached = Command::new("losetup")
             .arg("--detach")
             .arg(&self.path)
             .status();
+        // While anybody has it open, a prober for instance, the kernel detaches it only at the last close.
+        let name = self.path.file_name().unwrap_or_default();
+        let backing = Path::new("/sys/block").join(name).join("loop/backing_file");
+        for _ in 0..DETACH_TRIES {
+            if detached.is_err() || !backing.exists() {
+                return;
+            }
+            thread::sleep(DETACH_PAUSE);
+        }
     }
+}
+
+/// Waits until no other test, in any process, attaches or detaches: `losetup` opens for writing whatever device looks free,
+/// and two that do so at once see each other.
+fn take_turn() -> io::Result<File> {
+    let path = std::env::temp_dir().join("snaphaul-loop-devices.lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    file.lock()?;
+    Ok(file)
 }

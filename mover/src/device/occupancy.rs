@@ -16,9 +16,22 @@ use nix::libc;
 
 use super::system::{FileKey, file_key};
 
-/// Another program that probes the device holds it for a moment; a user of it holds it for longer than all tries.
-const EXCLUSIVE_TRIES: u32 = 5;
-const EXCLUSIVE_PAUSE: Duration = Duration::from_millis(20);
+/// What is busy for a moment (another program's probe, a child process between fork and exec) is asked again; a real user
+/// stays longer than all tries.
+const BUSY_TRIES: u32 = 10;
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Repeats `attempt` a few times while its answer is `busy`.
+pub(super) fn patiently<T>(mut attempt: impl FnMut() -> T, busy: impl Fn(&T) -> bool) -> T {
+    for _ in 1..BUSY_TRIES {
+        let answer = attempt();
+        if !busy(&answer) {
+            return answer;
+        }
+        thread::sleep(BUSY_PAUSE);
+    }
+    attempt()
+}
 
 /// Who uses the file or device, in words for a message: "mounted at /data", "held by dm-0".
 pub(super) fn user(key: FileKey) -> Option<String> {
@@ -35,7 +48,7 @@ pub(super) fn user(key: FileKey) -> Option<String> {
                 .or_else(|| is_swap(*key, &swaps).then(|| "in use as swap".to_owned()))
                 .or_else(|| holder(*key).map(|holder| format!("held by {holder}")))
         })
-        .or_else(|| writer(key))
+        .or_else(|| patiently(|| writer(key), Option::is_some))
 }
 
 /// Opens a block device for exclusive use, which the kernel refuses (EBUSY) while it is mounted, in use as swap, part of
@@ -43,16 +56,12 @@ pub(super) fn user(key: FileKey) -> Option<String> {
 pub(super) fn open_exclusive(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let mut options = options.clone();
     options.custom_flags(libc::O_EXCL | libc::O_CLOEXEC);
-    let mut tries = 1;
-    loop {
-        match options.open(path) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && tries < EXCLUSIVE_TRIES => {
-                tries += 1;
-                thread::sleep(EXCLUSIVE_PAUSE);
-            }
-            other => return other,
-        }
-    }
+    let busy = |opened: &io::Result<File>| {
+        opened
+            .as_ref()
+            .is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
+    };
+    patiently(|| options.open(path), busy)
 }
 
 /// The mount point of a device, from the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).

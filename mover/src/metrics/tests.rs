@@ -19,6 +19,7 @@ fn filled() -> RunMetrics {
         ..RequestCounts::default()
     });
     metrics.observe_warnings(2);
+    metrics.observe_engine(Some("threads"));
     metrics.observe_end(
         "backup",
         69,
@@ -50,6 +51,8 @@ fn values_are_in_the_text() {
         "snaphaul_store_requests_count{operation=\"put\"} 5",
         "snaphaul_store_transferred_bytes{direction=\"received\"} 9",
         "snaphaul_run_warnings_count 2",
+        "snaphaul_io_engine_info{engine=\"threads\"} 1",
+        "snaphaul_io_engine_info{engine=\"io_uring\"} 0",
     ] {
         assert!(
             text.lines().any(|found| found == line),
@@ -113,7 +116,7 @@ fn names_end_with_their_unit() {
     for name in names(&filled().to_text().unwrap()) {
         assert!(name.starts_with("snaphaul_"), "{name}");
         assert!(
-            ["_bytes", "_seconds", "_count", "_code"]
+            ["_bytes", "_seconds", "_count", "_code", "_info"]
                 .iter()
                 .any(|unit| name.ends_with(unit)),
             "{name}"

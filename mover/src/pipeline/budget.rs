@@ -1,11 +1,39 @@
 //! Bounded resources of the data plane, claimed as guards that travel with what they pay for.
 //!
-//! Owns: [`Budget`] and [`Failure`], the two things threads of a pipeline share. Must not: know what is budgeted.
+//! Owns: [`Budget`] and [`Failure`], the two things threads of a pipeline share, and how the memory of a run is divided. Must
+//! not: know what a unit is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::error::Error;
+
+/// Memory of a run unless `--memory` says otherwise: everything below, with four segments of 32 MiB on their way.
+pub const DEFAULT_MEMORY_BYTES: u64 = 400 << 20;
+/// Less cannot hold what does not scale, one open segment and one on its way.
+pub const MIN_MEMORY_BYTES: u64 = 256 << 20;
+/// What does not scale: reads, duplicates, map pages and directories of 32 MiB each, map segments, threads, the allocator.
+const BACKUP_FIXED_BYTES: u64 = 176 << 20;
+/// What does not scale in a restore: writes, map pages, directories, the bodies being decoded.
+const RESTORE_FIXED_BYTES: u64 = 272 << 20;
+/// Directory, headers and alignment of a segment, beside its bodies.
+const SEGMENT_EXTRA_BYTES: u64 = 8 << 20;
+/// More does not make any store faster.
+const MAX_UPLOADS: u64 = 16;
+
+/// Segments on their way to the store at once, beside the open one.
+#[must_use]
+pub fn uploads_in_flight(memory: u64, segment_size: u32) -> usize {
+    let segment = u64::from(segment_size) + SEGMENT_EXTRA_BYTES;
+    let segments = memory.saturating_sub(BACKUP_FIXED_BYTES) / segment;
+    usize::try_from(segments.saturating_sub(1).clamp(1, MAX_UPLOADS)).unwrap_or(1)
+}
+
+/// Bytes that a restore may have fetched and not yet decoded.
+#[must_use]
+pub fn fetched_bytes(memory: u64) -> u64 {
+    memory.saturating_sub(RESTORE_FIXED_BYTES).clamp(64 << 20, 512 << 20)
+}
 
 /// A number of equal units, e.g. segment buffers or leaves in work.
 #[derive(Clone, Debug)]
@@ -86,6 +114,17 @@ impl Failure {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+
+    #[test]
+    fn memory_is_divided() {
+        assert_eq!(uploads_in_flight(DEFAULT_MEMORY_BYTES, 32 << 20), 4);
+        assert_eq!(uploads_in_flight(MIN_MEMORY_BYTES, 32 << 20), 1);
+        assert_eq!(uploads_in_flight(1 << 30, 32 << 20), 16);
+        assert_eq!(uploads_in_flight(DEFAULT_MEMORY_BYTES, 64 << 20), 2);
+        assert_eq!(uploads_in_flight(0, 32 << 20), 1);
+        assert_eq!(fetched_bytes(DEFAULT_MEMORY_BYTES), 128 << 20);
+        assert_eq!(fetched_bytes(MIN_MEMORY_BYTES), 64 << 20);
+    }
 
     #[test]
     fn a_budget_hands_out_what_it_has() {

@@ -34,16 +34,25 @@ pub fn run(
     let (a, b) = (resolve(repository, from)?, resolve(repository, to)?);
     let _lease = ReaderLease::take(repository, Kind::Verify, &[&a, &b])?;
     let clip = Clip::of(&a, &b)?;
-    let mut report = DiffReport { from: a.id().to_string(), to: b.id().to_string(), ..DiffReport::default() };
-    map::diff(repository, &a.manifest.root, &b.manifest.root, |first, count| {
-        context.stop.check()?;
-        if let Some(extent) = clip.extent(first, count) {
-            report.extents += 1;
-            report.changed_bytes += extent.len.0;
-            sink(extent);
-        }
-        Ok(())
-    })?;
+    let mut report = DiffReport {
+        from: a.id().to_string(),
+        to: b.id().to_string(),
+        ..DiffReport::default()
+    };
+    map::diff(
+        repository,
+        &a.manifest.root,
+        &b.manifest.root,
+        |first, count| {
+            context.stop.check()?;
+            if let Some(extent) = clip.extent(first, count) {
+                report.extents += 1;
+                report.changed_bytes += extent.len.0;
+                sink(extent);
+            }
+            Ok(())
+        },
+    )?;
     report.duration_seconds = started.elapsed().as_secs_f64();
     Ok(report)
 }
@@ -61,17 +70,26 @@ impl Clip {
         if left.chunk_size != right.chunk_size {
             return Err(Error::new(
                 ErrorKind::InvalidRequest,
-                format!("compare points of {} and {} byte chunks", left.chunk_size, right.chunk_size),
+                format!(
+                    "compare points of {} and {} byte chunks",
+                    left.chunk_size, right.chunk_size
+                ),
             )
             .object(b.id())
             .hint("only points with chunks of one size can be compared by their maps"));
         }
-        Ok(Self { chunk_size: u64::from(left.chunk_size), size: left.size.max(right.size) })
+        Ok(Self {
+            chunk_size: u64::from(left.chunk_size),
+            size: left.size.max(right.size),
+        })
     }
 
     fn extent(&self, first: u64, count: u64) -> Option<Extent> {
         let start = first.saturating_mul(self.chunk_size).min(self.size);
-        let end = first.saturating_add(count).saturating_mul(self.chunk_size).min(self.size);
+        let end = first
+            .saturating_add(count)
+            .saturating_mul(self.chunk_size)
+            .min(self.size);
         (start < end).then(|| Extent::data(start, end - start))
     }
 }
@@ -82,7 +100,10 @@ mod tests {
 
     #[test]
     fn extents_end_with_the_volume() {
-        let clip = Clip { chunk_size: 65536, size: 3 * 65536 + 7 };
+        let clip = Clip {
+            chunk_size: 65536,
+            size: 3 * 65536 + 7,
+        };
         assert_eq!(clip.extent(0, 1), Some(Extent::data(0, 65536)));
         assert_eq!(clip.extent(2, 2), Some(Extent::data(2 * 65536, 65536 + 7)));
         assert_eq!(clip.extent(3, u64::MAX), Some(Extent::data(3 * 65536, 7)));

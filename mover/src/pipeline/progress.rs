@@ -2,7 +2,7 @@
 //!
 //! Owns: shared counters and the stop flag. Must not: print.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -28,12 +28,25 @@ pub struct Progress {
     pub new: AtomicU64,
     /// Bytes sent to the store.
     pub stored: AtomicU64,
+    /// How the device is read or written, once that is known: `io_uring` or `threads`.
+    engine: OnceLock<&'static str>,
 }
 
 impl Progress {
     /// Adds `bytes` to one counter.
     pub fn add(counter: &AtomicU64, bytes: u64) {
         counter.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Says which engine moves the data; the first one told is kept.
+    pub fn tell_engine(&self, engine: &'static str) {
+        self.engine.get_or_init(|| engine);
+    }
+
+    /// The engine that moves the data, once it is known.
+    #[must_use]
+    pub fn engine(&self) -> Option<&'static str> {
+        self.engine.get().copied()
     }
 
     /// Reads one counter.

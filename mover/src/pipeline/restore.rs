@@ -98,24 +98,43 @@ pub fn run(context: &Context, request: &RestoreRequest) -> Result<RestoreReport>
     let started = Instant::now();
     check_flags(request)?;
     let point = resolve(&context.repository, &request.point)?;
-    let geometry = Geometry::new(point.manifest.size, point.manifest.chunk_size, request.range)?;
+    let geometry = Geometry::new(
+        point.manifest.size,
+        point.manifest.chunk_size,
+        request.range,
+    )?;
     if request.delta && !geometry.is_chunk_aligned() {
         return Err(Error::new(
             ErrorKind::InvalidRequest,
-            format!("compare a target with a range that begins at {}", geometry.range().start),
+            format!(
+                "compare a target with a range that begins at {}",
+                geometry.range().start
+            ),
         )
-        .hint(format!("with --delta, give an OFF that is a multiple of {}", geometry.chunk_size())));
+        .hint(format!(
+            "with --delta, give an OFF that is a multiple of {}",
+            geometry.chunk_size()
+        )));
     }
     let lease = ReaderLease::take(&context.repository, Kind::Restore, &[&point])?;
     let mut warnings: Vec<String> = lease.warning().map(str::to_owned).into_iter().collect();
     if let PointStatus::Damaged(why) = &point.status {
-        warnings.push(format!("the point is damaged and was read through its second copy: {why}"));
+        warnings.push(format!(
+            "the point is damaged and was read through its second copy: {why}"
+        ));
     }
-    context.progress.total.store(geometry.len(), Ordering::Relaxed);
+    context
+        .progress
+        .total
+        .store(geometry.len(), Ordering::Relaxed);
     let losses = Losses::new(request.salvage, point.id().to_string(), geometry.clone());
     let job = Job::new(context, geometry, losses);
     let seed = u64::from_le_bytes(random());
-    let restore = Restore { point: &point, request, seed };
+    let restore = Restore {
+        point: &point,
+        request,
+        seed,
+    };
     let report = match &request.target {
         TargetSpec::Stdout => restore.to_stream(job, stream::standard_output()?),
         TargetSpec::Path(path) => {
@@ -125,13 +144,20 @@ pub fn run(context: &Context, request: &RestoreRequest) -> Result<RestoreReport>
     };
     let mut report = report.map_err(|error| name_vanished(error, &lease))?;
     warnings.append(&mut report.warnings);
-    Ok(RestoreReport { warnings, duration_seconds: started.elapsed().as_secs_f64(), ..report })
+    Ok(RestoreReport {
+        warnings,
+        duration_seconds: started.elapsed().as_secs_f64(),
+        ..report
+    })
 }
 
 fn check_flags(request: &RestoreRequest) -> Result<()> {
     if request.target == TargetSpec::Stdout && request.delta {
-        return Err(Error::new(ErrorKind::InvalidRequest, "compare standard output with the point")
-            .hint("leave --delta out, or give a file or device"));
+        return Err(Error::new(
+            ErrorKind::InvalidRequest,
+            "compare standard output with the point",
+        )
+        .hint("leave --delta out, or give a file or device"));
     }
     Ok(())
 }
@@ -193,7 +219,10 @@ impl Restore<'_> {
     /// Into a file or device, which looks complete only at the very end.
     fn to_target(&self, job: Job<'_>, target: Target) -> Result<RestoreReport> {
         let TargetSpec::Path(path) = &self.request.target else {
-            return Err(Error::new(ErrorKind::Internal, "open a target without a path"));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "open a target without a path",
+            ));
         };
         let mut report = self.to_output(job, &target, &path.display().to_string())?;
         report.warnings.extend(target.warnings());
@@ -269,8 +298,13 @@ fn check_sum(report: &RestoreReport) -> Result<()> {
     if sum == report.size_bytes {
         return Ok(());
     }
-    let message = format!("account for {} bytes of the target: {sum} were written, zero or skipped", report.size_bytes);
-    Err(Error::new(ErrorKind::Internal, message).object(&report.target).hint("report this with the point's id"))
+    let message = format!(
+        "account for {} bytes of the target: {sum} were written, zero or skipped",
+        report.size_bytes
+    );
+    Err(Error::new(ErrorKind::Internal, message)
+        .object(&report.target)
+        .hint("report this with the point's id"))
 }
 
 #[cfg(test)]

@@ -49,7 +49,10 @@ pub(crate) struct Layout {
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { spread: 1, compression: Compression::Lz4 }
+        Self {
+            spread: 1,
+            compression: Compression::Lz4,
+        }
     }
 }
 
@@ -61,16 +64,24 @@ impl Bed {
             cipher: Cipher::Aes256Gcm,
             chunk_size: u32::try_from(CHUNK).unwrap(),
             segment_size: u32::try_from(SEGMENT).unwrap(),
-            profile: StoreProfile { conditional_writes: true, ..StoreProfile::default() },
+            profile: StoreProfile {
+                conditional_writes: true,
+                ..StoreProfile::default()
+            },
             created_unix_secs: 0,
         };
         let secret = Secret::KeyFile(Zeroizing::new((0..64).collect()));
         let repository = Arc::new(init(Arc::new(store), &options, Some(&secret)).unwrap());
-        Self { directory, repository, sequence: Cell::new(0) }
+        Self {
+            directory,
+            repository,
+            sequence: Cell::new(0),
+        }
     }
 
     pub(crate) fn context(&self) -> Context {
         Context {
+            memory: crate::pipeline::budget::DEFAULT_MEMORY_BYTES,
             repository: Arc::clone(&self.repository),
             progress: Arc::new(Progress::default()),
             stop: StopFlag::default(),
@@ -81,8 +92,15 @@ impl Bed {
     /// The same repository behind another store.
     pub(crate) fn context_over(&self, store: Arc<dyn Store>) -> Context {
         let Repository { config, keys, .. } = &*self.repository;
-        let repository = Repository { store, config: config.clone(), keys: Arc::clone(keys) };
-        Context { repository: Arc::new(repository), ..self.context() }
+        let repository = Repository {
+            store,
+            config: config.clone(),
+            keys: Arc::clone(keys),
+        };
+        Context {
+            repository: Arc::new(repository),
+            ..self.context()
+        }
     }
 
     /// A path beside the repository.
@@ -104,34 +122,48 @@ impl Bed {
     pub(crate) fn point(&self, volume: &str, image: &[u8], layout: Layout) -> SessionKey {
         let keys = &self.repository.keys;
         let sequence = Sequence(self.sequence.replace(self.sequence.get() + 1));
-        let key = SessionKey { volume: keys.volume_id(volume), sequence, session: SessionId(random()) };
+        let key = SessionKey {
+            volume: keys.volume_id(volume),
+            sequence,
+            session: SessionId(random()),
+        };
         let mut writer = PointWriter::new(&self.repository, key, layout);
         let mut leaves: BTreeMap<u64, Leaf> = BTreeMap::new();
-        let mut hash = keys.content_hash();
         for (chunk, raw) in image.chunks(CHUNK).enumerate() {
             if raw.iter().all(|byte| *byte == 0) {
-                hash.zeros(1);
                 continue;
             }
             let (digest, location) = writer.chunk(chunk as u64, raw);
-            hash.chunk(&digest);
-            let leaf = leaves.entry((chunk / FANOUT) as u64).or_insert_with(Leaf::zero);
+            let leaf = leaves
+                .entry((chunk / FANOUT) as u64)
+                .or_insert_with(Leaf::zero);
             leaf.set(chunk % FANOUT, Entry::Data { digest, location });
         }
         writer.close();
         let chunks = image.len().div_ceil(CHUNK) as u64;
-        self.commit(volume, key, image.len() as u64, hash.finish(), (chunks, &leaves));
+        self.commit(volume, key, image.len() as u64, (chunks, &leaves));
         key
     }
 
-    fn commit(&self, volume: &str, key: SessionKey, size: u64, content_hash: [u8; 32], (chunks, leaves): (u64, &BTreeMap<u64, Leaf>)) {
+    fn commit(
+        &self,
+        volume: &str,
+        key: SessionKey,
+        size: u64,
+        (chunks, leaves): (u64, &BTreeMap<u64, Leaf>),
+    ) {
         let Repository { store, keys, .. } = &*self.repository;
         let written: Arc<Mutex<Vec<(SegmentId, Bytes)>>> = Arc::default();
         let sink = Arc::clone(&written);
-        let mut map = MapWriter::new(Arc::clone(keys), key.session, SEGMENT, Box::new(move |id, bytes| {
-            sink.lock().unwrap().push((id, bytes));
-            Ok(())
-        }));
+        let mut map = MapWriter::new(
+            Arc::clone(keys),
+            key.session,
+            SEGMENT,
+            Box::new(move |id, bytes| {
+                sink.lock().unwrap().push((id, bytes));
+                Ok(())
+            }),
+        );
         let mut liveness = LivenessBuilder::fresh();
         for (index, leaf) in leaves {
             map.push(*index, leaf).unwrap();
@@ -156,7 +188,9 @@ impl Bed {
             tags: BTreeMap::new(),
             group: None,
             state: PointState::Crash,
-            content_hash,
+            content_hash: map
+                .root
+                .content_hash(keys, size, u32::try_from(CHUNK).unwrap()),
             created_unix_millis: 0,
             tool: "test".to_owned(),
             stats: PointStats::default(),
@@ -174,7 +208,14 @@ impl Bed {
             origin: Origin::current(),
         };
         let open_name = name::open(&key);
-        let open = seal(&self.repository, Class::Open, key.session, &open_name, &open).unwrap();
+        let open = seal(
+            &self.repository,
+            Class::Open,
+            key.session,
+            &open_name,
+            &open,
+        )
+        .unwrap();
         store.put(&open_name, open).unwrap();
         let object = manifest.seal(keys).unwrap();
         store.put(&name::slot(&key), object.clone()).unwrap();
@@ -196,7 +237,15 @@ impl<'a> PointWriter<'a> {
     fn new(repository: &'a Repository, key: SessionKey, layout: Layout) -> Self {
         let open = (0..layout.spread).map(|_| None).collect();
         let encoder = Encoder::new(layout.compression).unwrap();
-        Self { repository, key, layout, open, next: 0, encoder, seen: HashMap::new() }
+        Self {
+            repository,
+            key,
+            layout,
+            open,
+            next: 0,
+            encoder,
+            seen: HashMap::new(),
+        }
     }
 
     fn chunk(&mut self, chunk: u64, raw: &[u8]) -> (Digest, Location) {
@@ -206,18 +255,32 @@ impl<'a> PointWriter<'a> {
         }
         let lane = usize::try_from(chunk).unwrap() % self.layout.spread;
         let (codec, stored) = self.encoder.encode(raw);
-        if self.open[lane].as_ref().is_some_and(|(_, builder)| !builder.fits(stored.len())) {
+        if self.open[lane]
+            .as_ref()
+            .is_some_and(|(_, builder)| !builder.fits(stored.len()))
+        {
             put(self.repository, self.open[lane].take());
         }
         let (id, builder) = self.open[lane].get_or_insert_with(|| {
-            let id = SegmentId { session: self.key.session, number: self.next };
+            let id = SegmentId {
+                session: self.key.session,
+                number: self.next,
+            };
             self.next += 1;
             let keys = Arc::clone(&self.repository.keys);
-            (id, ContainerBuilder::new(keys, Class::Data, id, SEGMENT, 4096))
+            (
+                id,
+                ContainerBuilder::new(keys, Class::Data, id, SEGMENT, 4096),
+            )
         });
         let raw_len = u32::try_from(raw.len()).unwrap();
-        let ordinal = builder.append(chunk, raw_len, digest, codec, stored).unwrap();
-        let location = Location { segment: *id, ordinal };
+        let ordinal = builder
+            .append(chunk, raw_len, digest, codec, stored)
+            .unwrap();
+        let location = Location {
+            segment: *id,
+            ordinal,
+        };
         self.seen.insert(digest, location);
         (digest, location)
     }
@@ -232,7 +295,10 @@ impl<'a> PointWriter<'a> {
 fn put(repository: &Repository, segment: Option<(SegmentId, ContainerBuilder)>) {
     let Some((id, builder)) = segment else { return };
     let name = name::segment(id, 0);
-    repository.store.put(&name, builder.finish(&name).unwrap()).unwrap();
+    repository
+        .store
+        .put(&name, builder.finish(&name).unwrap())
+        .unwrap();
 }
 
 /// An image of `chunks` chunks and `tail` bytes: random, compressible, repeated and zero chunks, as `seed` has it.
@@ -247,7 +313,13 @@ pub(crate) fn image(chunks: usize, tail: usize, seed: u64) -> Vec<u8> {
             0 | 1 => image.resize(image.len() + len, 0),
             2 => image.resize(image.len() + len, 0xee),
             3 => image.resize(image.len() + len, value),
-            4 | 5 => image.extend((0..len).map(|at| if at % 64 < 32 { value } else { u8::try_from(random.below(256)).unwrap() })),
+            4 | 5 => image.extend((0..len).map(|at| {
+                if at % 64 < 32 {
+                    value
+                } else {
+                    u8::try_from(random.below(256)).unwrap()
+                }
+            })),
             _ => image.extend((0..len).map(|_| u8::try_from(random.below(256)).unwrap())),
         }
     }
@@ -257,7 +329,11 @@ pub(crate) fn image(chunks: usize, tail: usize, seed: u64) -> Vec<u8> {
 /// Changes one byte of a file.
 pub(crate) fn flip(path: &Path, at: u64) {
     use std::os::unix::fs::FileExt;
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
     byte[0] ^= 0x10;

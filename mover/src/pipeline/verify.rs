@@ -65,10 +65,16 @@ impl FromStr for VerifyLevel {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Metadata, Self::Sample, Self::Data].into_iter().find(|level| level.as_str() == text).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidRequest, format!("parse `{text}` as a level"))
+        [Self::Metadata, Self::Sample, Self::Data]
+            .into_iter()
+            .find(|level| level.as_str() == text)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::InvalidRequest,
+                    format!("parse `{text}` as a level"),
+                )
                 .hint("say metadata, sample or data")
-        })
+            })
     }
 }
 
@@ -92,10 +98,18 @@ pub fn run(context: &Context, request: &VerifyRequest) -> Result<VerifyReport> {
     let pins: Vec<&Point> = selected.iter().collect();
     let lease = ReaderLease::take(&context.repository, Kind::Verify, &pins)?;
     let sizes = selected.iter().map(|point| point.manifest.size);
-    context.progress.total.store(sizes.fold(0, u64::saturating_add), Ordering::Relaxed);
+    context
+        .progress
+        .total
+        .store(sizes.fold(0, u64::saturating_add), Ordering::Relaxed);
     controls::check_repository(&context.repository, &findings)?;
     let reader = Arc::new(SegmentReader::new(&context.repository));
-    let checker = Checker::new(context, &reader, request.level, u64::from_le_bytes(random()));
+    let checker = Checker::new(
+        context,
+        &reader,
+        request.level,
+        u64::from_le_bytes(random()),
+    );
     let without_copy = check_all(context, &selected, &reader, &checker, &findings)?;
     let (faults, map_faults, counted) = checker.finish();
     for fault in map_faults.values() {
@@ -124,14 +138,29 @@ pub fn run(context: &Context, request: &VerifyRequest) -> Result<VerifyReport> {
 fn select(context: &Context, request: &VerifyRequest, findings: &Findings) -> Result<Vec<Point>> {
     let repository = &context.repository;
     if !request.points.is_empty() {
-        return request.points.iter().map(|text| resolve(repository, text)).collect();
+        return request
+            .points
+            .iter()
+            .map(|text| resolve(repository, text))
+            .collect();
     }
     let listing = points::list(repository, None)?;
     for (key, error) in listing.unreadable {
-        let Some(fault) = Fault::of(&error) else { return Err(error) };
-        findings.hurts_named(&name::slot(&key), fault, ("", &key.point().to_string()), None);
+        let Some(fault) = Fault::of(&error) else {
+            return Err(error);
+        };
+        findings.hurts_named(
+            &name::slot(&key),
+            fault,
+            ("", &key.point().to_string()),
+            None,
+        );
     }
-    Ok(listing.points.into_iter().filter(|point| point.status != PointStatus::Forgotten).collect())
+    Ok(listing
+        .points
+        .into_iter()
+        .filter(|point| point.status != PointStatus::Forgotten)
+        .collect())
 }
 
 /// Checks records and maps of all points while other threads check the segments they name. Gives the points that have no second
@@ -157,13 +186,17 @@ fn check_all(
         let mut emit = |task| {
             let sent = tasks.send(task).is_ok() && !failure.is_failed();
             sent.then_some(()).ok_or_else(|| {
-                Error::new(ErrorKind::Internal, "go on: a thread that checks segments ended early")
+                Error::new(
+                    ErrorKind::Internal,
+                    "go on: a thread that checks segments ended early",
+                )
             })
         };
         let mut maps = MapCheck::new(context, reader, findings, &mut emit);
         let mut without_copy = Vec::new();
         for (at, point) in points.iter().enumerate() {
-            let (liveness, copy_is_missing) = controls::check_point(&context.repository, point, findings)?;
+            let (liveness, copy_is_missing) =
+                controls::check_point(&context.repository, point, findings)?;
             if copy_is_missing {
                 without_copy.push(at);
             }
@@ -178,13 +211,21 @@ fn check_all(
     }
 }
 
-fn check_segments(checker: &Checker<'_>, tasks: &Receiver<Task>, chunk_size: u64, failure: &Failure) {
+fn check_segments(
+    checker: &Checker<'_>,
+    tasks: &Receiver<Task>,
+    chunk_size: u64,
+    failure: &Failure,
+) {
     let mut decoder = Decoder::new();
     while let Ok(task) = tasks.recv() {
         let checked = match task {
             Task::Map(id) => checker.map(&mut decoder, id),
             Task::Data(job, size) => {
-                let chunk_len = |chunk: u64| size.saturating_sub(chunk.saturating_mul(chunk_size)).min(chunk_size);
+                let chunk_len = |chunk: u64| {
+                    size.saturating_sub(chunk.saturating_mul(chunk_size))
+                        .min(chunk_size)
+                };
                 checker.data(&mut decoder, &job, &chunk_len)
             }
         };

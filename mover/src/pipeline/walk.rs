@@ -42,7 +42,11 @@ impl Walk {
             // A part of a point reads no pages of other parts; a whole one is scanned with read-ahead.
             cursor = cursor.select(vec![leaves]);
         }
-        Self { cursor, range, pending: None }
+        Self {
+            cursor,
+            range,
+            pending: None,
+        }
     }
 
     /// The next part, `None` at the end. A damaged page is a part, and the walk goes on behind it.
@@ -80,12 +84,17 @@ impl Walk {
     fn take(&mut self, end: u64) -> Run {
         let first = self.range.start;
         self.range.start = end.clamp(first, self.range.end);
-        Run { first, count: self.range.start - first }
+        Run {
+            first,
+            count: self.range.start - first,
+        }
     }
 
     /// What lies between here and the damaged page is zero; the page's chunks come out as lost.
     fn lost(&mut self, error: Error) -> Result<Option<Step>> {
-        let Some(page) = damaged_page(&error) else { return Err(error) };
+        let Some(page) = damaged_page(&error) else {
+            return Err(error);
+        };
         let chunks = page.chunks();
         if chunks.end <= self.range.start {
             return Err(error);

@@ -11,10 +11,12 @@ use crate::error::{Error, ErrorKind, Result};
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String never fails");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a String never fails");
+            text
+        })
 }
 
 /// Parses exactly `N` bytes of lower-case hex.
@@ -96,7 +98,19 @@ id_type!(
 );
 
 /// Position of a session in its volume's history, for people and for "latest"; two sessions may share one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    minicbor::Encode,
+    minicbor::Decode,
+)]
 #[cbor(transparent)]
 pub struct Sequence(#[n(0)] pub u32);
 
@@ -117,13 +131,21 @@ impl PointId {
         session_prefix.copy_from_slice(&session.0[..8]);
         let mut volume_prefix = [0; 4];
         volume_prefix.copy_from_slice(&volume.0[..4]);
-        Self { session_prefix, volume_prefix }
+        Self {
+            session_prefix,
+            volume_prefix,
+        }
     }
 }
 
 impl fmt::Display for PointId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", to_hex(&self.session_prefix), to_hex(&self.volume_prefix))
+        write!(
+            f,
+            "{}-{}",
+            to_hex(&self.session_prefix),
+            to_hex(&self.volume_prefix)
+        )
     }
 }
 
@@ -139,17 +161,25 @@ impl FromStr for PointId {
     fn from_str(text: &str) -> Result<Self> {
         text.split_once('-')
             .and_then(|(session, volume)| {
-                Some(Self { session_prefix: from_hex(session)?, volume_prefix: from_hex(volume)? })
+                Some(Self {
+                    session_prefix: from_hex(session)?,
+                    volume_prefix: from_hex(volume)?,
+                })
             })
             .ok_or_else(|| {
-                Error::new(ErrorKind::InvalidRequest, format!("parse `{text}` as a point id"))
-                    .hint("`snaphaul points` lists the ids")
+                Error::new(
+                    ErrorKind::InvalidRequest,
+                    format!("parse `{text}` as a point id"),
+                )
+                .hint("`snaphaul points` lists the ids")
             })
     }
 }
 
 /// `<vol>/<seq>-<sid>`: what the control objects of one writing session are named by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode,
+)]
 pub struct SessionKey {
     /// The volume.
     #[n(0)]
@@ -187,12 +217,18 @@ impl SessionKey {
 
 impl fmt::Display for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{:010}-{}", self.volume, self.sequence.0, self.session)
+        write!(
+            f,
+            "{}/{:010}-{}",
+            self.volume, self.sequence.0, self.session
+        )
     }
 }
 
 /// One data or map segment: the session that wrote it and its number there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode,
+)]
 pub struct SegmentId {
     /// The session that wrote it.
     #[n(0)]

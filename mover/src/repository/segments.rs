@@ -178,7 +178,13 @@ impl SegmentReader {
         }
     }
 
-    fn load_object(&self, class: Class, id: SegmentId, object: &str, first_read: u64) -> Result<(Directory, Bytes)> {
+    fn load_object(
+        &self,
+        class: Class,
+        id: SegmentId,
+        object: &str,
+        first_read: u64,
+    ) -> Result<(Directory, Bytes)> {
         let Repository { store, keys, .. } = &*self.repository;
         let mut head = store.get_range(object, 0..first_read)?;
         loop {

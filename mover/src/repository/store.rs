@@ -24,6 +24,8 @@ pub mod limited;
 mod object_name;
 pub mod probe;
 pub mod profile;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod url;
 
 /// What a listing or a HEAD tells of an object.
@@ -119,7 +121,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// See the trait, and whatever `page` returns.
-    fn list(&self, prefix: &str, page: &mut dyn FnMut(Vec<ObjectInfo>) -> Result<()>) -> Result<()>;
+    fn list(&self, prefix: &str, page: &mut dyn FnMut(Vec<ObjectInfo>) -> Result<()>)
+    -> Result<()>;
 
     /// Deletes an object; it is no error if there is none.
     ///

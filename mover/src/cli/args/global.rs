@@ -64,7 +64,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
 
-    /// Memory the run may use for data in flight, at least 128MiB; default 400MiB
+    /// Memory the run may take, at least 256MiB; default 400MiB; more keeps more uploads and downloads in flight
     #[arg(long, value_name = "SIZE", global = true, value_parser = units::parse_size)]
     pub memory: Option<u64>,
 

@@ -34,7 +34,7 @@ fn defaults_are_filled_in() {
 #[test]
 fn run_flags_that_cannot_work_are_refused() {
     for line in [
-        "points --memory 64MiB",
+        "points --memory 255MiB",
         "points --metrics-file /nonexistent/run.prom",
         "points --metrics-file /",
         "restore p - --json",

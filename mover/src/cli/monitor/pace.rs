@@ -30,11 +30,8 @@ impl Pace {
         let step = elapsed.saturating_sub(last_elapsed).as_secs_f64();
         if step > 0.0 {
             let now = done.saturating_sub(last_done) as f64 / step;
-            let weight = if self.last.is_some() {
-                1.0 - (-step / MEMORY_SECONDS).exp()
-            } else {
-                1.0
-            };
+            // Until the memory is full, every moment since the start counts the same.
+            let weight = (1.0 - (-step / MEMORY_SECONDS).exp()).max(step / elapsed.as_secs_f64());
             self.bytes_per_second += weight * (now - self.bytes_per_second);
             self.last = Some((elapsed, done));
         }
@@ -68,6 +65,17 @@ mod tests {
             left.abs_diff(Duration::from_secs(10)) <= Duration::from_millis(200),
             "{left:?}"
         );
+    }
+
+    #[test]
+    fn a_slow_start_is_soon_forgotten() {
+        let mut pace = Pace::default();
+        pace.sample(Duration::from_millis(100), 0);
+        let rate = (2..=20_u64)
+            .map(|tick| pace.sample(Duration::from_millis(tick * 100), (tick - 1) * 10_000_000))
+            .last()
+            .unwrap();
+        assert!(rate.abs_diff(95_000_000) < 1_000_000, "{rate}");
     }
 
     #[test]

@@ -95,6 +95,32 @@ fn shared_memory() {
     run_on(&image(directory.path(), 4 * MIB + 77), 4 * MIB + 77);
 }
 
+#[test]
+fn where_little_memory_may_be_locked_buffers_work_unregistered() {
+    // Root is exempt from the limit as long as it has the capability; this runs one test again without it. A megabyte is
+    // room for every ring, which counts as well, and too little for 32 buffers.
+    let output = Command::new("setpriv")
+        .args([
+            "--bounding-set=-ipc_lock",
+            "prlimit",
+            "--memlock=1048576:1048576",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "--nocapture",
+            "device::contract::tests::shared_memory",
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{output:?}"
+    );
+    assert!(text.contains("buffers_registered: false"), "{text}");
+}
+
 /// A file system that refuses direct I/O, unmounted on drop.
 struct Ramfs(tempfile::TempDir);
 

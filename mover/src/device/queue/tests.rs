@@ -62,3 +62,17 @@ fn a_depth_of_nothing_or_of_everything_is_bounded() {
         assert_eq!(queue.take_buffers().len(), given);
     }
 }
+
+#[test]
+fn buffers_and_file_are_registered_where_nothing_forbids_it() {
+    let (_file, device) = file();
+    let options = QueueOptions {
+        engine: EngineChoice::IoUring,
+        ..QueueOptions::default()
+    };
+    let (mut queue, warning) = open(&device, &options).unwrap();
+    assert_eq!((queue.take_buffers().len(), warning), (DEFAULT_DEPTH, None));
+    let text = format!("{queue:?}");
+    assert!(text.contains("buffers_registered: true"), "{text}");
+    assert!(text.contains("file_registered: true"), "{text}");
+}

@@ -145,7 +145,8 @@ fn create(partial: &Path) -> Result<File> {
 
 /// Keeps a second restore away from a file. The lock ends with the descriptor, also after a kill.
 fn lock(file: &File, path: &Path) -> Result<()> {
-    match file.try_lock() {
+    let busy = |locked: &_| matches!(locked, Err(TryLockError::WouldBlock));
+    match occupancy::patiently(|| file.try_lock(), busy) {
         Err(TryLockError::WouldBlock) => Err(refused(path, "another program has it locked")
             .hint("wait for the restore that writes it, or stop it")),
         // A file system without locks keeps nobody away.

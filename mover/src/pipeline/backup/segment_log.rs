@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::upload::{UPLOADS_IN_FLIGHT, Upload, Uploader};
+use super::upload::{Upload, Uploader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::budget::{Budget, Claim};
 use crate::repository::access::Repository;
@@ -63,10 +63,15 @@ pub struct EncodedChunk<'a> {
 }
 
 impl SegmentLog {
-    /// An empty log; one segment is open and at most [`UPLOADS_IN_FLIGHT`] are sealed at any time.
+    /// An empty log; one segment is open and at most `uploads` are sealed at any time.
     #[must_use]
-    pub fn new(repository: Arc<Repository>, session: SessionId, uploader: Uploader) -> Self {
-        let segments = 1 + UPLOADS_IN_FLIGHT;
+    pub fn new(
+        repository: Arc<Repository>,
+        session: SessionId,
+        uploader: Uploader,
+        uploads: usize,
+    ) -> Self {
+        let segments = 1 + uploads;
         let capacity = repository.config.segment_size as usize;
         let buffers =
             BufferPool::new(ContainerBuilder::buffer_len(capacity, MAX_CHUNKS), segments);

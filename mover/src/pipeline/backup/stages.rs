@@ -18,13 +18,13 @@ use super::map_stage::{self, Mapped};
 use super::plan::{ChunkRanges, LeafPlans, PIECE_BYTES};
 use super::request::ChangedBlocksChoice;
 use super::segment_log::SegmentLog;
-use super::upload::{self, UPLOADS_IN_FLIGHT, Upload, Uploader};
+use super::upload::{self, Upload, Uploader};
 use super::worker::{self, Shared, WorkerLanes};
 use super::{Run, leaves::LeafWork};
 use crate::device::queue::{IoQueue, QueueOptions};
 use crate::device::source::SourceDevice;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::budget::{Budget, Failure};
+use crate::pipeline::budget::{Budget, Failure, uploads_in_flight};
 use crate::repository::format::codec::Encoder;
 use crate::repository::ids::{SegmentId, name};
 use crate::repository::map::{MapCursor, MapWriter};
@@ -72,9 +72,10 @@ pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Res
     let failure = Failure::default();
     let watch = Watch { failure: &failure, stop: &run.context.stop, progress: &run.context.progress };
     let adopted = AdoptedChunks::load(repository, &run.session.adoption().sessions)?;
-    let (uploader, uploads) = Uploader::new(1 + UPLOADS_IN_FLIGHT + MAP_SEGMENTS_IN_FLIGHT);
+    let in_flight = uploads_in_flight(run.context.memory, repository.config.segment_size);
+    let (uploader, uploads) = Uploader::new(1 + in_flight + MAP_SEGMENTS_IN_FLIGHT);
     let mapped = std::thread::scope(|scope| {
-        for _ in 0..UPLOADS_IN_FLIGHT {
+        for _ in 0..in_flight {
             let uploads = uploads.clone();
             let store = repository.store.as_ref();
             scope.spawn(move || upload::run(store, &uploads, watch.failure, watch.progress));
@@ -107,7 +108,8 @@ fn move_data(
     let repository = &run.context.repository;
     let session = run.session.key().session;
     let dedupe = DedupeTable::new();
-    let log = SegmentLog::new(Arc::clone(repository), session, uploader.clone());
+    let in_flight = uploads_in_flight(run.context.memory, repository.config.segment_size);
+    let log = SegmentLog::new(Arc::clone(repository), session, uploader.clone(), in_flight);
     let emit = emit_map_segments(uploader);
     let writer = MapWriter::new(Arc::clone(&repository.keys), session, MAP_SEGMENT_BYTES, emit);
     let geometry = run.geometry;
@@ -116,6 +118,7 @@ fn move_data(
     let buffer_len = PIECE_BYTES as usize;
     let queue =
         run.source.queue(&QueueOptions { depth: READ_DEPTH, buffer_len, engine: run.request.engine })?;
+    run.context.progress.tell_engine(queue.engine());
 
     std::thread::scope(|scope| {
         let (answer, answers) = bounded(BATCHES_IN_FLIGHT);

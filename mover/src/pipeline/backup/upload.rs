@@ -10,9 +10,6 @@ use crate::pipeline::budget::{Claim, Failure};
 use crate::pipeline::progress::Progress;
 use crate::repository::store::Store;
 
-/// PutObjects in flight. Four of 32 MiB keep a local disk busy and hide the latency of a store near by.
-pub const UPLOADS_IN_FLIGHT: usize = 4;
-
 /// An object on its way.
 #[derive(Debug)]
 pub struct Upload {

@@ -29,7 +29,14 @@ pub(crate) struct BudgetGuard {
 impl ByteBudget {
     /// A budget of `total` bytes.
     pub(crate) fn new(total: u64) -> Arc<Self> {
-        Arc::new(Self { total, state: Mutex::new(State { free: total, closed: false }), freed: Condvar::new() })
+        Arc::new(Self {
+            total,
+            state: Mutex::new(State {
+                free: total,
+                closed: false,
+            }),
+            freed: Condvar::new(),
+        })
     }
 
     /// Takes `bytes`, waiting for room; `None` once the budget was closed. More than the whole budget takes all of it.
@@ -37,25 +44,38 @@ impl ByteBudget {
         let bytes = bytes.min(self.total);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while state.free < bytes && !state.closed {
-            state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .freed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         if state.closed {
             return None;
         }
         state.free -= bytes;
-        Some(BudgetGuard { budget: Arc::clone(self), bytes })
+        Some(BudgetGuard {
+            budget: Arc::clone(self),
+            bytes,
+        })
     }
 
     /// Refuses every present and later waiter.
     pub(crate) fn close(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closed = true;
         self.freed.notify_all();
     }
 }
 
 impl Drop for BudgetGuard {
     fn drop(&mut self) {
-        self.budget.state.lock().unwrap_or_else(PoisonError::into_inner).free += self.bytes;
+        self.budget
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .free += self.bytes;
         self.budget.freed.notify_all();
     }
 }

@@ -41,12 +41,34 @@ pub(crate) fn walk(
     sink: &mut dyn FnMut(Item) -> Result<()>,
 ) -> Result<Walked> {
     let repository = &job.context.repository;
+    let Manifest {
+        root,
+        size,
+        chunk_size,
+        content_hash,
+        ..
+    } = &point.manifest;
+    let mut walked = Walked::default();
+    if root.content_hash(&repository.keys, *size, *chunk_size) != *content_hash {
+        let error = Error::new(
+            ErrorKind::Corrupt,
+            "match the map with the content hash of its manifest",
+        )
+        .object(name::slot(&point.key))
+        .hint("choose another point; `snaphaul verify` lists all that is damaged");
+        if !job.losses.is_salvage() {
+            return Err(error);
+        }
+        walked.warnings.push(format!(
+            "{error}: chunks may be missing or in the wrong place"
+        ));
+    }
     let mut contents = Contents {
         job,
         sink,
         sampler: Sampler::new(&job.geometry, seed),
     };
-    let mut walk = Walk::new(&job.segments, &point.manifest.root, job.geometry.chunks());
+    let mut walk = Walk::new(&job.segments, root, job.geometry.chunks());
     while let Some(step) = walk.next()? {
         job.context.stop.check()?;
         match step {
@@ -55,17 +77,7 @@ pub(crate) fn walk(
             Step::Lost(run, error) => contents.lost(run, error)?,
         }
     }
-    let mut walked = Walked { samples: contents.sampler.finish(), warnings: Vec::new() };
-    let Manifest { root, size, chunk_size, content_hash, .. } = &point.manifest;
-    if root.content_hash(&repository.keys, *size, *chunk_size) != *content_hash {
-        let error = Error::new(ErrorKind::Corrupt, "match the map with the content hash of its manifest")
-            .object(name::slot(&point.key))
-            .hint("choose another point; `snaphaul verify` lists all that is damaged");
-        if !job.losses.is_salvage() {
-            return Err(error);
-        }
-        walked.warnings.push(format!("{error}: chunks may be missing or in the wrong place"));
-    }
+    walked.samples = contents.sampler.finish();
     Ok(walked)
 }
 
@@ -95,13 +107,30 @@ impl Contents<'_, '_> {
                 break;
             }
             if chunk > next {
-                self.zeros(Run { first: next, count: chunk - next })?;
+                self.zeros(Run {
+                    first: next,
+                    count: chunk - next,
+                })?;
             }
             self.sampler.data(chunk, digest);
-            (self.sink)(Item::Data(location.segment, Wanted { chunk, digest, ordinal: location.ordinal }))?;
+            (self.sink)(Item::Data(
+                location.segment,
+                Wanted {
+                    chunk,
+                    digest,
+                    ordinal: location.ordinal,
+                },
+            ))?;
             next = chunk + 1;
         }
-        if next < end { self.zeros(Run { first: next, count: end - next }) } else { Ok(()) }
+        if next < end {
+            self.zeros(Run {
+                first: next,
+                count: end - next,
+            })
+        } else {
+            Ok(())
+        }
     }
 
     fn lost(&mut self, run: Run, error: Error) -> Result<()> {

@@ -72,7 +72,9 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
             let wanted = chunks.swap_remove(at);
             self.first_chunk(&fetched, &wanted)?;
         }
-        let max_chunks = usize::try_from(WRITE_BYTES / self.job.geometry.chunk_size()).unwrap_or(1).max(1);
+        let max_chunks = usize::try_from(WRITE_BYTES / self.job.geometry.chunk_size())
+            .unwrap_or(1)
+            .max(1);
         for run in runs::split(chunks, max_chunks, |wanted| wanted.chunk) {
             if let Err(Closed) = self.run_of_chunks(&fetched, &run)? {
                 return Ok(Err(Closed));
@@ -111,7 +113,11 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
                 Ok(()) => pending = Some((buffer, first, used + len)),
                 Err(error) => {
                     // What came before the bad chunk is good; the rest of the run begins a new write.
-                    let sent = if used > 0 { self.send(buffer, first, used) } else { self.give_back(buffer) };
+                    let sent = if used > 0 {
+                        self.send(buffer, first, used)
+                    } else {
+                        self.give_back(buffer)
+                    };
                     self.lose(wanted, error)?;
                     if let Err(Closed) = sent {
                         return Ok(Err(Closed));
@@ -119,17 +125,23 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
                 }
             }
         }
-        Ok(pending.map_or(Ok(()), |(buffer, first, used)| self.send(buffer, first, used)))
+        Ok(pending.map_or(Ok(()), |(buffer, first, used)| {
+            self.send(buffer, first, used)
+        }))
     }
 
     fn decode(&mut self, fetched: &Fetched, wanted: &Wanted, out: &mut [u8]) -> Result<()> {
         let (entry, stored) = fetched.body(wanted)?;
         let keys = &self.job.context.repository.keys;
-        self.decoder.decode(keys, &fetched.directory, entry, stored, out)
+        self.decoder
+            .decode(keys, &fetched.directory, entry, stored, out)
     }
 
     fn lose(&self, wanted: &Wanted, error: crate::Error) -> Result<()> {
-        let run = Run { first: wanted.chunk, count: 1 };
+        let run = Run {
+            first: wanted.chunk,
+            count: 1,
+        };
         self.job.losses.note(&[run], error)?;
         self.losses.lost(run)
     }
@@ -138,12 +150,24 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
     fn send(&self, buffer: AlignedBuffer, first: u64, used: usize) -> Result<(), Closed> {
         let chunks = (used as u64).div_ceil(self.job.geometry.chunk_size());
         let (offset, len) = self.job.geometry.place(first, chunks);
-        self.filled.send(Filled { offset, len: to_usize(len), buffer }).map_err(|_| Closed)
+        self.filled
+            .send(Filled {
+                offset,
+                len: to_usize(len),
+                buffer,
+            })
+            .map_err(|_| Closed)
     }
 
     /// An empty write returns the buffer to where it came from.
     fn give_back(&self, buffer: AlignedBuffer) -> Result<(), Closed> {
-        self.filled.send(Filled { offset: 0, len: 0, buffer }).map_err(|_| Closed)
+        self.filled
+            .send(Filled {
+                offset: 0,
+                len: 0,
+                buffer,
+            })
+            .map_err(|_| Closed)
     }
 }
 

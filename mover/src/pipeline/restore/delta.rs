@@ -72,7 +72,12 @@ impl TargetScan {
     ///
     /// # Errors
     /// What the target answers, `Interrupted` on a stop.
-    pub(crate) fn filter(&mut self, job: &Job<'_>, items: &[Item], builder: &mut WindowBuilder) -> Result<()> {
+    pub(crate) fn filter(
+        &mut self,
+        job: &Job<'_>,
+        items: &[Item],
+        builder: &mut WindowBuilder,
+    ) -> Result<()> {
         let mut differing = Vec::new();
         let depth = self.free.len().max(1);
         let (read_tx, read_rx) = bounded::<Read>(depth);
@@ -119,8 +124,14 @@ impl TargetScan {
             }
             if let Some(completion) = self.queue.wait() {
                 completion.result?;
-                let piece = waiting.remove(&completion.token).ok_or_else(unknown_token)?;
-                read.send(Read { piece, buffer: completion.buffer }).map_err(|_| unknown_token())?;
+                let piece = waiting
+                    .remove(&completion.token)
+                    .ok_or_else(unknown_token)?;
+                read.send(Read {
+                    piece,
+                    buffer: completion.buffer,
+                })
+                .map_err(|_| unknown_token())?;
                 comparing += 1;
             } else if comparing == 0 {
                 return Ok(());
@@ -170,7 +181,9 @@ fn compare_all(job: &Job<'_>, read: &Receiver<Read>, done: &Sender<Compared>) {
             let is_equal = match expected {
                 None => is_zero(bytes),
                 // A chunk that the range cuts cannot be told by its digest, and is written.
-                Some((_, wanted)) => len as u64 == geometry.chunk_len(chunk) && keys.digest(bytes) == wanted.digest,
+                Some((_, wanted)) => {
+                    len as u64 == geometry.chunk_len(chunk) && keys.digest(bytes) == wanted.digest
+                }
             };
             if is_equal && chunk == geometry.chunks().start {
                 // It goes back at the end, should anything else have to be written.
@@ -179,7 +192,14 @@ fn compare_all(job: &Job<'_>, read: &Receiver<Read>, done: &Sender<Compared>) {
             equal.push(is_equal);
             at += len;
         }
-        if done.send(Compared { piece, buffer, equal }).is_err() {
+        if done
+            .send(Compared {
+                piece,
+                buffer,
+                equal,
+            })
+            .is_err()
+        {
             return;
         }
     }
@@ -195,7 +215,11 @@ struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     fn new(items: &'a [Item], max_chunks: u64) -> Self {
-        Self { items, max_chunks, used: 0 }
+        Self {
+            items,
+            max_chunks,
+            used: 0,
+        }
     }
 }
 
@@ -209,7 +233,10 @@ impl Iterator for Pieces<'_> {
                 Item::Zeros(run) => (run.first + self.used, run.count - self.used),
                 Item::Data(_, wanted) => (wanted.chunk, 1),
             };
-            let piece = piece.get_or_insert_with(|| Piece { first: chunk, expected: Vec::new() });
+            let piece = piece.get_or_insert_with(|| Piece {
+                first: chunk,
+                expected: Vec::new(),
+            });
             let have = piece.expected.len() as u64;
             if have == self.max_chunks || piece.first + have != chunk {
                 break;
@@ -236,15 +263,39 @@ mod tests {
     use crate::repository::ids::{Digest, SessionId};
 
     fn data(chunk: u64) -> Item {
-        let segment = SegmentId { session: SessionId([1; 16]), number: 0 };
-        Item::Data(segment, Wanted { chunk, digest: Digest([0; 16]), ordinal: 0 })
+        let segment = SegmentId {
+            session: SessionId([1; 16]),
+            number: 0,
+        };
+        Item::Data(
+            segment,
+            Wanted {
+                chunk,
+                digest: Digest([0; 16]),
+                ordinal: 0,
+            },
+        )
     }
 
     #[test]
     fn pieces_are_contiguous_and_short() {
-        let items = [Item::Zeros(Run { first: 0, count: 5 }), data(5), data(6), data(9), Item::Zeros(Run { first: 10, count: 1 })];
+        let items = [
+            Item::Zeros(Run { first: 0, count: 5 }),
+            data(5),
+            data(6),
+            data(9),
+            Item::Zeros(Run {
+                first: 10,
+                count: 1,
+            }),
+        ];
         let pieces: Vec<(u64, Vec<bool>)> = Pieces::new(&items, 4)
-            .map(|piece| (piece.first, piece.expected.iter().map(Option::is_some).collect()))
+            .map(|piece| {
+                (
+                    piece.first,
+                    piece.expected.iter().map(Option::is_some).collect(),
+                )
+            })
             .collect();
         assert_eq!(
             pieces,

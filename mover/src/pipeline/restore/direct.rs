@@ -48,12 +48,18 @@ pub(crate) fn run(job: &Job<'_>, output: &dyn Output, direct: &Direct<'_>) -> Wa
     walked
 }
 
-fn move_all(job: &Job<'_>, output: &dyn Output, direct: &Direct<'_>, walked: &mut Walked) -> Result<()> {
+fn move_all(
+    job: &Job<'_>,
+    output: &dyn Output,
+    direct: &Direct<'_>,
+    walked: &mut Walked,
+) -> Result<()> {
     let scan = match direct.delta && !output.is_fresh() {
         true => Some(TargetScan::new(output, &direct.queue)?),
         false => None,
     };
     let queue = output.queue(&direct.queue)?;
+    job.context.progress.tell_engine(queue.engine());
     let depth = direct.queue.depth.max(1);
     let (segment_tx, segments) = bounded::<SegmentJob>(FETCHERS);
     let ranges = bounded(FETCHERS);
@@ -64,17 +70,39 @@ fn move_all(job: &Job<'_>, output: &dyn Output, direct: &Direct<'_>, walked: &mu
     let (zero_tx, zeros) = bounded::<Run>(ZERO_RUNS);
     std::thread::scope(|scope| {
         for _ in 0..FETCHERS {
-            let (segments, ranges, fetched) = (segments.clone(), ranges.clone(), fetched_tx.clone());
-            let fetcher = Fetcher { job, losses: ZeroLost { job, output }, segments, ranges, fetched };
+            let (segments, ranges, fetched) =
+                (segments.clone(), ranges.clone(), fetched_tx.clone());
+            let fetcher = Fetcher {
+                job,
+                losses: ZeroLost { job, output },
+                segments,
+                ranges,
+                fetched,
+            };
             scope.spawn(|| fetcher.run());
         }
         for _ in 0..job.context.jobs.max(1) {
             let (fetched, free, filled) = (fetched.clone(), free.clone(), filled_tx.clone());
             let losses = ZeroLost { job, output };
-            let worker = DecodeWorker { job, losses, fetched, free, filled, decoder: Decoder::new() };
+            let worker = DecodeWorker {
+                job,
+                losses,
+                fetched,
+                free,
+                filled,
+                decoder: Decoder::new(),
+            };
             scope.spawn(|| worker.run());
         }
-        scope.spawn(|| Writer { job, queue, filled, free: free_tx }.run());
+        scope.spawn(|| {
+            Writer {
+                job,
+                queue,
+                filled,
+                free: free_tx,
+            }
+            .run();
+        });
         // The receiver outlives the note, so that the planner never reports its end in place of its reason.
         scope.spawn(move || {
             job.failure.note(zero_all(job, output, &zeros));
@@ -82,7 +110,15 @@ fn move_all(job: &Job<'_>, output: &dyn Output, direct: &Direct<'_>, walked: &mu
         });
         // Every end that only workers may hold is dropped here, so that each stage sees the end of the one before it.
         drop((segments, ranges, fetched_tx, fetched, free, filled_tx));
-        let planner = Planner { job, output, scan, segments: segment_tx, zeros: zero_tx, items: Vec::new(), window_end: 0 };
+        let planner = Planner {
+            job,
+            output,
+            scan,
+            segments: segment_tx,
+            zeros: zero_tx,
+            items: Vec::new(),
+            window_end: 0,
+        };
         match planner.run(direct) {
             Ok(done) => *walked = done,
             Err(error) => job.failure.set(error),
@@ -126,7 +162,10 @@ fn zero_all(job: &Job<'_>, output: &dyn Output, zeros: &Receiver<Run>) -> Result
             },
         };
         waiting = match (waiting, next) {
-            (Some(run), Some(next)) if run.end() == next.first => Some(Run { first: run.first, count: run.count + next.count }),
+            (Some(run), Some(next)) if run.end() == next.first => Some(Run {
+                first: run.first,
+                count: run.count + next.count,
+            }),
             (Some(run), next) => {
                 if !job.failure.goes_on() {
                     return Ok(());
@@ -154,7 +193,12 @@ struct Planner<'a, 'j> {
 impl Planner<'_, '_> {
     fn run(mut self, direct: &Direct<'_>) -> Result<Walked> {
         let window_chunks = (WINDOW_BYTES / self.job.geometry.chunk_size()).max(1);
-        self.window_end = self.job.geometry.chunks().start.saturating_add(window_chunks);
+        self.window_end = self
+            .job
+            .geometry
+            .chunks()
+            .start
+            .saturating_add(window_chunks);
         let job = self.job;
         let walked = content::walk(job, direct.point, direct.seed, &mut |item| {
             self.add(item, window_chunks)
@@ -166,7 +210,9 @@ impl Planner<'_, '_> {
     /// Adds an item; one that reaches behind the window is cut there.
     fn add(&mut self, item: Item, window_chunks: u64) -> Result<()> {
         let Item::Zeros(mut run) = item else {
-            let Item::Data(_, wanted) = item else { return Ok(()) };
+            let Item::Data(_, wanted) = item else {
+                return Ok(());
+            };
             while wanted.chunk >= self.window_end {
                 self.flush()?;
                 self.window_end += window_chunks;
@@ -182,8 +228,14 @@ impl Planner<'_, '_> {
         while run.end() > self.window_end {
             let inside = self.window_end.saturating_sub(run.first).min(run.count);
             if inside > 0 {
-                self.items.push(Item::Zeros(Run { first: run.first, count: inside }));
-                run = Run { first: run.first + inside, count: run.count - inside };
+                self.items.push(Item::Zeros(Run {
+                    first: run.first,
+                    count: inside,
+                }));
+                run = Run {
+                    first: run.first + inside,
+                    count: run.count - inside,
+                };
             }
             self.flush()?;
             self.window_end += window_chunks;
@@ -227,7 +279,10 @@ impl Planner<'_, '_> {
 
 /// Seen by the planner when a later stage is gone; that stage's error came first and is the one reported.
 fn stopped() -> Error {
-    Error::new(ErrorKind::Internal, "go on: a later stage of the restore ended early")
+    Error::new(
+        ErrorKind::Internal,
+        "go on: a later stage of the restore ended early",
+    )
 }
 
 /// Buffers of one chunk at least and of the longest write.

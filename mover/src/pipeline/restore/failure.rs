@@ -21,12 +21,20 @@ pub(crate) struct Failure {
 impl Failure {
     /// Watches `stop`, and closes `budget` on the first failure.
     pub(crate) fn new(stop: StopFlag, budget: Arc<ByteBudget>) -> Self {
-        Self { first: Mutex::new(None), failed: AtomicBool::new(false), stop, budget }
+        Self {
+            first: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            stop,
+            budget,
+        }
     }
 
     /// Records an error; the first one wins.
     pub(crate) fn set(&self, error: Error) {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
         self.failed.store(true, Ordering::Release);
         self.budget.close();
     }
@@ -49,7 +57,10 @@ impl Failure {
 
     /// The first error, if any.
     pub(crate) fn into_result(self) -> Result<()> {
-        self.first.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        self.first
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map_or(Ok(()), Err)
     }
 }
 
@@ -64,7 +75,10 @@ mod tests {
         let failure = Failure::new(StopFlag::default(), Arc::clone(&budget));
         assert!(failure.goes_on());
         failure.set(Error::new(ErrorKind::Io, "write the target"));
-        failure.set(Error::new(ErrorKind::Internal, "notice that a channel closed"));
+        failure.set(Error::new(
+            ErrorKind::Internal,
+            "notice that a channel closed",
+        ));
         assert!(!failure.goes_on());
         assert!(budget.acquire(1).is_none());
         assert_eq!(failure.into_result().unwrap_err().kind(), ErrorKind::Io);
@@ -76,6 +90,9 @@ mod tests {
         let failure = Failure::new(stop.clone(), ByteBudget::new(10));
         stop.stop();
         assert!(!failure.goes_on());
-        assert_eq!(failure.into_result().unwrap_err().kind(), ErrorKind::Interrupted);
+        assert_eq!(
+            failure.into_result().unwrap_err().kind(),
+            ErrorKind::Interrupted
+        );
     }
 }

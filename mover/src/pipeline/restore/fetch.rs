@@ -51,12 +51,19 @@ impl Fetched {
             .offset
             .checked_sub(self.base)
             .and_then(|start| usize::try_from(start).ok())
-            .and_then(|start| self.bytes.get(start..start.checked_add(entry.stored_len as usize)?));
+            .and_then(|start| {
+                self.bytes
+                    .get(start..start.checked_add(entry.stored_len as usize)?)
+            });
         match stored {
             Some(stored) => Ok((entry, stored)),
             None => {
                 let need = entry.offset + u64::from(entry.stored_len);
-                Err(fault::truncated(self.directory.object(), self.base + self.bytes.len() as u64, need))
+                Err(fault::truncated(
+                    self.directory.object(),
+                    self.base + self.bytes.len() as u64,
+                    need,
+                ))
             }
         }
     }
@@ -118,8 +125,13 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
     /// Opens a segment and fetches what is wanted of it.
     fn segment(&self, job: SegmentJob, attempt: u8) -> Result<()> {
         let first_read = job.first_read(HEAD_LEN, self.job.geometry.chunk_size(), MAX_GET_BYTES);
-        let Some(guard) = self.job.fetched.acquire(first_read) else { return Ok(()) };
-        let opened = self.job.segments.directory_and_front(Class::Data, job.segment, first_read);
+        let Some(guard) = self.job.fetched.acquire(first_read) else {
+            return Ok(());
+        };
+        let opened = self
+            .job
+            .segments
+            .directory_and_front(Class::Data, job.segment, first_read);
         let (directory, front) = match opened {
             Ok((directory, front)) => (directory, front.unwrap_or_default()),
             Err(error) => return self.lose(&job.chunks, error),
@@ -136,10 +148,20 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
         if inside.is_empty() {
             drop((front, guard));
         } else {
-            self.deliver(Fetched { directory: Arc::clone(&directory), base: 0, bytes: front, chunks: inside, _guard: guard });
+            self.deliver(Fetched {
+                directory: Arc::clone(&directory),
+                base: 0,
+                bytes: front,
+                chunks: inside,
+                _guard: guard,
+            });
         }
         for range in coalesce(outside) {
-            let task = RangeTask { directory: Arc::clone(&directory), range, attempt };
+            let task = RangeTask {
+                directory: Arc::clone(&directory),
+                range,
+                attempt,
+            };
             if let Err(task) = self.ranges.0.try_send(task) {
                 self.fetch(task.into_inner())?;
             }
@@ -152,21 +174,35 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
         let entry = entry(directory, wanted)?;
         let expected = self.job.geometry.chunk_len(wanted.chunk);
         if entry.digest != wanted.digest || u64::from(entry.raw_len) != expected {
-            let what = format!("body {} is not chunk {} of the volume", wanted.ordinal, wanted.chunk);
+            let what = format!(
+                "body {} is not chunk {} of the volume",
+                wanted.ordinal, wanted.chunk
+            );
             return Err(fault::swapped(directory.object(), what));
         }
         let bytes = entry.offset..entry.offset + u64::from(entry.stored_len);
-        Ok(Body { bytes, tag: *wanted })
+        Ok(Body {
+            bytes,
+            tag: *wanted,
+        })
     }
 
     fn fetch(&self, task: RangeTask) -> Result<()> {
         let bytes = task.range.bytes.clone();
-        let Some(guard) = self.job.fetched.acquire(bytes.end - bytes.start) else { return Ok(()) };
+        let Some(guard) = self.job.fetched.acquire(bytes.end - bytes.start) else {
+            return Ok(());
+        };
         match self.job.segments.read(&task.directory, bytes.clone()) {
             Ok(stored) => {
                 self.job.read(stored.len());
                 let chunks = task.range.bodies.into_iter().map(|body| body.tag).collect();
-                self.deliver(Fetched { directory: task.directory, base: bytes.start, bytes: stored, chunks, _guard: guard });
+                self.deliver(Fetched {
+                    directory: task.directory,
+                    base: bytes.start,
+                    bytes: stored,
+                    chunks,
+                    _guard: guard,
+                });
                 Ok(())
             }
             Err(error) => {
@@ -178,7 +214,11 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
 
     /// A vanished object was compacted: look for it again. A range that cannot be read is tried body by body when salvaging.
     fn retry(&self, task: RangeTask, error: Error) -> Result<()> {
-        let RangeTask { directory, range, attempt } = task;
+        let RangeTask {
+            directory,
+            range,
+            attempt,
+        } = task;
         let mut chunks: Vec<Wanted> = range.bodies.iter().map(|body| body.tag).collect();
         if error.kind() == ErrorKind::NotFound {
             if attempt >= MOVE_ATTEMPTS {
@@ -186,12 +226,25 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
             }
             self.job.segments.forget(Class::Data, directory.id());
             chunks.sort_by_key(|wanted| wanted.chunk);
-            return self.segment(SegmentJob { segment: directory.id(), chunks }, attempt + 1);
+            return self.segment(
+                SegmentJob {
+                    segment: directory.id(),
+                    chunks,
+                },
+                attempt + 1,
+            );
         }
         if self.job.losses.is_salvage() && range.bodies.len() > 1 {
             for body in range.bodies {
-                let range = FetchRange { bytes: body.bytes.clone(), bodies: vec![body] };
-                self.fetch(RangeTask { directory: Arc::clone(&directory), range, attempt })?;
+                let range = FetchRange {
+                    bytes: body.bytes.clone(),
+                    bodies: vec![body],
+                };
+                self.fetch(RangeTask {
+                    directory: Arc::clone(&directory),
+                    range,
+                    attempt,
+                })?;
             }
             return Ok(());
         }
@@ -223,7 +276,10 @@ pub(crate) fn runs_of(chunks: &[Wanted]) -> Vec<Run> {
 
 fn entry<'d>(directory: &'d Directory, wanted: &Wanted) -> Result<&'d BodyEntry> {
     directory.entry(wanted.ordinal).ok_or_else(|| {
-        let what = format!("it has no body {}, where chunk {} should be", wanted.ordinal, wanted.chunk);
+        let what = format!(
+            "it has no body {}, where chunk {} should be",
+            wanted.ordinal, wanted.chunk
+        );
         fault::damaged(directory.object(), what)
     })
 }

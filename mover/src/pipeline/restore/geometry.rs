@@ -28,7 +28,10 @@ impl Geometry {
     /// `InvalidRequest` if the range is empty or passes the end; `Corrupt` if the chunk size is not one we write.
     pub(crate) fn new(size: u64, chunk_size: u32, range: Option<(u64, u64)>) -> Result<Self> {
         if !chunk_size.is_power_of_two() || !(MIN_CHUNK_LEN..=MAX_CHUNK_LEN).contains(&chunk_size) {
-            return Err(Error::new(ErrorKind::Corrupt, format!("accept a chunk size of {chunk_size} bytes")));
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("accept a chunk size of {chunk_size} bytes"),
+            ));
         }
         let range = match range {
             None => 0..size,
@@ -43,7 +46,11 @@ impl Geometry {
                 }
             },
         };
-        Ok(Self { size, chunk_size: u64::from(chunk_size), range })
+        Ok(Self {
+            size,
+            chunk_size: u64::from(chunk_size),
+            range,
+        })
     }
 
     /// Chunk size in bytes.
@@ -59,11 +66,6 @@ impl Geometry {
     /// Bytes of the target.
     pub(crate) fn len(&self) -> u64 {
         self.range.end - self.range.start
-    }
-
-    /// Whether the whole point is restored.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.range == (0..self.size)
     }
 
     /// Chunks that hold any byte of the range.
@@ -84,8 +86,13 @@ impl Geometry {
 
     /// Bytes of the point that a run of chunks covers inside the range.
     pub(crate) fn clip(&self, first: u64, count: u64) -> Range<u64> {
-        let end = first.saturating_add(count).saturating_mul(self.chunk_size).min(self.range.end);
-        let start = first.saturating_mul(self.chunk_size).clamp(self.range.start, end.max(self.range.start));
+        let end = first
+            .saturating_add(count)
+            .saturating_mul(self.chunk_size)
+            .min(self.range.end);
+        let start = first
+            .saturating_mul(self.chunk_size)
+            .clamp(self.range.start, end.max(self.range.start));
         start..end.max(start)
     }
 
@@ -108,7 +115,7 @@ mod tests {
         assert_eq!(geometry.chunk_len(9), 65536);
         assert_eq!(geometry.chunk_len(10), 5);
         assert_eq!(geometry.place(10, 1), (655_360, 5));
-        assert!(geometry.is_whole() && geometry.is_chunk_aligned());
+        assert!(geometry.is_chunk_aligned());
     }
 
     #[test]

@@ -13,11 +13,9 @@ use super::output::Output;
 use super::plan::Run;
 use crate::error::Result;
 use crate::pipeline::Context;
+use crate::pipeline::budget::fetched_bytes;
 use crate::pipeline::progress::Progress;
 use crate::repository::segments::SegmentReader;
-
-/// Bytes fetched and not yet decoded: eight full ranges in flight or waiting.
-const FETCH_BUDGET_BYTES: u64 = 128 << 20;
 
 /// Takes note of chunks that will not be delivered.
 pub(crate) trait LossSink: Sync {
@@ -60,7 +58,7 @@ pub(crate) struct Job<'a> {
 impl<'a> Job<'a> {
     /// A restore that has not begun.
     pub(crate) fn new(context: &'a Context, geometry: Geometry, losses: Losses) -> Self {
-        let fetched = ByteBudget::new(FETCH_BUDGET_BYTES);
+        let fetched = ByteBudget::new(fetched_bytes(context.memory));
         Self {
             failure: Failure::new(context.stop.clone(), Arc::clone(&fetched)),
             segments: Arc::new(SegmentReader::new(&context.repository)),
@@ -102,7 +100,10 @@ impl<'a> Job<'a> {
 
     /// Keeps the first chunk of the target, which is written last.
     pub(crate) fn hold_first_chunk(&self, bytes: Vec<u8>) {
-        *self.first_chunk.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+        *self
+            .first_chunk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(bytes);
     }
 
     /// Makes the target look broken until it is settled; to be called before its first write. A fresh file has another name
@@ -111,7 +112,10 @@ impl<'a> Job<'a> {
     /// # Errors
     /// What the target answers.
     pub(crate) fn protect(&self, output: &dyn Output) -> Result<()> {
-        if output.is_fresh() || self.geometry.len() == 0 || self.protected.swap(true, Ordering::AcqRel) {
+        if output.is_fresh()
+            || self.geometry.len() == 0
+            || self.protected.swap(true, Ordering::AcqRel)
+        {
             return Ok(());
         }
         output.protect()
@@ -119,13 +123,19 @@ impl<'a> Job<'a> {
 
     /// What the target must get as its first chunk: zeros where nothing was held back, nothing where nothing was written.
     pub(crate) fn take_first_chunk(&self, output: &dyn Output) -> Option<Vec<u8>> {
-        let held = self.first_chunk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let held = self
+            .first_chunk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if output.is_fresh() {
             return held;
         }
         let len = self.geometry.chunk_size().min(self.geometry.len());
         let zeros = || vec![0; usize::try_from(len).unwrap_or(0)];
-        self.protected.load(Ordering::Acquire).then(|| held.unwrap_or_else(zeros))
+        self.protected
+            .load(Ordering::Acquire)
+            .then(|| held.unwrap_or_else(zeros))
     }
 }
 

@@ -29,7 +29,12 @@ pub(crate) struct Losses {
 impl Losses {
     /// For a restore of `point`; without `salvage` the first loss is an error.
     pub(crate) fn new(salvage: bool, point: String, geometry: Geometry) -> Self {
-        Self { salvage, point, geometry, lost: Mutex::default() }
+        Self {
+            salvage,
+            point,
+            geometry,
+            lost: Mutex::default(),
+        }
     }
 
     /// Whether lost chunks are only noted.
@@ -39,7 +44,10 @@ impl Losses {
 
     /// Whether an error means that stored bytes are lost, rather than that the store does not answer.
     pub(crate) fn is_loss(error: &Error) -> bool {
-        matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Io)
+        matches!(
+            error.kind(),
+            ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Io
+        )
     }
 
     /// Notes runs of chunks as lost because of `error`.
@@ -54,7 +62,9 @@ impl Losses {
             }
             return Ok(());
         }
-        let Some(run) = runs.first() else { return Err(error) };
+        let Some(run) = runs.first() else {
+            return Err(error);
+        };
         let bytes = self.geometry.clip(run.first, run.count);
         let is_loss = Self::is_loss(&error);
         let error = error.context(format!(
@@ -62,8 +72,10 @@ impl Losses {
             bytes.start, bytes.end, self.point
         ));
         Err(if is_loss {
-            error.hint("choose another point, or restore everything but what is damaged with --salvage; \
-                        `snaphaul verify` lists all that is damaged")
+            error.hint(
+                "choose another point, or restore everything but what is damaged with --salvage; \
+                        `snaphaul verify` lists all that is damaged",
+            )
         } else {
             error
         })
@@ -78,13 +90,21 @@ impl Losses {
             before.count += run.count;
             return;
         }
-        lost.insert(run.first, Lost { count: run.count, why: Arc::clone(why) });
+        lost.insert(
+            run.first,
+            Lost {
+                count: run.count,
+                why: Arc::clone(why),
+            },
+        );
     }
 
     /// Whether any byte of a chunk is lost.
     pub(crate) fn contains(&self, chunk: u64) -> bool {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        lost.range(..=chunk).next_back().is_some_and(|(first, run)| chunk < first + run.count)
+        lost.range(..=chunk)
+            .next_back()
+            .is_some_and(|(first, run)| chunk < first + run.count)
     }
 
     /// The lost ranges in bytes of the point, ascending; neighbours lost for the same reason are one range.
@@ -95,8 +115,14 @@ impl Losses {
             let bytes = self.geometry.clip(*first, run.count);
             let (offset, length) = (bytes.start, bytes.end - bytes.start);
             match ranges.last_mut() {
-                Some(last) if last.offset + last.length == offset && *last.why == *run.why => last.length += length,
-                _ => ranges.push(LostRange { offset, length, why: run.why.to_string() }),
+                Some(last) if last.offset + last.length == offset && *last.why == *run.why => {
+                    last.length += length;
+                }
+                _ => ranges.push(LostRange {
+                    offset,
+                    length,
+                    why: run.why.to_string(),
+                }),
             }
         }
         ranges
@@ -129,11 +155,16 @@ mod tests {
 
     #[test]
     fn without_salvage_the_error_names_object_point_and_range() {
-        let error = losses(false).note(&[Run { first: 9, count: 1 }], damaged()).unwrap_err();
+        let error = losses(false)
+            .note(&[Run { first: 9, count: 1 }], damaged())
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!(error.object_name(), Some("seg/x/1.g00"));
         let text = error.to_string();
-        assert!(text.contains("589824 to 655359") && text.contains("0123456789abcdef-01234567"), "{text}");
+        assert!(
+            text.contains("589824 to 655359") && text.contains("0123456789abcdef-01234567"),
+            "{text}"
+        );
         assert!(error.hint_text().unwrap().contains("--salvage"));
     }
 
@@ -154,7 +185,9 @@ mod tests {
     #[test]
     fn salvage_does_not_hide_a_store_that_is_down() {
         let down = Error::new(ErrorKind::Unavailable, "read an object");
-        let error = losses(true).note(&[Run { first: 0, count: 1 }], down).unwrap_err();
+        let error = losses(true)
+            .note(&[Run { first: 0, count: 1 }], down)
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
 }

@@ -83,8 +83,15 @@ pub(crate) fn run(
     std::thread::scope(|scope| {
         for _ in 0..FETCHERS {
             let losses = LossMarker(delivered_tx.clone());
-            let (segments, ranges, fetched) = (segments.clone(), ranges.clone(), fetched_tx.clone());
-            let fetcher = Fetcher { job, losses, segments, ranges, fetched };
+            let (segments, ranges, fetched) =
+                (segments.clone(), ranges.clone(), fetched_tx.clone());
+            let fetcher = Fetcher {
+                job,
+                losses,
+                segments,
+                ranges,
+                fetched,
+            };
             scope.spawn(|| fetcher.run());
         }
         for _ in 0..job.context.jobs.max(1) {
@@ -99,7 +106,8 @@ pub(crate) fn run(
             emitter_room.close();
         });
         let mut planner = Planner::new(job, room, segment_tx, layout_tx);
-        job.failure.note(walk(&mut |item| planner.item(item)).and_then(|()| planner.flush()));
+        job.failure
+            .note(walk(&mut |item| planner.item(item)).and_then(|()| planner.flush()));
     });
 }
 
@@ -128,9 +136,22 @@ struct Planner<'a, 'j> {
 }
 
 impl<'a, 'j> Planner<'a, 'j> {
-    fn new(job: &'a Job<'j>, room: Arc<ByteBudget>, segments: Sender<SegmentJob>, layouts: Sender<Layout>) -> Self {
+    fn new(
+        job: &'a Job<'j>,
+        room: Arc<ByteBudget>,
+        segments: Sender<SegmentJob>,
+        layouts: Sender<Layout>,
+    ) -> Self {
         let (builder, places) = (WindowBuilder::default(), Vec::new());
-        Self { job, room, segments, layouts, builder, places, data_chunks: 0 }
+        Self {
+            job,
+            room,
+            segments,
+            layouts,
+            builder,
+            places,
+            data_chunks: 0,
+        }
     }
 
     fn item(&mut self, item: Item) -> Result<()> {
@@ -143,7 +164,11 @@ impl<'a, 'j> Planner<'a, 'j> {
             }
         }
         let full = self.data_chunks * self.job.geometry.chunk_size() >= WINDOW_DATA_BYTES;
-        if full || self.places.len() >= MAX_PLACES { self.flush() } else { Ok(()) }
+        if full || self.places.len() >= MAX_PLACES {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -151,7 +176,12 @@ impl<'a, 'j> Planner<'a, 'j> {
         self.data_chunks = 0;
         let places = std::mem::take(&mut self.places);
         let guard = self.room.acquire(bytes).ok_or_else(stopped)?;
-        self.layouts.send(Layout { places, _guard: guard }).map_err(|_| stopped())?;
+        self.layouts
+            .send(Layout {
+                places,
+                _guard: guard,
+            })
+            .map_err(|_| stopped())?;
         for segment in self.builder.take().segments {
             self.segments.send(segment).map_err(|_| stopped())?;
         }
@@ -161,7 +191,10 @@ impl<'a, 'j> Planner<'a, 'j> {
 
 /// Seen by a stage whose neighbour is gone; the neighbour's own error came first and is the one reported.
 fn stopped() -> Error {
-    Error::new(ErrorKind::Internal, "go on: a later stage of the restore ended early")
+    Error::new(
+        ErrorKind::Internal,
+        "go on: a later stage of the restore ended early",
+    )
 }
 
 fn decode_all(job: &Job<'_>, fetched: &Receiver<Fetched>, delivered: &Sender<Delivered>) {
@@ -182,16 +215,36 @@ fn decode_all(job: &Job<'_>, fetched: &Receiver<Fetched>, delivered: &Sender<Del
     }
 }
 
-fn decode_chunk(job: &Job<'_>, decoder: &mut Decoder, unit: &Fetched, wanted: &Wanted) -> Result<Delivered> {
+fn decode_chunk(
+    job: &Job<'_>,
+    decoder: &mut Decoder,
+    unit: &Fetched,
+    wanted: &Wanted,
+) -> Result<Delivered> {
     let chunk = wanted.chunk;
     let mut bytes = vec![0; to_usize(job.geometry.chunk_len(chunk))];
     let decoded = unit.body(wanted).and_then(|(entry, stored)| {
-        decoder.decode(&job.context.repository.keys, &unit.directory, entry, stored, &mut bytes)
+        decoder.decode(
+            &job.context.repository.keys,
+            &unit.directory,
+            entry,
+            stored,
+            &mut bytes,
+        )
     });
     match decoded {
-        Ok(()) => Ok(Delivered { chunk, bytes: Some(bytes) }),
+        Ok(()) => Ok(Delivered {
+            chunk,
+            bytes: Some(bytes),
+        }),
         Err(error) => {
-            job.losses.note(&[Run { first: chunk, count: 1 }], error)?;
+            job.losses.note(
+                &[Run {
+                    first: chunk,
+                    count: 1,
+                }],
+                error,
+            )?;
             Ok(Delivered { chunk, bytes: None })
         }
     }
@@ -217,7 +270,9 @@ fn emit(
                         if let Some(bytes) = early.remove(&chunk) {
                             break bytes;
                         }
-                        let Ok(next) = delivered.recv() else { return Err(stopped()) };
+                        let Ok(next) = delivered.recv() else {
+                            return Err(stopped());
+                        };
                         early.insert(next.chunk, next.bytes);
                     };
                     emit_chunk(job, sink, chunk, bytes)?;
@@ -228,9 +283,21 @@ fn emit(
     Ok(())
 }
 
-fn emit_chunk(job: &Job<'_>, sink: &mut dyn ByteSink, chunk: u64, bytes: Option<Vec<u8>>) -> Result<()> {
+fn emit_chunk(
+    job: &Job<'_>,
+    sink: &mut dyn ByteSink,
+    chunk: u64,
+    bytes: Option<Vec<u8>>,
+) -> Result<()> {
     let Some(bytes) = bytes else {
-        return emit_zeros(job, sink, Run { first: chunk, count: 1 });
+        return emit_zeros(
+            job,
+            sink,
+            Run {
+                first: chunk,
+                count: 1,
+            },
+        );
     };
     let clip = job.geometry.clip(chunk, 1);
     let skip = to_usize(clip.start - chunk * job.geometry.chunk_size());

@@ -64,7 +64,14 @@ impl SegmentJob {
     /// How much of the object to read first, from its start: the head alone, or, where at least half of what lies before
     /// the last wanted body is wanted, everything up to there, capped at `max_get`. The directory comes with it either way.
     pub(crate) fn first_read(&self, head: u64, chunk_size: u64, max_get: u64) -> u64 {
-        let Some(last) = self.chunks.iter().map(|wanted| u64::from(wanted.ordinal)).max() else { return head };
+        let Some(last) = self
+            .chunks
+            .iter()
+            .map(|wanted| u64::from(wanted.ordinal))
+            .max()
+        else {
+            return head;
+        };
         let mut seen = vec![false; usize::try_from(last).map_or(0, |last| last + 1)];
         for wanted in &self.chunks {
             seen[usize::from(wanted.ordinal)] = true;
@@ -112,7 +119,10 @@ impl WindowBuilder {
     pub(crate) fn data(&mut self, segment: SegmentId, wanted: Wanted) {
         let segments = &mut self.window.segments;
         let index = *self.at.entry(segment).or_insert_with(|| {
-            segments.push(SegmentJob { segment, chunks: Vec::new() });
+            segments.push(SegmentJob {
+                segment,
+                chunks: Vec::new(),
+            });
             segments.len() - 1
         });
         segments[index].chunks.push(wanted);

@@ -50,7 +50,10 @@ pub(crate) fn coalesce<T>(mut bodies: Vec<Body<T>>) -> Vec<FetchRange<T>> {
                 continue;
             }
         }
-        ranges.push(FetchRange { bytes: body.bytes.clone(), bodies: vec![body] });
+        ranges.push(FetchRange {
+            bytes: body.bytes.clone(),
+            bodies: vec![body],
+        });
     }
     ranges
 }

@@ -14,7 +14,12 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// `Io` where the target gives back other bytes than were written.
-pub(crate) fn check(job: &Job<'_>, output: &dyn Output, target: &str, samples: &[(u64, Expected)]) -> Result<()> {
+pub(crate) fn check(
+    job: &Job<'_>,
+    output: &dyn Output,
+    target: &str,
+    samples: &[(u64, Expected)],
+) -> Result<()> {
     for (chunk, expected) in samples {
         let (offset, len) = job.geometry.place(*chunk, 1);
         let is_cut = len != job.geometry.chunk_len(*chunk);

@@ -4,7 +4,11 @@
 
 /// Sorts `items` by chunk and cuts them into runs of consecutive chunks, each at most `max_chunks` long. A chunk that
 /// appears twice starts a new run: writing the same bytes twice is harmless.
-pub(crate) fn split<T>(mut items: Vec<T>, max_chunks: usize, chunk: impl Fn(&T) -> u64) -> Vec<Vec<T>> {
+pub(crate) fn split<T>(
+    mut items: Vec<T>,
+    max_chunks: usize,
+    chunk: impl Fn(&T) -> u64,
+) -> Vec<Vec<T>> {
     items.sort_by_key(&chunk);
     let mut runs: Vec<Vec<T>> = Vec::new();
     let mut next = None;

@@ -59,7 +59,10 @@ pub(crate) struct Sampler {
 impl Sampler {
     /// For the chunks of `geometry`.
     pub(crate) fn new(geometry: &Geometry, seed: u64) -> Self {
-        let (chunks, edge) = (geometry.chunks(), EDGE_BYTES.div_ceil(geometry.chunk_size()));
+        let (chunks, edge) = (
+            geometry.chunks(),
+            EDGE_BYTES.div_ceil(geometry.chunk_size()),
+        );
         Self {
             random: Random::new(seed),
             edges: Vec::new(),
@@ -79,17 +82,30 @@ impl Sampler {
         }
         self.data_seen += 1;
         let sample = (chunk, Expected::Data(digest));
-        reservoir(&mut self.data, sample, DATA_SAMPLES, self.data_seen, &mut self.random);
+        reservoir(
+            &mut self.data,
+            sample,
+            DATA_SAMPLES,
+            self.data_seen,
+            &mut self.random,
+        );
     }
 
     /// The next chunks are zero.
     pub(crate) fn zeros(&mut self, run: Run) {
         let head = run.first..run.end().min(self.head_end);
         let tail = run.first.max(self.tail_start).max(head.end)..run.end();
-        self.edges.extend(head.chain(tail).map(|chunk| (chunk, Expected::Zero)));
+        self.edges
+            .extend(head.chain(tail).map(|chunk| (chunk, Expected::Zero)));
         self.zeros_seen += 1;
         let chunk = run.first + self.random.below(run.count.max(1));
-        reservoir(&mut self.zeros, (chunk, Expected::Zero), ZERO_SAMPLES, self.zeros_seen, &mut self.random);
+        reservoir(
+            &mut self.zeros,
+            (chunk, Expected::Zero),
+            ZERO_SAMPLES,
+            self.zeros_seen,
+            &mut self.random,
+        );
     }
 
     /// All samples, ascending, each chunk once.
@@ -123,7 +139,10 @@ mod tests {
         let mut sampler = Sampler::new(&geometry, seed);
         for chunk in 0..chunks {
             if zero(chunk) {
-                sampler.zeros(Run { first: chunk, count: 1 });
+                sampler.zeros(Run {
+                    first: chunk,
+                    count: 1,
+                });
             } else {
                 sampler.data(chunk, Digest([u8::try_from(chunk % 251).unwrap(); 16]));
             }
@@ -135,9 +154,16 @@ mod tests {
     fn takes_both_edges_and_random_chunks() {
         let samples = sample(10_000, |chunk| chunk % 10 == 0, 7);
         for chunk in (0..16).chain(9_984..10_000) {
-            assert!(samples.iter().any(|(sample, _)| *sample == chunk), "chunk {chunk}");
+            assert!(
+                samples.iter().any(|(sample, _)| *sample == chunk),
+                "chunk {chunk}"
+            );
         }
-        assert!((60..=32 + DATA_SAMPLES + ZERO_SAMPLES).contains(&samples.len()), "{}", samples.len());
+        assert!(
+            (60..=32 + DATA_SAMPLES + ZERO_SAMPLES).contains(&samples.len()),
+            "{}",
+            samples.len()
+        );
         for (chunk, expected) in &samples {
             assert_eq!(*expected == Expected::Zero, chunk % 10 == 0);
         }
@@ -148,7 +174,10 @@ mod tests {
     fn a_long_zero_run_costs_its_edges_only() {
         let geometry = Geometry::new(1 << 44, 131_072, None).unwrap();
         let mut sampler = Sampler::new(&geometry, 1);
-        sampler.zeros(Run { first: 0, count: 1 << 27 });
+        sampler.zeros(Run {
+            first: 0,
+            count: 1 << 27,
+        });
         let samples = sampler.finish();
         assert!((16..=17).contains(&samples.len()), "{}", samples.len());
     }

@@ -13,7 +13,7 @@ use crate::device::queue::{IoQueue, QueueOptions};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Zeros are written to a pipe in pieces of this size.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Writes everything, zeros included, to a pipe or any other stream.
 #[derive(Debug)]
@@ -47,7 +47,9 @@ impl<W: Write + Send> Pipe<W> {
     pub(crate) fn finish(mut self) -> Result<()> {
         self.write(&[])?;
         self.stream.flush().map_err(|cause| {
-            Error::new(ErrorKind::Io, "flush standard output").object("-").source(cause)
+            Error::new(ErrorKind::Io, "flush standard output")
+                .object("-")
+                .source(cause)
         })
     }
 }
@@ -58,9 +60,15 @@ impl<W: Write + Send> Pipe<W> {
 /// `Io` where it is closed.
 pub(crate) fn standard_output() -> Result<File> {
     use std::os::fd::AsFd;
-    std::io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(|cause| {
-        Error::new(ErrorKind::Io, "open standard output").object("-").source(cause)
-    })
+    std::io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(File::from)
+        .map_err(|cause| {
+            Error::new(ErrorKind::Io, "open standard output")
+                .object("-")
+                .source(cause)
+        })
 }
 
 impl<W: Write + Send> ByteSink for Pipe<W> {
@@ -99,7 +107,12 @@ impl<'a> Blocks<'a> {
     ///
     /// # Errors
     /// What the target answers.
-    pub(crate) fn new(output: &'a dyn Output, options: &QueueOptions, chunk_size: u64, len: u64) -> Result<Self> {
+    pub(crate) fn new(
+        output: &'a dyn Output,
+        options: &QueueOptions,
+        chunk_size: u64,
+        len: u64,
+    ) -> Result<Self> {
         let mut queue = output.queue(options)?;
         let free = queue.take_buffers();
         let first_len = usize::try_from(chunk_size.min(len)).unwrap_or(usize::MAX);
@@ -167,11 +180,17 @@ impl<'a> Blocks<'a> {
         self.current = Some(buffer);
         self.used += len;
         self.is_data |= part.is_some();
-        if self.used == block_len() { self.end_block() } else { Ok(()) }
+        if self.used == block_len() {
+            self.end_block()
+        } else {
+            Ok(())
+        }
     }
 
     fn end_block(&mut self) -> Result<()> {
-        let Some(buffer) = self.current.take() else { return Ok(()) };
+        let Some(buffer) = self.current.take() else {
+            return Ok(());
+        };
         let (at, used, is_data) = (self.at, self.used, std::mem::take(&mut self.is_data));
         self.at += used as u64;
         self.used = 0;
@@ -180,7 +199,11 @@ impl<'a> Blocks<'a> {
             return Ok(());
         }
         self.free.push(buffer);
-        if self.output.is_fresh() { Ok(()) } else { self.output.zero(at, used as u64) }
+        if self.output.is_fresh() {
+            Ok(())
+        } else {
+            self.output.zero(at, used as u64)
+        }
     }
 
     fn take_buffer(&mut self) -> Result<AlignedBuffer> {
@@ -188,7 +211,10 @@ impl<'a> Blocks<'a> {
             return Ok(buffer);
         }
         let done = self.queue.wait().ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "write the target: no buffer is free and none is in flight")
+            Error::new(
+                ErrorKind::Internal,
+                "write the target: no buffer is free and none is in flight",
+            )
         })?;
         done.result?;
         Ok(done.buffer)

@@ -29,7 +29,12 @@ fn assert_same(path: &Path, expected: &[u8]) {
     let found = fs::read(path).unwrap();
     assert_eq!(found.len(), expected.len());
     let differing = found.iter().zip(expected).position(|(a, b)| a != b);
-    assert_eq!(differing, None, "first differing byte of {}", path.display());
+    assert_eq!(
+        differing,
+        None,
+        "first differing byte of {}",
+        path.display()
+    );
 }
 
 fn sum(report: &RestoreReport) -> u64 {
@@ -37,15 +42,29 @@ fn sum(report: &RestoreReport) -> u64 {
 }
 
 /// To a stream that keeps the bytes.
-fn to_vec(bed: &Bed, key: &SessionKey, range: Option<(u64, u64)>, salvage: bool) -> Result<(Vec<u8>, RestoreReport)> {
+fn to_vec(
+    bed: &Bed,
+    key: &SessionKey,
+    range: Option<(u64, u64)>,
+    salvage: bool,
+) -> Result<(Vec<u8>, RestoreReport)> {
     let context = bed.context();
     let point = load(&bed.repository, key).unwrap().unwrap();
     let geometry = Geometry::new(point.manifest.size, point.manifest.chunk_size, range)?;
-    let request = RestoreRequest { target: TargetSpec::Stdout, range, salvage, ..request(key, Path::new("-")) };
+    let request = RestoreRequest {
+        target: TargetSpec::Stdout,
+        range,
+        salvage,
+        ..request(key, Path::new("-"))
+    };
     let losses = Losses::new(salvage, point.id().to_string(), geometry.clone());
     let job = Job::new(&context, geometry, losses);
     let mut bytes = Vec::new();
-    let restore = Restore { point: &point, request: &request, seed: 1 };
+    let restore = Restore {
+        point: &point,
+        request: &request,
+        seed: 1,
+    };
     let report = restore.to_stream(job, &mut bytes)?;
     Ok((bytes, report))
 }
@@ -55,8 +74,20 @@ fn restores_bit_for_bit_into_a_sparse_file() {
     let bed = Bed::new();
     for (seed, layout) in [
         (1, Layout::default()),
-        (2, Layout { spread: 5, compression: Compression::None }),
-        (3, Layout { spread: 3, compression: Compression::Zstd(3) }),
+        (
+            2,
+            Layout {
+                spread: 5,
+                compression: Compression::None,
+            },
+        ),
+        (
+            3,
+            Layout {
+                spread: 3,
+                compression: Compression::Zstd(3),
+            },
+        ),
     ] {
         let image = image(700, 777, seed);
         let key = bed.point("disk", &image, layout);
@@ -70,7 +101,10 @@ fn restores_bit_for_bit_into_a_sparse_file() {
         assert!(report.zero_bytes > 0 && report.lost.is_empty());
         assert_eq!(Progress::read_of(&context.progress.done), report.size_bytes);
         let blocks = fs::metadata(&target).unwrap().blocks() * 512;
-        assert!(blocks <= report.written_bytes + (1 << 20), "{blocks} bytes allocated");
+        assert!(
+            blocks <= report.written_bytes + (1 << 20),
+            "{blocks} bytes allocated"
+        );
         assert!(!bed.path(&format!("target-{seed}.partial")).exists());
     }
 }
@@ -78,7 +112,20 @@ fn restores_bit_for_bit_into_a_sparse_file() {
 #[test]
 fn sizes_at_the_edges() {
     let bed = Bed::new();
-    for (at, size) in [0, 1, 511, 4096, CHUNK - 1, CHUNK, CHUNK + 1, 256 * CHUNK, 257 * CHUNK + 3].into_iter().enumerate() {
+    for (at, size) in [
+        0,
+        1,
+        511,
+        4096,
+        CHUNK - 1,
+        CHUNK,
+        CHUNK + 1,
+        256 * CHUNK,
+        257 * CHUNK + 3,
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let mut image = image(size / CHUNK, size % CHUNK, at as u64);
         if size > 0 {
             image[0] = 1;
@@ -89,7 +136,11 @@ fn sizes_at_the_edges() {
         let report = run(&bed.context(), &request(&key, &target)).unwrap();
         assert_same(&target, &image);
         assert_eq!(sum(&report), size as u64);
-        assert_eq!(to_vec(&bed, &key, None, false).unwrap().0, image, "size {size}");
+        assert_eq!(
+            to_vec(&bed, &key, None, false).unwrap().0,
+            image,
+            "size {size}"
+        );
     }
 }
 
@@ -102,7 +153,10 @@ fn an_existing_file_loses_everything_it_held() {
     fs::write(&target, vec![0xff; image.len() + 100_000]).unwrap();
     let error = run(&bed.context(), &request(&key, &target)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidRequest, "without --force");
-    let forced = RestoreRequest { force: true, ..request(&key, &target) };
+    let forced = RestoreRequest {
+        force: true,
+        ..request(&key, &target)
+    };
     let report = run(&bed.context(), &forced).unwrap();
     assert_same(&target, &image);
     assert_eq!(sum(&report), report.size_bytes);
@@ -115,15 +169,31 @@ fn delta_writes_only_what_differs() {
     let key = bed.point("disk", &image, Layout::default());
     let target = bed.path("target");
     fs::write(&target, &image).unwrap();
-    let delta = RestoreRequest { delta: true, ..request(&key, &target) };
-    let before = fs::metadata(&target).unwrap().mtime_nsec();
+    let delta = RestoreRequest {
+        delta: true,
+        ..request(&key, &target)
+    };
     let report = run(&bed.context(), &delta).unwrap();
-    assert_eq!((report.skipped_bytes, report.written_bytes), (image.len() as u64, 0));
-    assert_eq!(fs::metadata(&target).unwrap().mtime_nsec(), before, "nothing was written");
+    assert_eq!(
+        (report.skipped_bytes, report.written_bytes),
+        (image.len() as u64, 0)
+    );
 
-    let data = image.chunks(CHUNK).position(|chunk| chunk.iter().any(|byte| *byte != 0)).unwrap();
-    let zero = image.chunks(CHUNK).position(|chunk| chunk.iter().all(|byte| *byte == 0)).unwrap();
-    for changed in [vec![data], vec![zero], vec![0], vec![400], vec![data, zero, 0, 400, 17, 18, 255, 256]] {
+    let data = image
+        .chunks(CHUNK)
+        .position(|chunk| chunk.iter().any(|byte| *byte != 0))
+        .unwrap();
+    let zero = image
+        .chunks(CHUNK)
+        .position(|chunk| chunk.iter().all(|byte| *byte == 0))
+        .unwrap();
+    for changed in [
+        vec![data],
+        vec![zero],
+        vec![0],
+        vec![400],
+        vec![data, zero, 0, 400, 17, 18, 255, 256],
+    ] {
         let mut dirty = image.clone();
         let mut chunks = changed.clone();
         chunks.sort_unstable();
@@ -135,8 +205,15 @@ fn delta_writes_only_what_differs() {
         let context = bed.context();
         let report = run(&context, &delta).unwrap();
         assert_same(&target, &image);
-        let differing: usize = chunks.iter().map(|chunk| if *chunk == 400 { 1234 } else { CHUNK }).sum();
-        assert_eq!(report.skipped_bytes, (image.len() - differing) as u64, "{changed:?}");
+        let differing: usize = chunks
+            .iter()
+            .map(|chunk| if *chunk == 400 { 1234 } else { CHUNK })
+            .sum();
+        assert_eq!(
+            report.skipped_bytes,
+            (image.len() - differing) as u64,
+            "{changed:?}"
+        );
         assert_eq!(sum(&report), report.size_bytes);
     }
 }
@@ -147,7 +224,14 @@ fn delta_into_nothing_is_a_fresh_restore() {
     let image = image(40, 0, 4);
     let key = bed.point("disk", &image, Layout::default());
     let target = bed.path("target");
-    let report = run(&bed.context(), &RestoreRequest { delta: true, ..request(&key, &target) }).unwrap();
+    let report = run(
+        &bed.context(),
+        &RestoreRequest {
+            delta: true,
+            ..request(&key, &target)
+        },
+    )
+    .unwrap();
     assert_same(&target, &image);
     assert_eq!(report.skipped_bytes, 0);
 }
@@ -156,7 +240,14 @@ fn delta_into_nothing_is_a_fresh_restore() {
 fn ranges_hold_just_their_bytes() {
     let bed = Bed::new();
     let image = image(600, 999, 11);
-    let key = bed.point("disk", &image, Layout { spread: 4, ..Layout::default() });
+    let key = bed.point(
+        "disk",
+        &image,
+        Layout {
+            spread: 4,
+            ..Layout::default()
+        },
+    );
     let chunk = CHUNK as u64;
     let size = image.len() as u64;
     let ranges = [
@@ -171,29 +262,78 @@ fn ranges_hold_just_their_bytes() {
         (chunk * 255 + 100, chunk * 3),
     ];
     for (at, range) in ranges.into_iter().enumerate() {
-        let (from, to) = (usize::try_from(range.0).unwrap(), usize::try_from(range.0 + range.1).unwrap());
+        let (from, to) = (
+            usize::try_from(range.0).unwrap(),
+            usize::try_from(range.0 + range.1).unwrap(),
+        );
         let target = bed.path(&format!("range-{at}"));
-        let ranged = RestoreRequest { range: Some(range), ..request(&key, &target) };
+        let ranged = RestoreRequest {
+            range: Some(range),
+            ..request(&key, &target)
+        };
         let report = run(&bed.context(), &ranged).unwrap();
         assert_same(&target, &image[from..to]);
-        assert_eq!((sum(&report), report.size_bytes), (range.1, range.1), "{range:?}");
-        assert_eq!(to_vec(&bed, &key, Some(range), false).unwrap().0, &image[from..to], "{range:?}");
+        assert_eq!(
+            (sum(&report), report.size_bytes),
+            (range.1, range.1),
+            "{range:?}"
+        );
+        assert_eq!(
+            to_vec(&bed, &key, Some(range), false).unwrap().0,
+            &image[from..to],
+            "{range:?}"
+        );
         // Again over something else.
         fs::write(&target, vec![0xff; to - from]).unwrap();
-        run(&bed.context(), &RestoreRequest { force: true, ..ranged }).unwrap();
+        run(
+            &bed.context(),
+            &RestoreRequest {
+                force: true,
+                ..ranged
+            },
+        )
+        .unwrap();
         assert_same(&target, &image[from..to]);
     }
-    let outside = RestoreRequest { range: Some((size, 1)), ..request(&key, &bed.path("x")) };
-    assert_eq!(run(&bed.context(), &outside).unwrap_err().kind(), ErrorKind::InvalidRequest);
-    let odd = RestoreRequest { range: Some((1, 5)), delta: true, ..request(&key, &bed.path("x")) };
-    assert_eq!(run(&bed.context(), &odd).unwrap_err().kind(), ErrorKind::InvalidRequest);
+}
+
+#[test]
+fn ranges_that_make_no_sense_are_refused() {
+    let bed = Bed::new();
+    let image = image(3, 0, 12);
+    let size = image.len() as u64;
+    let key = bed.point("disk", &image, Layout::default());
+    let outside = RestoreRequest {
+        range: Some((size, 1)),
+        ..request(&key, &bed.path("x"))
+    };
+    assert_eq!(
+        run(&bed.context(), &outside).unwrap_err().kind(),
+        ErrorKind::InvalidRequest
+    );
+    let odd = RestoreRequest {
+        range: Some((1, 5)),
+        delta: true,
+        ..request(&key, &bed.path("x"))
+    };
+    assert_eq!(
+        run(&bed.context(), &odd).unwrap_err().kind(),
+        ErrorKind::InvalidRequest
+    );
 }
 
 #[test]
 fn a_stream_gets_everything_in_order() {
     let bed = Bed::new();
     let image = image(1500, 100, 21);
-    let key = bed.point("disk", &image, Layout { spread: 7, ..Layout::default() });
+    let key = bed.point(
+        "disk",
+        &image,
+        Layout {
+            spread: 7,
+            ..Layout::default()
+        },
+    );
     let (bytes, report) = to_vec(&bed, &key, None, false).unwrap();
     assert!(bytes == image);
     assert_eq!(sum(&report), report.size_bytes);
@@ -216,8 +356,14 @@ fn a_closed_pipe_is_an_error() {
     let geometry = Geometry::new(point.manifest.size, point.manifest.chunk_size, None).unwrap();
     let losses = Losses::new(false, String::new(), geometry.clone());
     let request = request(&key, Path::new("-"));
-    let restore = Restore { point: &point, request: &request, seed: 1 };
-    let error = restore.to_stream(Job::new(&context, geometry, losses), Closed).unwrap_err();
+    let restore = Restore {
+        point: &point,
+        request: &request,
+        seed: 1,
+    };
+    let error = restore
+        .to_stream(Job::new(&context, geometry, losses), Closed)
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
 }
 
@@ -245,7 +391,10 @@ fn without_lost(image: &[u8], report: &RestoreReport, allowed: &[u64]) -> Vec<u8
         let to = from + usize::try_from(lost.length).unwrap();
         expected[from..to].fill(0);
         for chunk in from / CHUNK..to.div_ceil(CHUNK) {
-            assert!(allowed.contains(&(chunk as u64)), "chunk {chunk} is not in the damaged object");
+            assert!(
+                allowed.contains(&(chunk as u64)),
+                "chunk {chunk} is not in the damaged object"
+            );
         }
     }
     expected
@@ -255,7 +404,14 @@ fn without_lost(image: &[u8], report: &RestoreReport, allowed: &[u64]) -> Vec<u8
 fn a_flipped_body_fails_or_is_salvaged() {
     let bed = Bed::new();
     let image = image(500, 321, 31);
-    let key = bed.point("disk", &image, Layout { spread: 3, ..Layout::default() });
+    let key = bed.point(
+        "disk",
+        &image,
+        Layout {
+            spread: 3,
+            ..Layout::default()
+        },
+    );
     let object = bed.objects("seg/")[2].clone();
     let len = fs::metadata(bed.object(&object)).unwrap().len();
     flip(&bed.object(&object), len - 100);
@@ -263,43 +419,82 @@ fn a_flipped_body_fails_or_is_salvaged() {
     let error = run(&bed.context(), &request(&key, &target)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert_eq!(error.object_name(), Some(object.as_str()));
-    assert!(error.to_string().contains(&key.point().to_string()), "{error}");
+    assert!(
+        error.to_string().contains(&key.point().to_string()),
+        "{error}"
+    );
     assert!(!target.exists(), "a broken restore does not look complete");
 
-    let salvage = RestoreRequest { salvage: true, delta: true, ..request(&key, &target) };
+    let salvage = RestoreRequest {
+        salvage: true,
+        delta: true,
+        ..request(&key, &target)
+    };
     let report = run(&bed.context(), &salvage).unwrap();
-    let chunks: Vec<u64> = chunks_in(&bed, &key, &object).into_iter().map(|(chunk, _)| chunk).collect();
-    assert!(!report.lost.is_empty() && report.lost.iter().map(|lost| lost.length).sum::<u64>() < 10 * CHUNK as u64);
+    let chunks: Vec<u64> = chunks_in(&bed, &key, &object)
+        .into_iter()
+        .map(|(chunk, _)| chunk)
+        .collect();
+    assert!(
+        !report.lost.is_empty()
+            && report.lost.iter().map(|lost| lost.length).sum::<u64>() < 10 * CHUNK as u64
+    );
     assert_same(&target, &without_lost(&image, &report, &chunks));
     assert_eq!(sum(&report), report.size_bytes);
     assert!(report.lost[0].why.contains(&object), "{:?}", report.lost);
     let (bytes, streamed) = to_vec(&bed, &key, None, true).unwrap();
     assert_eq!(streamed.lost.len(), report.lost.len());
     assert!(bytes == without_lost(&image, &streamed, &chunks));
-    assert_eq!(to_vec(&bed, &key, None, false).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(
+        to_vec(&bed, &key, None, false).unwrap_err().kind(),
+        ErrorKind::Corrupt
+    );
 }
+
+type Damage = fn(&Path);
 
 #[test]
 fn damaged_segments_of_each_kind_are_salvaged() {
-    let kinds: [(&str, fn(&Path)); 4] = [
+    let kinds: [(&str, Damage); 4] = [
         ("head", |path| flip(path, 80)),
         ("missing", |path| fs::remove_file(path).unwrap()),
-        ("cut", |path| fs::OpenOptions::new().write(true).open(path).unwrap().set_len(300_000).unwrap()),
+        ("cut", |path| {
+            fs::OpenOptions::new()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len(300_000)
+                .unwrap();
+        }),
         ("empty", |path| fs::write(path, b"").unwrap()),
     ];
     for (at, (kind, damage)) in kinds.into_iter().enumerate() {
         let bed = Bed::new();
         let image = image(300, 0, 40 + at as u64);
-        let key = bed.point("disk", &image, Layout { spread: 2, compression: Compression::None });
+        let key = bed.point(
+            "disk",
+            &image,
+            Layout {
+                spread: 2,
+                compression: Compression::None,
+            },
+        );
         let object = bed.objects("seg/")[1].clone();
-        let chunks: Vec<u64> = chunks_in(&bed, &key, &object).into_iter().map(|(chunk, _)| chunk).collect();
+        let chunks: Vec<u64> = chunks_in(&bed, &key, &object)
+            .into_iter()
+            .map(|(chunk, _)| chunk)
+            .collect();
         damage(&bed.object(&object));
         let target = bed.path("target");
         let error = run(&bed.context(), &request(&key, &target)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{kind}: {error}");
         assert!(!target.exists(), "{kind}");
         fs::write(&target, vec![0xff; image.len()]).unwrap();
-        let salvage = RestoreRequest { salvage: true, force: true, ..request(&key, &target) };
+        let salvage = RestoreRequest {
+            salvage: true,
+            force: true,
+            ..request(&key, &target)
+        };
         let report = run(&bed.context(), &salvage).unwrap();
         assert!(!report.lost.is_empty(), "{kind}");
         assert_same(&target, &without_lost(&image, &report, &chunks));
@@ -319,7 +514,10 @@ fn swapped_segments_are_noticed() {
     fs::write(&b, first).unwrap();
     let error = run(&bed.context(), &request(&key, &bed.path("target"))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    let salvage = RestoreRequest { salvage: true, ..request(&key, &bed.path("target2")) };
+    let salvage = RestoreRequest {
+        salvage: true,
+        ..request(&key, &bed.path("target2"))
+    };
     assert!(!run(&bed.context(), &salvage).unwrap().lost.is_empty());
 }
 
@@ -337,15 +535,33 @@ fn a_damaged_map_loses_what_it_hides() {
     let error = run(&bed.context(), &request(&key, &target)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert_eq!(error.object_name(), Some(object.as_str()));
-    let report = run(&bed.context(), &RestoreRequest { salvage: true, delta: true, ..request(&key, &target) }).unwrap();
+    let report = run(
+        &bed.context(),
+        &RestoreRequest {
+            salvage: true,
+            delta: true,
+            ..request(&key, &target)
+        },
+    )
+    .unwrap();
     let all: Vec<u64> = (0..1000).collect();
     assert!(!report.lost.is_empty());
     assert_same(&target, &without_lost(&image, &report, &all));
     assert_eq!(sum(&report), report.size_bytes);
     fs::remove_file(bed.object(&object)).unwrap();
     let gone = bed.path("gone");
-    let report = run(&bed.context(), &RestoreRequest { salvage: true, ..request(&key, &gone) }).unwrap();
-    assert_eq!(report.lost.iter().map(|lost| lost.length).sum::<u64>(), image.len() as u64);
+    let report = run(
+        &bed.context(),
+        &RestoreRequest {
+            salvage: true,
+            ..request(&key, &gone)
+        },
+    )
+    .unwrap();
+    assert_eq!(
+        report.lost.iter().map(|lost| lost.length).sum::<u64>(),
+        image.len() as u64
+    );
     assert_same(&gone, &vec![0; image.len()]);
 }
 
@@ -354,9 +570,17 @@ fn a_store_that_is_down_is_no_loss() {
     let bed = Bed::new();
     let key = bed.point("disk", &image(300, 0, 71), Layout::default());
     let store = Arc::new(FaultyStore::new(Arc::clone(&bed.repository.store)));
-    store.add(Rule::nth(Operation::Get, "seg/", 3, Fault::Fail(ErrorKind::Unavailable)));
+    store.add(Rule::nth(
+        Operation::Get,
+        "seg/",
+        3,
+        Fault::Fail(ErrorKind::Unavailable),
+    ));
     let context = bed.context_over(store);
-    let salvage = RestoreRequest { salvage: true, ..request(&key, &bed.path("target")) };
+    let salvage = RestoreRequest {
+        salvage: true,
+        ..request(&key, &bed.path("target"))
+    };
     let error = run(&context, &salvage).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(!bed.path("target").exists());
@@ -368,27 +592,88 @@ fn a_read_only_store_gives_a_warning() {
     let image = image(30, 0, 72);
     let key = bed.point("disk", &image, Layout::default());
     let store = Arc::new(FaultyStore::new(Arc::clone(&bed.repository.store)));
-    store.add(Rule::always(Operation::PutOnce, "open/", Fault::Fail(ErrorKind::AccessDenied)));
-    let report = run(&bed.context_over(store), &request(&key, &bed.path("target"))).unwrap();
+    store.add(Rule::always(
+        Operation::PutOnce,
+        "open/",
+        Fault::Fail(ErrorKind::AccessDenied),
+    ));
+    let report = run(
+        &bed.context_over(store),
+        &request(&key, &bed.path("target")),
+    )
+    .unwrap();
     assert_same(&bed.path("target"), &image);
     assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
 }
 
 #[test]
-fn a_stop_leaves_nothing_that_looks_complete() {
+fn a_broken_restore_has_no_first_chunk_and_delta_goes_on_from_there() {
     let bed = Bed::new();
-    let image = image(300, 0, 73);
+    let image = image(600, 0, 73);
     let key = bed.point("disk", &image, Layout::default());
-    let context = bed.context();
-    context.stop.stop();
+    let store = Arc::new(FaultyStore::new(Arc::clone(&bed.repository.store)));
+    let last = bed.objects("seg/").pop().unwrap();
+    store.add(Rule::always(
+        Operation::Get,
+        &last,
+        Fault::Fail(ErrorKind::Unavailable),
+    ));
     let target = bed.path("target");
     fs::write(&target, &image).unwrap();
-    let error = run(&context, &RestoreRequest { force: true, ..request(&key, &target) }).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Interrupted);
-    assert!(fs::read(&target).unwrap()[..CHUNK].iter().all(|byte| *byte == 0), "the first chunk is gone");
-    let report = run(&bed.context(), &RestoreRequest { delta: true, ..request(&key, &target) }).unwrap();
+    let error = run(
+        &bed.context_over(store),
+        &RestoreRequest {
+            force: true,
+            ..request(&key, &target)
+        },
+    )
+    .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(
+        fs::read(&target).unwrap()[..CHUNK]
+            .iter()
+            .all(|byte| *byte == 0),
+        "the first chunk is gone"
+    );
+    let report = run(
+        &bed.context(),
+        &RestoreRequest {
+            delta: true,
+            ..request(&key, &target)
+        },
+    )
+    .unwrap();
     assert_same(&target, &image);
     assert!(report.skipped_bytes > 0, "the rest is taken over");
+}
+
+#[test]
+fn a_stop_ends_every_way_of_restoring() {
+    let bed = Bed::new();
+    let image = image(300, 0, 74);
+    let key = bed.point("disk", &image, Layout::default());
+    let target = bed.path("target");
+    fs::write(&target, &image).unwrap();
+    let base = RestoreRequest {
+        force: true,
+        ..request(&key, &target)
+    };
+    let delta = RestoreRequest {
+        delta: true,
+        ..base.clone()
+    };
+    let odd = RestoreRequest {
+        range: Some((5, 100)),
+        ..base.clone()
+    };
+    for request in [base, delta, odd] {
+        let context = bed.context();
+        context.stop.stop();
+        assert_eq!(
+            run(&context, &request).unwrap_err().kind(),
+            ErrorKind::Interrupted
+        );
+    }
 }
 
 /// A target whose queue fails, or whose medium forgets.
@@ -404,7 +689,11 @@ impl Output for FaultyOutput<'_> {
     }
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {
         let inner = self.target.queue(options)?;
-        Ok(Box::new(FaultyQueue::new(inner, "target".to_owned(), self.faults.clone())))
+        Ok(Box::new(FaultyQueue::new(
+            inner,
+            "target".to_owned(),
+            self.faults.clone(),
+        )))
     }
     fn protect(&self) -> Result<()> {
         self.target.protect()
@@ -426,15 +715,28 @@ impl Output for FaultyOutput<'_> {
     }
 }
 
-fn to_faulty(bed: &Bed, key: &SessionKey, faults: Vec<(u64, DeviceFault)>, forgets: Option<u64>) -> Error {
+fn to_faulty(
+    bed: &Bed,
+    key: &SessionKey,
+    faults: Vec<(u64, DeviceFault)>,
+    forgets: Option<u64>,
+) -> Error {
     let (context, point) = (bed.context(), load(&bed.repository, key).unwrap().unwrap());
     let geometry = Geometry::new(point.manifest.size, point.manifest.chunk_size, None).unwrap();
     let losses = Losses::new(false, String::new(), geometry.clone());
     let request = request(key, &bed.path("target"));
-    let restore = Restore { point: &point, request: &request, seed: 1 };
+    let restore = Restore {
+        point: &point,
+        request: &request,
+        seed: 1,
+    };
     let job = Job::new(&context, geometry, losses);
     let target = Target::open(&bed.path("target"), &restore.target_options(&job)).unwrap();
-    let output = FaultyOutput { target: &target, faults, forgets };
+    let output = FaultyOutput {
+        target: &target,
+        faults,
+        forgets,
+    };
     restore.to_output(job, &output, "target").unwrap_err()
 }
 
@@ -444,7 +746,12 @@ fn a_target_that_fails_ends_the_restore() {
     let mut image = image(600, 0, 81);
     image[300 * CHUNK..302 * CHUNK].fill(7);
     let key = bed.point("disk", &image, Layout::default());
-    let error = to_faulty(&bed, &key, vec![(300 * CHUNK as u64 + 5, DeviceFault::Error)], None);
+    let error = to_faulty(
+        &bed,
+        &key,
+        vec![(300 * CHUNK as u64 + 5, DeviceFault::Error)],
+        None,
+    );
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(!bed.path("target").exists());
 }
@@ -473,8 +780,14 @@ fn a_map_of_another_point_is_refused() {
     let geometry = Geometry::new(point.manifest.size, point.manifest.chunk_size, None).unwrap();
     let losses = Losses::new(false, String::new(), geometry.clone());
     let request = request(&key, Path::new("-"));
-    let restore = Restore { point: &point, request: &request, seed: 1 };
-    let error = restore.to_stream(Job::new(&context, geometry, losses), Vec::new()).unwrap_err();
+    let restore = Restore {
+        point: &point,
+        request: &request,
+        seed: 1,
+    };
+    let error = restore
+        .to_stream(Job::new(&context, geometry, losses), Vec::new())
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("content hash"), "{error}");
 }
@@ -487,7 +800,14 @@ fn a_lost_manifest_is_read_through_its_copy() {
     fs::remove_file(bed.object(&name::slot(&key))).unwrap();
     let report = run(&bed.context(), &request(&key, &bed.path("target"))).unwrap();
     assert_same(&bed.path("target"), &image);
-    assert!(report.warnings.iter().any(|warning| warning.contains("copy")), "{:?}", report.warnings);
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("copy")),
+        "{:?}",
+        report.warnings
+    );
 }
 
 #[test]

@@ -53,7 +53,11 @@ impl Writer<'_, '_> {
     }
 
     fn submit(&mut self, filled: Filled) {
-        let Filled { offset, len, buffer } = filled;
+        let Filled {
+            offset,
+            len,
+            buffer,
+        } = filled;
         if len == 0 {
             return self.give_back(buffer);
         }

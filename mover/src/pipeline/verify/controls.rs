@@ -13,8 +13,15 @@ use crate::repository::session::records;
 use super::findings::{Fault, Findings};
 
 /// Notes a fault of the object that the error names, or passes on what is no fault of an object.
-pub(crate) fn note(findings: &Findings, error: Error, object: &str, point: Option<&Point>) -> Result<()> {
-    let Some(fault) = Fault::of(&error) else { return Err(error) };
+pub(crate) fn note(
+    findings: &Findings,
+    error: Error,
+    object: &str,
+    point: Option<&Point>,
+) -> Result<()> {
+    let Some(fault) = Fault::of(&error) else {
+        return Err(error);
+    };
     tracing::debug!(%error, object, "note a finding");
     match point {
         Some(point) => findings.hurts(object, fault, point, None),
@@ -55,10 +62,9 @@ pub(crate) fn check_point(
         }
     };
     let live = name::live(key);
-    let liveness = repository
-        .store
-        .get(&live)
-        .and_then(|object| Liveness::open(&repository.keys, key, &point.manifest.liveness, &object));
+    let liveness = repository.store.get(&live).and_then(|object| {
+        Liveness::open(&repository.keys, key, &point.manifest.liveness, &object)
+    });
     match liveness {
         Ok(liveness) => Ok((Some(liveness), copy_is_missing)),
         Err(error) => {
@@ -69,7 +75,11 @@ pub(crate) fn check_point(
 }
 
 /// The writer stores the second copy right after the commit; one that is still missing after the run is lost.
-pub(crate) fn settle_copy(repository: &Repository, point: &Point, findings: &Findings) -> Result<()> {
+pub(crate) fn settle_copy(
+    repository: &Repository,
+    point: &Point,
+    findings: &Findings,
+) -> Result<()> {
     let copy = name::copy(&point.key);
     if repository.store.head(&copy)?.is_none() {
         findings.hurts(&copy, Fault::Missing, point, None);
@@ -77,13 +87,22 @@ pub(crate) fn settle_copy(repository: &Repository, point: &Point, findings: &Fin
     Ok(())
 }
 
-fn check_manifest(repository: &Repository, point: &Point, name: &str, findings: &Findings) -> Result<()> {
+fn check_manifest(
+    repository: &Repository,
+    point: &Point,
+    name: &str,
+    findings: &Findings,
+) -> Result<()> {
     let read = repository.store.get(name).and_then(|object| {
         let manifest = Manifest::open(&repository.keys, &point.key, name, &object)?;
         if manifest == point.manifest {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Corrupt, "compare a manifest with its copy: they differ").object(name))
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            "compare a manifest with its copy: they differ",
+        )
+        .object(name))
     });
     read.or_else(|error| note(findings, error, name, Some(point)))
 }

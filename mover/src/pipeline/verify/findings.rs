@@ -27,20 +27,25 @@ pub(crate) enum Fault {
 impl Fault {
     /// What an error says about the object it names; `None` where it is about the store or us.
     pub(crate) fn of(error: &Error) -> Option<Self> {
-        if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Io) {
+        if !matches!(
+            error.kind(),
+            ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Io
+        ) {
             return None;
         }
         if is_missing(error) {
             return Some(Self::Missing);
         }
         let text = describe(error);
-        Some(if text.contains("truncated") || text.contains("ends after") {
-            Self::Truncated
-        } else if text.contains("swapped") {
-            Self::Swapped
-        } else {
-            Self::Damaged
-        })
+        Some(
+            if text.contains("truncated") || text.contains("ends after") {
+                Self::Truncated
+            } else if text.contains("swapped") {
+                Self::Swapped
+            } else {
+                Self::Damaged
+            },
+        )
     }
 
     fn as_str(self) -> &'static str {
@@ -79,8 +84,19 @@ impl Findings {
     }
 
     /// Notes that a faulty object hurts a point: `range` of its volume, or all of it.
-    pub(crate) fn hurts(&self, object: &str, fault: Fault, point: &Point, range: Option<(u64, u64)>) {
-        self.hurts_named(object, fault, (&point.manifest.volume, &point.id().to_string()), range);
+    pub(crate) fn hurts(
+        &self,
+        object: &str,
+        fault: Fault,
+        point: &Point,
+        range: Option<(u64, u64)>,
+    ) {
+        self.hurts_named(
+            object,
+            fault,
+            (&point.manifest.volume, &point.id().to_string()),
+            range,
+        );
     }
 
     /// As [`hurts`](Self::hurts), for a point of which only names are known.
@@ -101,22 +117,21 @@ impl Findings {
         });
     }
 
-    /// Whether anything was found.
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
     /// As they are reported: by object, then by volume.
     pub(crate) fn finish(self) -> Vec<VerifyFinding> {
         let found = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        found.into_iter().flat_map(|(object, found)| found.finish(&object)).collect()
+        found
+            .into_iter()
+            .flat_map(|(object, found)| found.finish(&object))
+            .collect()
     }
 
     fn with(&self, object: &str, fault: Fault, note: impl FnOnce(&mut Found)) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found =
-            all.entry(object.to_owned()).or_insert_with(|| Found { fault, volumes: BTreeMap::new() });
+        let found = all.entry(object.to_owned()).or_insert_with(|| Found {
+            fault,
+            volumes: BTreeMap::new(),
+        });
         note(found);
     }
 }
@@ -131,7 +146,10 @@ impl Found {
             ranges: if hurt.whole {
                 Vec::new()
             } else {
-                hurt.ranges.into_iter().map(|(start, end)| (start, end - start)).collect()
+                hurt.ranges
+                    .into_iter()
+                    .map(|(start, end)| (start, end - start))
+                    .collect()
             },
         };
         if self.volumes.is_empty() {
@@ -146,7 +164,11 @@ impl Found {
 
 /// Adds a range and joins it with those it touches.
 fn add_range(ranges: &mut BTreeMap<u64, u64>, mut start: u64, mut end: u64) {
-    while let Some((first, last)) = ranges.range(..=end).next_back().map(|(first, last)| (*first, *last)) {
+    while let Some((first, last)) = ranges
+        .range(..=end)
+        .next_back()
+        .map(|(first, last)| (*first, *last))
+    {
         if last < start {
             break;
         }
@@ -168,7 +190,10 @@ mod tests {
         findings.object("config.b", Fault::Missing);
         let found = findings.finish();
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].kind.as_str(), found[0].object.as_str()), ("missing", "config.b"));
+        assert_eq!(
+            (found[0].kind.as_str(), found[0].object.as_str()),
+            ("missing", "config.b")
+        );
         assert!(found[0].points.is_empty() && found[0].volume.is_none());
     }
 
@@ -190,10 +215,22 @@ mod tests {
     #[test]
     fn faults_are_told_apart() {
         let of = |kind, text: &str| Fault::of(&Error::new(kind, text).object("x"));
-        assert_eq!(of(ErrorKind::Corrupt, "read a truncated object: 1 of 2 bytes"), Some(Fault::Truncated));
-        assert_eq!(of(ErrorKind::Corrupt, "refuse a swapped or forged object"), Some(Fault::Swapped));
-        assert_eq!(of(ErrorKind::Corrupt, "read a damaged object"), Some(Fault::Damaged));
-        assert_eq!(of(ErrorKind::NotFound, "read an object"), Some(Fault::Missing));
+        assert_eq!(
+            of(ErrorKind::Corrupt, "read a truncated object: 1 of 2 bytes"),
+            Some(Fault::Truncated)
+        );
+        assert_eq!(
+            of(ErrorKind::Corrupt, "refuse a swapped or forged object"),
+            Some(Fault::Swapped)
+        );
+        assert_eq!(
+            of(ErrorKind::Corrupt, "read a damaged object"),
+            Some(Fault::Damaged)
+        );
+        assert_eq!(
+            of(ErrorKind::NotFound, "read an object"),
+            Some(Fault::Missing)
+        );
         assert_eq!(of(ErrorKind::Unavailable, "read an object"), None);
     }
 

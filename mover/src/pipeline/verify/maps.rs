@@ -51,7 +51,14 @@ impl<'a> MapCheck<'a> {
         findings: &'a Findings,
         emit: &'a mut dyn FnMut(Task) -> Result<()>,
     ) -> Self {
-        Self { context, reader, findings, emit, seen_leaves: HashSet::new(), seen_maps: HashSet::new() }
+        Self {
+            context,
+            reader,
+            findings,
+            emit,
+            seen_leaves: HashSet::new(),
+            seen_maps: HashSet::new(),
+        }
     }
 
     /// Walks one point. Without a readable liveness the rest is checked all the same.
@@ -69,7 +76,10 @@ impl<'a> MapCheck<'a> {
             self.context.stop.check()?;
             match step {
                 Step::Zeros(run) => {
-                    Progress::add(&self.context.progress.done, run.count.saturating_mul(chunk_size));
+                    Progress::add(
+                        &self.context.progress.done,
+                        run.count.saturating_mul(chunk_size),
+                    );
                 }
                 Step::Leaf(first, leaf) => {
                     if first >= window_end {
@@ -87,12 +97,16 @@ impl<'a> MapCheck<'a> {
         }
         self.flush(&mut builder, manifest.size)?;
         let keys = &self.context.repository.keys;
-        let content_hash = manifest.root.content_hash(keys, manifest.size, manifest.chunk_size);
+        let content_hash = manifest
+            .root
+            .content_hash(keys, manifest.size, manifest.chunk_size);
         if content_hash != manifest.content_hash {
-            self.findings.hurts(&name::slot(&point.key), Fault::Damaged, point, None);
+            self.findings
+                .hurts(&name::slot(&point.key), Fault::Damaged, point, None);
         }
         if !live.is_complete {
-            self.findings.hurts(&name::live(&point.key), Fault::Damaged, point, None);
+            self.findings
+                .hurts(&name::live(&point.key), Fault::Damaged, point, None);
         }
         Ok(())
     }
@@ -110,7 +124,11 @@ impl<'a> MapCheck<'a> {
         let is_new = self.seen_leaves.insert(u64::from_le_bytes(short) ^ first);
         if is_new {
             for (place, digest, location) in leaf.leaf.data() {
-                let wanted = Wanted { chunk: first + place as u64, digest, ordinal: location.ordinal };
+                let wanted = Wanted {
+                    chunk: first + place as u64,
+                    digest,
+                    ordinal: location.ordinal,
+                };
                 builder.data(location.segment, wanted);
             }
         }
@@ -118,7 +136,11 @@ impl<'a> MapCheck<'a> {
     }
 
     fn flush(&mut self, builder: &mut WindowBuilder, size: u64) -> Result<()> {
-        builder.take().segments.into_iter().try_for_each(|job| (self.emit)(Task::Data(job, size)))
+        builder
+            .take()
+            .segments
+            .into_iter()
+            .try_for_each(|job| (self.emit)(Task::Data(job, size)))
     }
 
     fn lost(&mut self, point: &Point, run: Run, error: &Error) -> Result<()> {
@@ -131,7 +153,8 @@ impl<'a> MapCheck<'a> {
             (None, None) => name::slot(&point.key),
         };
         tracing::debug!(%error, object, "note a finding");
-        self.findings.hurts(&object, fault, point, Some(bytes_of(point, run)));
+        self.findings
+            .hurts(&object, fault, point, Some(bytes_of(point, run)));
         Ok(())
     }
 }
@@ -146,14 +169,22 @@ struct LiveCheck<'l> {
 
 impl<'l> LiveCheck<'l> {
     fn new(liveness: Option<&'l Liveness>) -> Self {
-        Self { liveness, met: SegmentTable::default(), last_path: Vec::new(), is_complete: true }
+        Self {
+            liveness,
+            met: SegmentTable::default(),
+            last_path: Vec::new(),
+            is_complete: true,
+        }
     }
 
     fn leaf(&mut self, leaf: &LeafRef) {
-        let Some(liveness) = self.liveness else { return };
+        let Some(liveness) = self.liveness else {
+            return;
+        };
         for (_, _, location) in leaf.leaf.data() {
             let is_first = self.met.insert(location.segment, location.ordinal);
-            self.is_complete &= liveness.is_live(location) && (is_first || liveness.is_shared(location));
+            self.is_complete &=
+                liveness.is_live(location) && (is_first || liveness.is_shared(location));
         }
         let path: Vec<Location> = leaf.path().collect();
         if path != self.last_path {
@@ -181,12 +212,24 @@ pub(crate) fn attribute(
         let mut walk = Walk::new(reader, &point.manifest.root, 0..point.manifest.chunks());
         while let Some(step) = walk.next()? {
             context.stop.check()?;
-            let Step::Leaf(first, leaf) = step else { continue };
+            let Step::Leaf(first, leaf) = step else {
+                continue;
+            };
             for (place, _, location) in leaf.leaf.data() {
-                let Some(fault) = faults.get(&location.segment) else { continue };
+                let Some(fault) = faults.get(&location.segment) else {
+                    continue;
+                };
                 if fault.whole || fault.ordinals.contains(&location.ordinal) {
-                    let run = Run { first: first + place as u64, count: 1 };
-                    findings.hurts(&fault.object, fault.fault, point, Some(bytes_of(point, run)));
+                    let run = Run {
+                        first: first + place as u64,
+                        count: 1,
+                    };
+                    findings.hurts(
+                        &fault.object,
+                        fault.fault,
+                        point,
+                        Some(bytes_of(point, run)),
+                    );
                 }
             }
         }

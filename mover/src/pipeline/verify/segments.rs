@@ -79,21 +79,41 @@ struct State {
 
 impl<'a> Checker<'a> {
     /// Checks at `level`; `seed` chooses the samples.
-    pub(crate) fn new(context: &'a Context, reader: &'a SegmentReader, level: VerifyLevel, seed: u64) -> Self {
-        Self { context, reader, level, seed, state: Mutex::default() }
+    pub(crate) fn new(
+        context: &'a Context,
+        reader: &'a SegmentReader,
+        level: VerifyLevel,
+        seed: u64,
+    ) -> Self {
+        Self {
+            context,
+            reader,
+            level,
+            seed,
+            state: Mutex::default(),
+        }
     }
 
     /// Checks a data segment, and that it holds the chunks a map expects in it.
     ///
     /// # Errors
     /// What the store answers and is no fault of the object.
-    pub(crate) fn data(&self, decoder: &mut Decoder, job: &SegmentJob, chunk_len: &dyn Fn(u64) -> u64) -> Result<()> {
+    pub(crate) fn data(
+        &self,
+        decoder: &mut Decoder,
+        job: &SegmentJob,
+        chunk_len: &dyn Fn(u64) -> u64,
+    ) -> Result<()> {
         let id = job.segment;
         let is_first = self.lock().data.insert(id);
         if !is_first && self.lock().faults.get(&id).is_some_and(|fault| fault.whole) {
             return Ok(());
         }
-        let first_read = if self.level == VerifyLevel::Data && is_first { MAX_GET_BYTES } else { HEAD_LEN };
+        let first_read = if self.level == VerifyLevel::Data && is_first {
+            MAX_GET_BYTES
+        } else {
+            HEAD_LEN
+        };
         let opened = self.reader.directory_and_front(Class::Data, id, first_read);
         let (directory, front) = match opened {
             Ok((directory, front)) => (directory, front.unwrap_or_default()),
@@ -125,18 +145,36 @@ impl<'a> Checker<'a> {
         let repository = &self.context.repository;
         let checked = repository.store.get(&object).and_then(|bytes| {
             Progress::add(&self.context.progress.read, bytes.len() as u64);
-            let directory =
-                crate::repository::format::parse_object(&repository.keys, Class::Map, id, &object, &bytes)?;
+            let directory = crate::repository::format::parse_object(
+                &repository.keys,
+                Class::Map,
+                id,
+                &object,
+                &bytes,
+            )?;
             let mut raw = Vec::new();
             directory.entries().iter().try_for_each(|entry| {
-                self.body(decoder, &directory, entry, slice(&bytes, 0, entry), &mut raw)
+                self.body(
+                    decoder,
+                    &directory,
+                    entry,
+                    slice(&bytes, 0, entry),
+                    &mut raw,
+                )
             })
         });
         self.lock().counted.objects += 1;
         let Err(error) = checked else { return Ok(()) };
-        let Some(fault) = Fault::of(&error) else { return Err(error) };
+        let Some(fault) = Fault::of(&error) else {
+            return Err(error);
+        };
         tracing::debug!(%error, object, "note a finding");
-        let fault = SegmentFault { object, fault, ordinals: HashSet::new(), whole: false };
+        let fault = SegmentFault {
+            object,
+            fault,
+            ordinals: HashSet::new(),
+            whole: false,
+        };
         self.lock().map_faults.insert(id, fault);
         Ok(())
     }
@@ -150,8 +188,17 @@ impl<'a> Checker<'a> {
     }
 
     /// Faulty data segments, faulty map segments, and what was counted.
-    pub(crate) fn finish(self) -> (HashMap<SegmentId, SegmentFault>, BTreeMap<SegmentId, SegmentFault>, Counted) {
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn finish(
+        self,
+    ) -> (
+        HashMap<SegmentId, SegmentFault>,
+        BTreeMap<SegmentId, SegmentFault>,
+        Counted,
+    ) {
+        let state = self
+            .state
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         (state.faults, state.map_faults, state.counted)
     }
 
@@ -173,7 +220,10 @@ impl<'a> Checker<'a> {
             return self.note(id, Some(&[]), error);
         }
         if size < want {
-            let cut = directory.entries().iter().filter(|entry| body_end(entry) > size);
+            let cut = directory
+                .entries()
+                .iter()
+                .filter(|entry| body_end(entry) > size);
             let lost: Vec<u16> = cut.map(|entry| entry.ordinal).collect();
             return self.note(id, Some(&lost), fault::truncated(object, size, want));
         }
@@ -184,8 +234,16 @@ impl<'a> Checker<'a> {
         if let Some(sizes) = self.lock().sizes.get(&session) {
             return Ok(Arc::clone(sizes));
         }
-        let listed = list_all(self.context.repository.store.as_ref(), &name::segments_of(session))?;
-        let sizes = Arc::new(listed.into_iter().map(|info| (info.name, info.size)).collect());
+        let listed = list_all(
+            self.context.repository.store.as_ref(),
+            &name::segments_of(session),
+        )?;
+        let sizes = Arc::new(
+            listed
+                .into_iter()
+                .map(|info| (info.name, info.size))
+                .collect(),
+        );
         self.lock().sizes.insert(session, Arc::clone(&sizes));
         Ok(sizes)
     }
@@ -197,7 +255,8 @@ impl<'a> Checker<'a> {
             VerifyLevel::Data => self.read_bodies(decoder, directory, entries, front),
             VerifyLevel::Sample => {
                 let id = directory.id();
-                let seed = self.seed ^ u64::from(id.number) ^ u64::from_le_bytes(first_half(id.session.0));
+                let seed =
+                    self.seed ^ u64::from(id.number) ^ u64::from_le_bytes(first_half(id.session.0));
                 let room = entries.len().saturating_sub(SAMPLE_BODIES) as u64 + 1;
                 let at = usize::try_from(Random::new(seed).below(room)).unwrap_or(0);
                 let end = (at + SAMPLE_BODIES).min(entries.len());
@@ -221,20 +280,33 @@ impl<'a> Checker<'a> {
             self.context.stop.check()?;
             if base + (bytes.len() as u64) < body_end(entry) || entry.offset < base {
                 let fits = |next: &&BodyEntry| body_end(next) - entry.offset <= MAX_GET_BYTES;
-                let last = entries[at..].iter().take_while(fits).last().unwrap_or(entry);
+                let last = entries[at..]
+                    .iter()
+                    .take_while(fits)
+                    .last()
+                    .unwrap_or(entry);
                 bytes = match self.reader.read(directory, entry.offset..body_end(last)) {
                     Ok(bytes) => bytes,
                     // Compacted away meanwhile: what is needed of it was checked when it was copied.
-                    Err(error) if Fault::of(&error) == Some(Fault::Missing) => return self.vanished(directory, error),
+                    Err(error) if Fault::of(&error) == Some(Fault::Missing) => {
+                        return self.vanished(directory, error);
+                    }
                     Err(error) => {
-                        let lost: Vec<u16> = entries[at..].iter().map(|entry| entry.ordinal).collect();
+                        let lost: Vec<u16> =
+                            entries[at..].iter().map(|entry| entry.ordinal).collect();
                         return self.note(directory.id(), Some(&lost), error);
                     }
                 };
                 base = entry.offset;
                 Progress::add(&self.context.progress.read, bytes.len() as u64);
             }
-            if let Err(error) = self.body(decoder, directory, entry, slice(&bytes, base, entry), &mut raw) {
+            if let Err(error) = self.body(
+                decoder,
+                directory,
+                entry,
+                slice(&bytes, base, entry),
+                &mut raw,
+            ) {
                 self.note(directory.id(), Some(&[entry.ordinal]), error)?;
             }
             self.lock().counted.chunks += 1;
@@ -264,18 +336,29 @@ impl<'a> Checker<'a> {
         stored: Option<&[u8]>,
         raw: &mut Vec<u8>,
     ) -> Result<()> {
-        let stored = stored.ok_or_else(|| fault::truncated(directory.object(), 0, body_end(entry)))?;
+        let stored =
+            stored.ok_or_else(|| fault::truncated(directory.object(), 0, body_end(entry)))?;
         let len = usize::try_from(entry.raw_len).unwrap_or(usize::MAX);
         if raw.len() < len {
             raw.resize(len, 0);
         }
-        decoder.decode(&self.context.repository.keys, directory, entry, stored, &mut raw[..len])
+        decoder.decode(
+            &self.context.repository.keys,
+            directory,
+            entry,
+            stored,
+            &mut raw[..len],
+        )
     }
 
     /// Notes a fault of some bodies of a data segment (`None`: of all; an empty list: of none, but of the object).
     fn note(&self, id: SegmentId, ordinals: Option<&[u16]>, error: Error) -> Result<()> {
-        let Some(fault) = Fault::of(&error) else { return Err(error) };
-        let object = error.object_name().map_or_else(|| name::segment(id, 0), str::to_owned);
+        let Some(fault) = Fault::of(&error) else {
+            return Err(error);
+        };
+        let object = error
+            .object_name()
+            .map_or_else(|| name::segment(id, 0), str::to_owned);
         tracing::debug!(%error, object, "note a finding");
         let mut state = self.lock();
         let found = state.faults.entry(id).or_insert_with(|| SegmentFault {
@@ -299,13 +382,19 @@ impl<'a> Checker<'a> {
 /// Whether a directory says what a map says about a chunk.
 fn agree(directory: &Directory, wanted: &Wanted, chunk_len: u64) -> Result<()> {
     let Some(entry) = directory.entry(wanted.ordinal) else {
-        let what = format!("it has no body {}, where chunk {} should be", wanted.ordinal, wanted.chunk);
+        let what = format!(
+            "it has no body {}, where chunk {} should be",
+            wanted.ordinal, wanted.chunk
+        );
         return Err(fault::damaged(directory.object(), what));
     };
     if entry.digest == wanted.digest && u64::from(entry.raw_len) == chunk_len {
         return Ok(());
     }
-    let what = format!("body {} is not chunk {} of the volume", wanted.ordinal, wanted.chunk);
+    let what = format!(
+        "body {} is not chunk {} of the volume",
+        wanted.ordinal, wanted.chunk
+    );
     Err(fault::swapped(directory.object(), what))
 }
 

@@ -6,10 +6,21 @@ use crate::pipeline::testing::{Bed, CHUNK, Layout, flip, image};
 use crate::repository::ids::SessionKey;
 
 fn check(bed: &Bed, level: VerifyLevel) -> VerifyReport {
-    run(&bed.context(), &VerifyRequest { points: Vec::new(), level }).unwrap()
+    run(
+        &bed.context(),
+        &VerifyRequest {
+            points: Vec::new(),
+            level,
+        },
+    )
+    .unwrap()
 }
 
-const LEVELS: [VerifyLevel; 3] = [VerifyLevel::Metadata, VerifyLevel::Sample, VerifyLevel::Data];
+const LEVELS: [VerifyLevel; 3] = [
+    VerifyLevel::Metadata,
+    VerifyLevel::Sample,
+    VerifyLevel::Data,
+];
 
 #[test]
 fn an_intact_repository_has_no_findings() {
@@ -18,7 +29,14 @@ fn an_intact_repository_has_no_findings() {
     let mut second = first.clone();
     second[5 * CHUNK..6 * CHUNK].fill(3);
     bed.point("a", &first, Layout::default());
-    bed.point("a", &second, Layout { spread: 4, ..Layout::default() });
+    bed.point(
+        "a",
+        &second,
+        Layout {
+            spread: 4,
+            ..Layout::default()
+        },
+    );
     bed.point("b", &vec![0; 10 * CHUNK], Layout::default());
     for level in LEVELS {
         let report = check(&bed, level);
@@ -33,10 +51,16 @@ fn an_intact_repository_has_no_findings() {
 fn damage_and_find(bed: &Bed, key: &SessionKey, object: &str, kind: &str) {
     let report = check(bed, VerifyLevel::Data);
     let id = key.point().to_string();
-    let found = report.errors.iter().find(|finding| finding.object == object);
+    let found = report
+        .errors
+        .iter()
+        .find(|finding| finding.object == object);
     let found = found.unwrap_or_else(|| panic!("{object} {kind}: {:?}", report.errors));
     let is_root = object.starts_with("config") || object.starts_with("keys/");
-    assert!(is_root || found.points.contains(&id), "{object} {kind}: {found:?}");
+    assert!(
+        is_root || found.points.contains(&id),
+        "{object} {kind}: {found:?}"
+    );
 }
 
 #[test]
@@ -44,12 +68,16 @@ fn every_kind_of_object_is_missed_when_removed_cut_or_flipped() {
     let bed = Bed::new();
     let image = image(300, 50, 2);
     let key = bed.point("disk", &image, Layout::default());
-    for prefix in ["config", "keys/", "open/", "snap/", "copy/", "live/", "map/", "seg/"] {
+    for prefix in [
+        "config", "keys/", "open/", "snap/", "copy/", "live/", "map/", "seg/",
+    ] {
         for object in bed.objects(prefix) {
             let path = bed.object(&object);
             let clean = fs::read(&path).unwrap();
             fs::remove_file(&path).unwrap();
             damage_and_find(&bed, &key, &object, "missing");
+            // The store takes folders away that are empty.
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
             for len in [0, 40, clean.len() / 2, clean.len() - 1] {
                 fs::write(&path, &clean[..len]).unwrap();
                 damage_and_find(&bed, &key, &object, "cut");
@@ -68,10 +96,16 @@ fn a_flip_anywhere_is_found() {
         let path = bed.object(&object);
         let len = fs::metadata(&path).unwrap().len();
         let step = (len / 23).max(1);
-        for at in (0..len).step_by(usize::try_from(step).unwrap()).chain([len - 1]) {
+        for at in (0..len)
+            .step_by(usize::try_from(step).unwrap())
+            .chain([len - 1])
+        {
             flip(&path, at);
             let report = check(&bed, VerifyLevel::Data);
-            assert!(report.errors.iter().any(|finding| finding.object == object), "{object} at {at} of {len}");
+            assert!(
+                report.errors.iter().any(|finding| finding.object == object),
+                "{object} at {at} of {len}"
+            );
             flip(&path, at);
         }
     }
@@ -88,20 +122,39 @@ fn a_bad_chunk_names_every_point_and_range_it_hurts() {
         let value = u8::try_from(chunk).unwrap() + 1;
         bytes.fill(if chunk == 9 { 4 } else { value });
     }
-    let key = bed.point("disk", &image, Layout { compression: crate::repository::format::Compression::None, spread: 1 });
+    let key = bed.point(
+        "disk",
+        &image,
+        Layout {
+            compression: crate::repository::format::Compression::None,
+            spread: 1,
+        },
+    );
     bed.point("other", &image, Layout::default());
     let object = bed.objects(&format!("seg/{}", key.session))[0].clone();
     let path = bed.object(&object);
     let reader = SegmentReader::new(&bed.repository);
-    let id = crate::repository::ids::SegmentId { session: key.session, number: 0 };
-    let directory = reader.directory(crate::repository::format::Class::Data, id).unwrap();
+    let id = crate::repository::ids::SegmentId {
+        session: key.session,
+        number: 0,
+    };
+    let directory = reader
+        .directory(crate::repository::format::Class::Data, id)
+        .unwrap();
     flip(&path, directory.entry(3).unwrap().offset + 5);
-    assert_eq!(check(&bed, VerifyLevel::Metadata).errors, [], "chunks are not looked at");
+    assert_eq!(
+        check(&bed, VerifyLevel::Metadata).errors,
+        [],
+        "chunks are not looked at"
+    );
     let report = check(&bed, VerifyLevel::Data);
     let chunk = CHUNK as u64;
     assert_eq!(report.errors.len(), 1, "{:?}", report.errors);
     let finding = &report.errors[0];
-    assert_eq!((finding.kind.as_str(), finding.object.as_str()), ("damaged", object.as_str()));
+    assert_eq!(
+        (finding.kind.as_str(), finding.object.as_str()),
+        ("damaged", object.as_str())
+    );
     assert_eq!(finding.volume.as_deref(), Some("disk"));
     assert_eq!(finding.points, [key.point().to_string()]);
     assert_eq!(finding.ranges, [(3 * chunk, chunk), (9 * chunk, chunk)]);
@@ -112,7 +165,10 @@ fn bytes_behind_the_end_are_found() {
     let bed = Bed::new();
     bed.point("disk", &image(20, 50, 5), Layout::default());
     let object = bed.objects("seg/")[0].clone();
-    let file = fs::OpenOptions::new().write(true).open(bed.object(&object)).unwrap();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(bed.object(&object))
+        .unwrap();
     let len = file.metadata().unwrap().len();
     file.write_all_at(b"x", len).unwrap();
     let report = check(&bed, VerifyLevel::Metadata);
@@ -128,7 +184,14 @@ fn only_the_named_points_are_verified() {
     fs::remove_file(bed.object(&bed.objects(&format!("seg/{}", bad.session))[0])).unwrap();
     let ask = |key: &SessionKey| {
         let points = vec![key.point().to_string()];
-        run(&bed.context(), &VerifyRequest { points, level: VerifyLevel::Metadata }).unwrap()
+        run(
+            &bed.context(),
+            &VerifyRequest {
+                points,
+                level: VerifyLevel::Metadata,
+            },
+        )
+        .unwrap()
     };
     assert_eq!(ask(&good).errors, []);
     assert_eq!(ask(&bad).errors[0].kind, "missing");
@@ -142,8 +205,15 @@ fn a_store_that_is_down_is_an_error_and_no_finding() {
     bed.point("disk", &image(300, 0, 8), Layout::default());
     for prefix in ["seg/", "map/", "live/"] {
         let store = Arc::new(FaultyStore::new(Arc::clone(&bed.repository.store)));
-        store.add(Rule::always(Operation::Get, prefix, StoreFault::Fail(ErrorKind::Unavailable)));
-        let request = VerifyRequest { points: Vec::new(), level: VerifyLevel::Sample };
+        store.add(Rule::always(
+            Operation::Get,
+            prefix,
+            StoreFault::Fail(ErrorKind::Unavailable),
+        ));
+        let request = VerifyRequest {
+            points: Vec::new(),
+            level: VerifyLevel::Sample,
+        };
         let error = run(&bed.context_over(store), &request).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{prefix}");
     }

@@ -209,7 +209,12 @@ impl PageReader {
             &batch.jobs,
             threads.clamp(1, IN_FLIGHT),
             |(directory, fetch)| {
-                let bytes = self.segments.read(directory, fetch.bytes.clone())?;
+                // A segment that is gone since its directory was read is reported as missing.
+                let bytes = self
+                    .segments
+                    .retrying(Class::Map, directory.id(), |directory| {
+                        self.segments.read(directory, fetch.bytes.clone())
+                    })?;
                 let start = fetch.bytes.start;
                 if scan && bytes.len() <= MAX_KEPT {
                     self.keep(KeptRange {

@@ -58,6 +58,24 @@ pub fn connect(
     })
 }
 
+#[cfg(feature = "s3")]
+fn connect_s3(options: &StoreOptions, bucket: String, prefix: String) -> Result<Arc<dyn Store>> {
+    let options = super::s3::S3Options {
+        bucket,
+        prefix,
+        endpoint: options.s3_endpoint.clone(),
+        region: options.s3_region.clone(),
+        path_style: options.s3_path_style,
+        ca_file: options.s3_ca_file.clone(),
+        ..super::s3::S3Options::default()
+    };
+    Ok(Arc::new(super::s3::S3Store::connect(
+        &options,
+        &StoreProfile::default(),
+    )?))
+}
+
+#[cfg(not(feature = "s3"))]
 fn connect_s3(options: &StoreOptions, _bucket: String, _prefix: String) -> Result<Arc<dyn Store>> {
     use crate::error::{Error, ErrorKind};
     Err(Error::new(
@@ -104,7 +122,8 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);
     }
 
-        #[test]
+    #[cfg(not(feature = "s3"))]
+    #[test]
     fn without_the_feature_a_bucket_is_refused_with_advice() {
         let error = connect(&options("s3://bucket/x"), None, false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);

@@ -3,16 +3,30 @@ use crate::repository::ids::SessionId;
 use proptest::prelude::*;
 
 fn segment(number: u32) -> SegmentId {
-    SegmentId { session: SessionId([7; 16]), number }
+    SegmentId {
+        session: SessionId([7; 16]),
+        number,
+    }
 }
 
 fn wanted(chunk: u64, ordinal: u16) -> Wanted {
-    Wanted { chunk, ordinal, digest: Digest([0; 16]) }
+    Wanted {
+        chunk,
+        ordinal,
+        digest: Digest([0; 16]),
+    }
 }
 
 fn job(ordinals: impl IntoIterator<Item = u16>) -> SegmentJob {
-    let chunks = ordinals.into_iter().enumerate().map(|(i, o)| wanted(i as u64, o)).collect();
-    SegmentJob { segment: segment(0), chunks }
+    let chunks = ordinals
+        .into_iter()
+        .enumerate()
+        .map(|(i, o)| wanted(i as u64, o))
+        .collect();
+    SegmentJob {
+        segment: segment(0),
+        chunks,
+    }
 }
 
 #[test]
@@ -25,7 +39,10 @@ fn groups_by_segment_in_order_of_appearance() {
     builder.zeros(6, 1);
     builder.zeros(7, 2);
     let window = builder.take();
-    assert_eq!(window.zeros, [Run { first: 0, count: 3 }, Run { first: 6, count: 3 }]);
+    assert_eq!(
+        window.zeros,
+        [Run { first: 0, count: 3 }, Run { first: 6, count: 3 }]
+    );
     assert_eq!(window.segments.len(), 2);
     assert_eq!(window.segments[0].segment, segment(5));
     assert_eq!(window.segments[0].chunks, [wanted(3, 0), wanted(5, 1)]);
@@ -41,9 +58,15 @@ fn reads_the_head_alone_of_sparse_segments() {
     assert_eq!(job([0, 50, 100]).first_read(head, chunk, cap), head);
     assert_eq!(job([0]).first_read(head, chunk, cap), head + chunk);
     assert_eq!(job(0..512).first_read(head, chunk, cap), cap);
-    assert_eq!(job([0, 1, 2]).first_read(head, chunk, cap), head + 3 * chunk);
+    assert_eq!(
+        job([0, 1, 2]).first_read(head, chunk, cap),
+        head + 3 * chunk
+    );
     // The same body wanted many times is one body.
-    assert_eq!(job(std::iter::repeat_n(100, 90)).first_read(head, chunk, cap), head);
+    assert_eq!(
+        job(std::iter::repeat_n(100, 90)).first_read(head, chunk, cap),
+        head
+    );
     assert_eq!(job([]).first_read(head, chunk, cap), head);
 }
 

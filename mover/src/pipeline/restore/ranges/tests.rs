@@ -2,13 +2,20 @@ use super::*;
 use proptest::prelude::*;
 
 fn body(start: u64, len: u64) -> Body<u64> {
-    Body { bytes: start..start + len, tag: start }
+    Body {
+        bytes: start..start + len,
+        tag: start,
+    }
 }
 
 #[test]
 fn joins_near_bodies_and_splits_far_ones() {
     let near = MAX_GAP_BYTES;
-    let ranges = coalesce(vec![body(0, 10), body(10 + near, 5), body(16 + 2 * near, 1)]);
+    let ranges = coalesce(vec![
+        body(0, 10),
+        body(10 + near, 5),
+        body(16 + 2 * near, 1),
+    ]);
     assert_eq!(ranges.len(), 2);
     assert_eq!(ranges[0].bytes, 0..15 + near);
     assert_eq!(ranges[1].bodies.len(), 1);
@@ -16,7 +23,9 @@ fn joins_near_bodies_and_splits_far_ones() {
 
 #[test]
 fn a_full_segment_is_two_requests() {
-    let bodies: Vec<_> = (0..256).map(|i| body(32768 + i * 131_072, 131_072)).collect();
+    let bodies: Vec<_> = (0..256)
+        .map(|i| body(32768 + i * 131_072, 131_072))
+        .collect();
     let ranges = coalesce(bodies);
     assert_eq!(ranges.len(), 2);
     assert_eq!(ranges[0].bytes.end, ranges[1].bytes.start);

@@ -166,7 +166,7 @@ fn damage_is_refused() {
     );
     let field = |key, value: &[u8]| {
         kind(&edited(|fields| {
-            fields.iter_mut().find(|field| field.0 == key).unwrap().1 = value.to_vec()
+            fields.iter_mut().find(|field| field.0 == key).unwrap().1 = value.to_vec();
         }))
     };
     assert_eq!(
@@ -246,7 +246,7 @@ fn what_is_too_long_is_not_written() {
     refused(&|manifest| {
         manifest
             .tags
-            .extend((0..256).map(|n| (n.to_string(), String::new())))
+            .extend((0..256).map(|n| (n.to_string(), String::new())));
     });
     refused(&|manifest| manifest.volume = "v".repeat(201));
     refused(&|manifest| manifest.group = Some("g".repeat(201)));
@@ -254,7 +254,7 @@ fn what_is_too_long_is_not_written() {
     refused(&|manifest| {
         manifest
             .tags
-            .extend((0..250).map(|n| (n.to_string(), "v".repeat(2048))))
+            .extend((0..250).map(|n| (n.to_string(), "v".repeat(2048))));
     });
     refused(&|manifest| manifest.chunk_size = 3 << 16);
     refused(&|manifest| manifest.root.depth = 0);

@@ -82,7 +82,7 @@ proptest! {
             for (ordinal, chunk) in edit.keys().enumerate() {
                 let segment = SegmentId { session: session(number as u64), number: 0 };
                 let location = Location { segment, ordinal: u16::try_from(ordinal).unwrap() };
-                let digest = crate::repository::ids::Digest([number as u8; 16]);
+                let digest = crate::repository::ids::Digest([u8::try_from(number).unwrap(); 16]);
                 model.insert(*chunk, Entry::Data { digest, location });
             }
             liveness = derive(liveness, &old, &model).finish();

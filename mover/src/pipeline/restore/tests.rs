@@ -7,9 +7,10 @@ use super::*;
 use crate::device::faulty::{Fault as DeviceFault, FaultyQueue};
 use crate::device::queue::IoQueue;
 use crate::pipeline::progress::Progress;
-use crate::pipeline::testing::{Bed, CHUNK, Layout, flip, image};
-use crate::repository::format::Compression;
-use crate::repository::ids::{SessionKey, name};
+use crate::pipeline::testing::{Bed, CHUNK, Layout, SEGMENT, flip, image};
+use crate::repository::format::{Class, Compression, ContainerBuilder};
+use crate::repository::ids::{SegmentId, SessionKey, name};
+use crate::repository::segments::SegmentReader;
 use crate::repository::session::points::load;
 use crate::repository::store::faulty::{Fault, FaultyStore, Operation, Rule};
 
@@ -821,4 +822,145 @@ fn requests_stay_few() {
     let gets = bed.repository.store.counts().get - before;
     // One for each full segment; manifest, map and the like are a handful.
     assert!(gets <= segments + 12, "{gets} GETs for {segments} segments");
+}
+
+#[test]
+fn a_flipped_bit_is_never_restored_as_good() {
+    let bed = Bed::new();
+    let image = image(40, 77, 94);
+    let key = bed.point(
+        "disk",
+        &image,
+        Layout {
+            spread: 2,
+            ..Layout::default()
+        },
+    );
+    let (mut failed, mut same) = (0, 0);
+    for object in bed.objects("") {
+        let path = bed.object(&object);
+        let len = fs::metadata(&path).unwrap().len();
+        for part in 0..25 {
+            let at = len * part / 25;
+            flip(&path, at);
+            // Damage that hurts nothing (padding, a second copy) may pass; other bytes may not.
+            match to_vec(&bed, &key, None, false) {
+                Ok((bytes, _)) => {
+                    assert!(bytes == image, "{object} at {at}");
+                    same += 1;
+                }
+                Err(error) => {
+                    assert_eq!(
+                        error.kind(),
+                        ErrorKind::Corrupt,
+                        "{object} at {at}: {error}"
+                    );
+                    failed += 1;
+                }
+            }
+            flip(&path, at);
+        }
+    }
+    assert!(
+        failed > 50 && same > 0,
+        "{failed} restores failed, {same} did not"
+    );
+}
+
+/// Writes the next generation of a segment without the bodies in `dead` and removes the old one.
+fn compact(bed: &Bed, id: SegmentId, dead: &[u16]) {
+    let reader = SegmentReader::new(&bed.repository);
+    let old = reader.directory(Class::Data, id).unwrap();
+    let mut builder = ContainerBuilder::compaction(Arc::clone(&bed.repository.keys), &old, SEGMENT);
+    for entry in old
+        .entries()
+        .iter()
+        .filter(|entry| !dead.contains(&entry.ordinal))
+    {
+        let end = entry.offset + u64::from(entry.stored_len);
+        let sealed = reader.read(&old, entry.offset..end).unwrap();
+        builder.copy_body(entry, &sealed).unwrap();
+    }
+    let next = name::segment(id, 1);
+    bed.repository
+        .store
+        .put(&next, builder.finish(&next).unwrap())
+        .unwrap();
+    bed.repository.store.delete(old.object()).unwrap();
+}
+
+#[test]
+fn compacted_segments_are_found() {
+    let bed = Bed::new();
+    let image = image(300, 0, 95);
+    let key = bed.point("disk", &image, Layout::default());
+    for number in [0, 2] {
+        compact(
+            &bed,
+            SegmentId {
+                session: key.session,
+                number,
+            },
+            &[],
+        );
+    }
+    assert_eq!(to_vec(&bed, &key, None, false).unwrap().0, image);
+    // A body that was dropped although the point needs it is a loss, not somebody else's chunk.
+    compact(
+        &bed,
+        SegmentId {
+            session: key.session,
+            number: 1,
+        },
+        &[3],
+    );
+    assert_eq!(
+        to_vec(&bed, &key, None, false).unwrap_err().kind(),
+        ErrorKind::Corrupt
+    );
+    let report = to_vec(&bed, &key, None, true).unwrap().1;
+    assert_eq!(report.lost[0].length % CHUNK as u64, 0);
+}
+
+#[test]
+fn a_segment_that_moves_while_it_is_read_is_found_again() {
+    let bed = Bed::new();
+    let image = image(600, 0, 96);
+    let key = bed.point(
+        "disk",
+        &image,
+        Layout {
+            spread: 3,
+            ..Layout::default()
+        },
+    );
+    // Ranges far from the start of a segment, so that directory and bodies are different requests.
+    let range = Some((CHUNK as u64 * 101, CHUNK as u64 * 300));
+    for call in 0..8 {
+        let store = Arc::new(FaultyStore::new(Arc::clone(&bed.repository.store)));
+        store.add(Rule::nth(
+            Operation::Get,
+            "seg/",
+            call,
+            Fault::Fail(ErrorKind::NotFound),
+        ));
+        let target = bed.path(&format!("target-{call}"));
+        run(
+            &bed.context_over(store),
+            &RestoreRequest {
+                range,
+                ..request(&key, &target)
+            },
+        )
+        .unwrap();
+        assert_same(&target, &image[101 * CHUNK..401 * CHUNK]);
+    }
+}
+
+#[test]
+fn the_repository_is_no_target() {
+    let bed = Bed::new();
+    let key = bed.point("disk", &image(3, 0, 97), Layout::default());
+    let error = run(&bed.context(), &request(&key, &bed.object("target"))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
 }

@@ -91,6 +91,27 @@ impl Bucket {
             .map(drop)
     }
 
+    /// Lets the endpoint's reader GET and LIST, where that takes a policy.
+    ///
+    /// # Errors
+    /// Where the server refuses.
+    pub fn let_read(&self) -> Result<()> {
+        if !self.endpoint.reader_needs_policy {
+            return Ok(());
+        }
+        let policy = serde_json::json!({
+            "Version": "2012-10-17",
+            "Statement": [{
+                "Effect": "Allow",
+                "Principal": {"AWS": ["arn:aws:iam:::user/reader"]},
+                "Action": ["s3:ListBucket", "s3:GetObject"],
+                "Resource": [format!("arn:aws:s3:::{}", self.name), format!("arn:aws:s3:::{}/*", self.name)],
+            }],
+        });
+        let answer = self.request("PUT", "", &[("policy", "")], policy.to_string().as_bytes())?;
+        answer.success("PUT policy of", &self.name).map(drop)
+    }
+
     /// All keys that begin with `prefix`, ascending.
     ///
     /// # Errors

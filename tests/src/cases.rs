@@ -32,6 +32,21 @@ pub struct Site {
     pub scratch: Scratch,
 }
 
+impl Site {
+    /// The bucket as its read-only user.
+    ///
+    /// # Errors
+    /// Where the server has none.
+    pub fn reader_bucket(&self) -> Result<Bucket> {
+        let mut endpoint = self.endpoint.clone();
+        endpoint.owner = endpoint
+            .reader
+            .clone()
+            .context("this server has a reader")?;
+        Ok(Bucket::new(&endpoint, &self.bucket.name))
+    }
+}
+
 /// One case.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {

@@ -63,6 +63,7 @@ impl Ceph {
             ca_file: Some(setup.folder.join("ca.pem")),
             owner,
             reader: Some(reader),
+            reader_needs_policy: true,
         };
         let probe = Bucket::new(&endpoint, "started");
         daemons[0].wait_until(START_LIMIT, || probe.create().is_ok())?;

@@ -75,6 +75,7 @@ impl InProcess {
             ca_file: None,
             owner,
             reader: None,
+            reader_needs_policy: false,
         };
         Ok(Self {
             endpoint,

@@ -60,6 +60,7 @@ impl MinIo {
             ca_file: None,
             owner,
             reader: None,
+            reader_needs_policy: false,
         };
         let probe = Bucket::new(&endpoint, "started");
         process.wait_until(START_LIMIT, || probe.create().is_ok())?;

@@ -56,6 +56,7 @@ impl SeaweedFs {
             ca_file: None,
             owner,
             reader: Some(reader),
+            reader_needs_policy: false,
         };
         let probe = Bucket::new(&endpoint, "started");
         process.wait_until(START_LIMIT, || {

@@ -49,6 +49,8 @@ pub struct Endpoint {
     pub owner: Login,
     /// A user who may GET and LIST only, where the server knows such users.
     pub reader: Option<Login>,
+    /// Whether that user sees only what a bucket's policy shows.
+    pub reader_needs_policy: bool,
 }
 
 impl Endpoint {

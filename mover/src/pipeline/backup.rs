@@ -108,6 +108,7 @@ fn begin(
     request: &BackupRequest,
 ) -> Result<(WriterSession, Option<Point>, Vec<String>)> {
     let repository = &context.repository;
+    repository.config.check_writable()?;
     let volume = repository.keys.volume_id(&request.volume);
     let takeover = Takeover {
         after: request.takeover_after,

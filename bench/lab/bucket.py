@@ -71,9 +71,12 @@ class SeaweedFs:
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         config.write_text(json.dumps({"identities": [identity]}))
+        self.runner.keep("s3/server.txt", self.runner.quiet([self.weed, "version"]))
         command = [
             self.weed, "server", "-ip=127.0.0.1", f"-dir={self.folder}", f"-master.port={self.master}", f"-volume.port={self.volume}",
             f"-filer.port={self.filer}", "-s3", f"-s3.port={self.port}", f"-s3.config={config}", "-master.volumeSizeLimitMB=1024", "-volume.max=64",
+            # Fixed ports that nobody needs here, and reports that nobody asked for.
+            "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
         ]
         with open(self.folder / "weed.log", "wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=self.bare)

@@ -53,7 +53,7 @@ fn finding(report: &VerifyReport) -> Option<Error> {
     Some(
         Error::new(ErrorKind::Corrupt, format!("verify the points: {} objects are damaged or missing", report.errors.len()))
             .object(&first.object)
-            .hint("the next backup of a hurt volume stores again what its source still has; `restore --salvage` saves the rest"),
+            .hint("`snaphaul backup --parent none` stores the volume again from its source; `restore --salvage` saves what is left of a point"),
     )
 }
 

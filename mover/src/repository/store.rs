@@ -130,6 +130,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// See the trait.
     fn delete(&self, name: &str) -> Result<()>;
 
+    /// Says that objects below `folder`, e.g. `seg/<sid>`, will be relied on although a process stored them that may have died
+    /// before it made their names durable: the next [`Store::sync`] does that too.
+    fn rely_on(&self, folder: &str) {
+        let _ = folder;
+    }
+
     /// Makes the names of everything put so far survive a power cut. Called before a commit and after it.
     ///
     /// # Errors

@@ -50,6 +50,7 @@ impl AdoptedChunks {
         let mut spans = Vec::new();
         for session in sessions {
             let prefix = name::segments_of(session.session);
+            repository.store.rely_on(prefix.trim_end_matches('/'));
             let mut segments = Vec::new();
             repository.store.list(&prefix, &mut |page| {
                 segments.extend(page.iter().filter_map(|info| {

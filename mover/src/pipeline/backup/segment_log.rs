@@ -90,40 +90,26 @@ impl SegmentLog {
     /// # Errors
     /// What sealing answers; `Internal` once the uploads have ended.
     pub fn append(&self, chunk: &EncodedChunk<'_>) -> Result<Location> {
-        let mut full = None;
-        let location = {
+        let len = chunk.bytes.len();
+        loop {
             let mut open = self.open.lock().expect("no holder panics");
-            if open
-                .segment
-                .as_ref()
-                .is_some_and(|segment| !segment.builder.fits(chunk.bytes.len()))
-            {
-                full = open.segment.take();
-            }
-            if open.segment.is_none() {
-                // The full segment pays for itself until it is stored, so one more claim is free once uploads go on.
-                if let Some(full) = full.take() {
-                    drop(open);
-                    self.seal(full)?;
-                    open = self.open.lock().expect("no holder panics");
-                }
-                if open.segment.is_none() {
-                    open.segment = Some(self.begin(&mut open.next_number)?);
-                }
-            }
             match &mut open.segment {
-                Some(segment) if segment.builder.fits(chunk.bytes.len()) => {
-                    segment.append(chunk)?
-                }
-                _ => {
+                Some(segment) if segment.builder.fits(len) => return segment.append(chunk),
+                Some(segment) if segment.builder.is_empty() => {
                     return Err(Error::new(
                         ErrorKind::Internal,
                         "fit a chunk into an empty segment",
                     ));
                 }
+                // Sealed outside the lock: meanwhile the others fill the next one, perhaps to its end.
+                Some(_) => {
+                    let full = open.segment.take();
+                    drop(open);
+                    full.map_or(Ok(()), |full| self.seal(full))?;
+                }
+                None => open.segment = Some(self.begin(&mut open.next_number)?),
             }
-        };
-        Ok(location)
+        }
     }
 
     /// Seals the open segment.
@@ -204,3 +190,6 @@ impl Segment {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,6 +101,11 @@ pub(super) fn unlock(
 
 /// Damage where no slot was left to refuse the secret; else the secret is wrong.
 fn failure(store: &dyn Store, kind: SecretKind, refused: usize, mut lost: Vec<Error>) -> Error {
+    if refused == 0 && lost.is_empty() && slot_names(store).is_ok_and(|slots| slots.is_empty()) {
+        return Error::new(ErrorKind::Corrupt, "open the repository: no key slot is left")
+            .object(name::KEYS)
+            .hint("get the objects below keys/ back from a copy of the repository: without one its data is lost");
+    }
     if refused == 0
         && let Some(error) = lost.pop()
     {

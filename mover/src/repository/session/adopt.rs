@@ -147,23 +147,33 @@ pub fn take_over(
         {
             continue;
         }
-        for inherited in &candidate.inherited {
-            if is_inherited(repository, inherited, candidate.key.session)? {
-                adoption.sessions.push(*inherited);
-            }
-        }
+        adoption.sessions.extend(inherited(repository, &candidate)?);
         adoption.sessions.push(candidate.key);
     }
     Ok(adoption)
 }
 
-/// Whether `dead` really owned what `inherited` stored, and it has not been purged since.
-fn is_inherited(repository: &Repository, inherited: &SessionKey, dead: SessionId) -> Result<bool> {
-    let marker = match get_abort(repository, inherited) {
-        Ok(marker) => marker,
-        Err(error) if error.kind() == ErrorKind::Corrupt => None,
-        Err(error) => return Err(error),
-    };
-    Ok(marker.is_some_and(|marker| marker.by == dead)
-        && repository.store.head(&name::open(inherited))?.is_some())
+/// What a dead session really owned of what it had taken over: a slot that names an owner makes that owner the only one, and
+/// an `open` that is still there shows that nothing was purged in between. A chain of owners that ends in the dead session is
+/// as good as one link: each link was the only owner when it died.
+fn inherited(repository: &Repository, dead: &Candidate) -> Result<Vec<SessionKey>> {
+    let mut owners = vec![dead.key.session];
+    let mut owned = Vec::new();
+    let mut waiting = Vec::new();
+    for key in &dead.inherited {
+        let marker = match get_abort(repository, key) {
+            Ok(marker) => marker,
+            Err(error) if error.kind() == ErrorKind::Corrupt => None,
+            Err(error) => return Err(error),
+        };
+        waiting.extend(marker.map(|marker| (*key, marker.by)));
+    }
+    while let Some(at) = waiting.iter().position(|(_, by)| owners.contains(by)) {
+        let (key, _) = waiting.swap_remove(at);
+        if repository.store.head(&name::open(&key))?.is_some() {
+            owners.push(key.session);
+            owned.push(key);
+        }
+    }
+    Ok(owned)
 }

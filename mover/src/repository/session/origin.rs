@@ -63,15 +63,15 @@ impl Origin {
     }
 }
 
-/// Field 22 of `/proc/<pid>/stat`; the second field, in parentheses, may itself hold spaces and parentheses.
+/// Field 22 of `/proc/<pid>/stat`; the second field, in parentheses, may itself hold spaces and parentheses. A process that
+/// has ended and that nobody waited for yet (state Z or X, field 3) runs no more code: it is none.
 fn started_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?
-        .1
-        .split_ascii_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    match fields.next()? {
+        "Z" | "X" => None,
+        _ => fields.nth(18)?.parse().ok(),
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +103,30 @@ mod tests {
             ..here.clone()
         };
         assert!(reused.is_gone(&here));
+    }
+
+    #[test]
+    fn a_process_that_ended_and_was_not_waited_for_is_gone() {
+        let here = Origin::current();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let started_ticks = started_ticks(pid).unwrap();
+        let running = Origin {
+            pid,
+            started_ticks,
+            ..here.clone()
+        };
+        assert!(!running.is_gone(&here));
+        child.kill().unwrap();
+        let ended = (0..1000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            running.is_gone(&here)
+        });
+        child.wait().unwrap();
+        assert!(ended);
     }
 
     #[test]

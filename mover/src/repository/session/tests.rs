@@ -226,11 +226,18 @@ fn a_dead_session_is_taken_over_once_with_all_it_had_taken_over() {
     let second = bench.begin_at(&[], &dead_origin()).unwrap();
     assert_eq!(second.adoption().sessions, vec![first]);
     let second = second.key();
-    let third = bench.begin();
+    let third = bench.begin_at(&[], &dead_origin()).unwrap();
     assert_eq!(third.adoption().sessions, vec![first, second]);
+    let third = third.key();
     let fourth = bench.begin();
+    let mut owned = fourth.adoption().sessions.clone();
+    owned.sort_unstable();
+    let mut expected = vec![first, second, third];
+    expected.sort_unstable();
+    assert_eq!(owned, expected, "a chain of any length is taken over");
+    let fifth = bench.begin();
     assert!(
-        fourth.adoption().sessions.is_empty(),
+        fifth.adoption().sessions.is_empty(),
         "a living session is never taken over"
     );
 }

@@ -297,6 +297,10 @@ impl Store for DirectoryStore {
         }
     }
 
+    fn rely_on(&self, folder: &str) {
+        self.durability.linked(&self.root.join(folder));
+    }
+
     fn sync(&self) -> Result<()> {
         self.durability.sync()
     }

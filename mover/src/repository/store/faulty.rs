@@ -258,6 +258,10 @@ impl Store for FaultyStore {
         self.apply(Operation::Delete, name, || self.inner.delete(name))
     }
 
+    fn rely_on(&self, folder: &str) {
+        self.inner.rely_on(folder);
+    }
+
     fn sync(&self) -> Result<()> {
         self.apply(Operation::Sync, "", || self.inner.sync())
     }

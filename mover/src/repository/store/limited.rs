@@ -207,6 +207,10 @@ impl Store for Limited {
         self.inner.delete(name)
     }
 
+    fn rely_on(&self, folder: &str) {
+        self.inner.rely_on(folder);
+    }
+
     fn sync(&self) -> Result<()> {
         self.inner.sync()
     }

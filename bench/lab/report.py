@@ -78,7 +78,7 @@ class Results:
 set output "{self.directory / (name + '.svg')}"
 set title "{title}" noenhanced
 set style fill solid 0.85 noborder
-set xrange [0:*]
+set xrange [0:{1.12 * max(sample.seconds for many in samples.values() for sample in many):.3f}]
 set yrange [{len(lines) - 0.4}:-0.6]
 set grid x
 unset key

@@ -40,7 +40,11 @@ impl Bucket {
     /// A bucket by name; nothing is made.
     #[must_use]
     pub fn new(endpoint: &Endpoint, name: &str) -> Self {
-        Self { endpoint: endpoint.clone(), name: name.to_owned(), login: endpoint.owner.clone() }
+        Self {
+            endpoint: endpoint.clone(),
+            name: name.to_owned(),
+            login: endpoint.owner.clone(),
+        }
     }
 
     /// Makes the bucket; one that is there already is fine.
@@ -49,7 +53,9 @@ impl Bucket {
     /// Where the server refuses.
     pub fn create(&self) -> Result<()> {
         match self.request("PUT", "", &[], &[])? {
-            Answer { status: 200 | 409, .. } => Ok(()),
+            Answer {
+                status: 200 | 409, ..
+            } => Ok(()),
             answer => bail!("make bucket {}: {answer:?}", self.name),
         }
     }
@@ -59,7 +65,9 @@ impl Bucket {
     /// # Errors
     /// Where the server refuses.
     pub fn put(&self, key: &str, body: &[u8]) -> Result<()> {
-        self.request("PUT", key, &[], body)?.success("PUT", key).map(drop)
+        self.request("PUT", key, &[], body)?
+            .success("PUT", key)
+            .map(drop)
     }
 
     /// Reads an object.
@@ -67,7 +75,10 @@ impl Bucket {
     /// # Errors
     /// Where it is missing.
     pub fn get(&self, key: &str) -> Result<Vec<u8>> {
-        Ok(self.request("GET", key, &[], &[])?.success("GET", key)?.body)
+        Ok(self
+            .request("GET", key, &[], &[])?
+            .success("GET", key)?
+            .body)
     }
 
     /// Removes an object.
@@ -75,7 +86,30 @@ impl Bucket {
     /// # Errors
     /// Where the server refuses.
     pub fn delete(&self, key: &str) -> Result<()> {
-        self.request("DELETE", key, &[], &[])?.success("DELETE", key).map(drop)
+        self.request("DELETE", key, &[], &[])?
+            .success("DELETE", key)
+            .map(drop)
+    }
+
+    /// Lets the endpoint's reader GET and LIST, where that takes a policy.
+    ///
+    /// # Errors
+    /// Where the server refuses.
+    pub fn let_read(&self) -> Result<()> {
+        if !self.endpoint.reader_needs_policy {
+            return Ok(());
+        }
+        let policy = serde_json::json!({
+            "Version": "2012-10-17",
+            "Statement": [{
+                "Effect": "Allow",
+                "Principal": {"AWS": ["arn:aws:iam:::user/reader"]},
+                "Action": ["s3:ListBucket", "s3:GetObject"],
+                "Resource": [format!("arn:aws:s3:::{}", self.name), format!("arn:aws:s3:::{}/*", self.name)],
+            }],
+        });
+        let answer = self.request("PUT", "", &[("policy", "")], policy.to_string().as_bytes())?;
+        answer.success("PUT policy of", &self.name).map(drop)
     }
 
     /// All keys that begin with `prefix`, ascending.
@@ -90,20 +124,39 @@ impl Bucket {
             if !after.is_empty() {
                 query.push(("start-after", &after));
             }
-            let answer = self.request("GET", "", &query, &[])?.success("LIST", prefix)?;
+            let answer = self
+                .request("GET", "", &query, &[])?
+                .success("LIST", prefix)?;
             let text = String::from_utf8_lossy(&answer.body).into_owned();
             let before = keys.len();
-            keys.extend(text.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()).map(str::to_owned));
+            keys.extend(
+                text.split("<Key>")
+                    .skip(1)
+                    .filter_map(|rest| rest.split("</Key>").next())
+                    .map(str::to_owned),
+            );
             if keys.len() == before || !text.contains("<IsTruncated>true") {
                 return Ok(keys);
             }
         }
     }
 
-    fn request(&self, method: &str, key: &str, query: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
-        let path = if key.is_empty() { format!("/{}", self.name) } else { format!("/{}/{}", self.name, encode(key, true)) };
-        let mut pairs: Vec<String> =
-            query.iter().map(|(name, value)| format!("{}={}", encode(name, false), encode(value, false))).collect();
+    fn request(
+        &self,
+        method: &str,
+        key: &str,
+        query: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer> {
+        let path = if key.is_empty() {
+            format!("/{}", self.name)
+        } else {
+            format!("/{}/{}", self.name, encode(key, true))
+        };
+        let mut pairs: Vec<String> = query
+            .iter()
+            .map(|(name, value)| format!("{}={}", encode(name, false), encode(value, false)))
+            .collect();
         pairs.sort();
         let query = pairs.join("&");
         let moment = timestamp(SystemTime::now())?;
@@ -111,18 +164,41 @@ impl Bucket {
         let authorization = self.sign(&[method, &path, &query], &moment, &body_hash);
         let curl = part::program("curl", "curl")?;
         let mut command = Command::new(curl);
-        command.args(["--silent", "--show-error", "--max-time", "300", "--path-as-is", "--request", method]);
-        command.args(["--write-out", "%{stderr}%{http_code}", "--header", "Expect:", "--header", "Content-Type:"]);
+        command.args([
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "300",
+            "--path-as-is",
+            "--request",
+            method,
+        ]);
+        command.args([
+            "--write-out",
+            "%{stderr}%{http_code}",
+            "--header",
+            "Expect:",
+            "--header",
+            "Content-Type:",
+        ]);
         command.arg("--header").arg(format!("x-amz-date: {moment}"));
-        command.arg("--header").arg(format!("x-amz-content-sha256: {body_hash}"));
-        command.arg("--header").arg(format!("Authorization: {authorization}"));
+        command
+            .arg("--header")
+            .arg(format!("x-amz-content-sha256: {body_hash}"));
+        command
+            .arg("--header")
+            .arg(format!("Authorization: {authorization}"));
         if let Some(ca) = &self.endpoint.ca_file {
             command.arg("--cacert").arg(ca);
         }
         if method == "PUT" {
             command.args(["--data-binary", "@-"]);
         }
-        command.arg(format!("{}{path}{}{query}", self.endpoint.url, if query.is_empty() { "" } else { "?" }));
+        command.arg(format!(
+            "{}{path}{}{query}",
+            self.endpoint.url,
+            if query.is_empty() { "" } else { "?" }
+        ));
         exchange(command, body).with_context(|| format!("{method} {} {path}", self.endpoint.name))
     }
 
@@ -143,8 +219,14 @@ impl Bucket {
         for part in [day, REGION, "s3", "aws4_request"] {
             key = mac(&key, part);
         }
-        let signature = hex(&mac(&key, &format!("AWS4-HMAC-SHA256\n{moment}\n{scope}\n{canonical_hash}")));
-        format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={headers}, Signature={signature}", self.login.access)
+        let signature = hex(&mac(
+            &key,
+            &format!("AWS4-HMAC-SHA256\n{moment}\n{scope}\n{canonical_hash}"),
+        ));
+        format!(
+            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={headers}, Signature={signature}",
+            self.login.access
+        )
     }
 }
 
@@ -153,27 +235,42 @@ impl Answer {
         if (200..300).contains(&self.status) {
             return Ok(self);
         }
-        bail!("{verb} {key}: {} {}", self.status, String::from_utf8_lossy(&self.body));
+        bail!(
+            "{verb} {key}: {} {}",
+            self.status,
+            String::from_utf8_lossy(&self.body)
+        );
     }
 }
 
 fn exchange(mut command: Command, body: &[u8]) -> Result<Answer> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
     if let Some(mut input) = child.stdin.take() {
         // A server that refuses early closes the pipe; its answer tells why.
         let _ = input.write_all(body);
     }
     let output = child.wait_with_output()?;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let status = told.get(told.len().saturating_sub(3)..).and_then(|code| code.parse().ok());
+    let status = told
+        .get(told.len().saturating_sub(3)..)
+        .and_then(|code| code.parse().ok());
     match status {
-        Some(status) if output.status.success() => Ok(Answer { status, body: output.stdout }),
+        Some(status) if output.status.success() => Ok(Answer {
+            status,
+            body: output.stdout,
+        }),
         _ => bail!("curl ended with {}: {told}", output.status),
     }
 }
 
 fn mac(key: &[u8], text: &str) -> Vec<u8> {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes())
+        .as_ref()
+        .to_vec()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -184,7 +281,9 @@ fn encode(text: &str, keep_slash: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(byte))
+            }
             b'/' if keep_slash => out.push('/'),
             _ => write!(out, "%{byte:02X}").expect("writing to a String never fails"),
         }
@@ -197,13 +296,23 @@ fn timestamp(now: SystemTime) -> Result<String> {
     let seconds = now.duration_since(UNIX_EPOCH)?.as_secs();
     let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    Ok(format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60))
+    Ok(format!(
+        "{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    ))
 }
 
 #[cfg(test)]

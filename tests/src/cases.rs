@@ -32,6 +32,21 @@ pub struct Site {
     pub scratch: Scratch,
 }
 
+impl Site {
+    /// The bucket as its read-only user.
+    ///
+    /// # Errors
+    /// Where the server has none.
+    pub fn reader_bucket(&self) -> Result<Bucket> {
+        let mut endpoint = self.endpoint.clone();
+        endpoint.owner = endpoint
+            .reader
+            .clone()
+            .context("this server has a reader")?;
+        Ok(Bucket::new(&endpoint, &self.bucket.name))
+    }
+}
+
 /// One case.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -55,12 +70,23 @@ struct Lazy {
 
 impl Lazy {
     fn new(name: &'static str, start: Start) -> Arc<Self> {
-        Arc::new(Self { name, start, state: Mutex::new(None) })
+        Arc::new(Self {
+            name,
+            start,
+            state: Mutex::new(None),
+        })
     }
 
     fn get(&self) -> Result<Arc<dyn S3Server>> {
-        let mut state = self.state.lock().map_err(|_| anyhow!("a case panicked while {} started", self.name))?;
-        let started = state.get_or_insert_with(|| (self.start)().map(Arc::from).map_err(|error| format!("{error:#}")));
+        let mut state = self
+            .state
+            .lock()
+            .map_err(|_| anyhow!("a case panicked while {} started", self.name))?;
+        let started = state.get_or_insert_with(|| {
+            (self.start)()
+                .map(Arc::from)
+                .map_err(|error| format!("{error:#}"))
+        });
         started.clone().map_err(|error| anyhow!("{error}"))
     }
 }
@@ -79,10 +105,15 @@ pub fn run(cases: &[Case]) -> ExitCode {
     ];
     let mut trials = Vec::new();
     for server in &servers {
-        for case in cases.iter().filter(|case| case.servers.is_empty() || case.servers.contains(&server.name)) {
+        for case in cases
+            .iter()
+            .filter(|case| case.servers.is_empty() || case.servers.contains(&server.name))
+        {
             let (server, case) = (Arc::clone(server), *case);
             let name = format!("{}::{}", server.name, case.name);
-            trials.push(Trial::test(name, move || run_case(&server, case).map_err(|error| format!("{error:#}").into())));
+            trials.push(Trial::test(name, move || {
+                run_case(&server, case).map_err(|error| format!("{error:#}").into())
+            }));
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -94,6 +125,12 @@ pub fn run(cases: &[Case]) -> ExitCode {
 fn run_case(server: &Lazy, case: Case) -> Result<()> {
     let endpoint = server.get()?.endpoint().clone();
     let scratch = Scratch::new("case")?;
-    let bucket = endpoint.bucket(&case.name.replace('_', "-")).context("make the bucket of the case")?;
-    (case.run)(&Site { endpoint, bucket, scratch })
+    let bucket = endpoint
+        .bucket(&case.name.replace('_', "-"))
+        .context("make the bucket of the case")?;
+    (case.run)(&Site {
+        endpoint,
+        bucket,
+        scratch,
+    })
 }

@@ -63,10 +63,15 @@ impl Ceph {
             ca_file: Some(setup.folder.join("ca.pem")),
             owner,
             reader: Some(reader),
+            reader_needs_policy: true,
         };
         let probe = Bucket::new(&endpoint, "started");
         daemons[0].wait_until(START_LIMIT, || probe.create().is_ok())?;
-        Ok(Self { endpoint, _daemons: daemons, _folder: setup.folder })
+        Ok(Self {
+            endpoint,
+            _daemons: daemons,
+            _folder: setup.folder,
+        })
     }
 }
 
@@ -82,8 +87,14 @@ impl Setup {
         for name in ["mon", "mgr", "osd", "rgw", "run"] {
             std::fs::create_dir(folder.join(name))?;
         }
-        let fsid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
-        let setup = Self { folder, fsid, ports: free_ports()? };
+        let fsid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?
+            .trim()
+            .to_owned();
+        let setup = Self {
+            folder,
+            fsid,
+            ports: free_ports()?,
+        };
         std::fs::write(setup.folder.join("ceph.conf"), setup.configuration())?;
         Ok(setup)
     }
@@ -93,12 +104,19 @@ impl Setup {
     }
 
     fn monitors(&self) -> String {
-        format!("[v2:127.0.0.1:{},v1:127.0.0.1:{}]", self.ports[0], self.ports[1])
+        format!(
+            "[v2:127.0.0.1:{},v1:127.0.0.1:{}]",
+            self.ports[0], self.ports[1]
+        )
     }
 
     fn configuration(&self) -> String {
         let here = self.folder.path().display();
-        let mut text = format!("[global]\nfsid = {}\nmon host = {}\n", self.fsid, self.monitors());
+        let mut text = format!(
+            "[global]\nfsid = {}\nmon host = {}\n",
+            self.fsid,
+            self.monitors()
+        );
         // One OSD holds everything once: pools of size 1, placement groups chosen per OSD, and no warning about either.
         text.push_str(
             "mon initial members = a\npublic addr = 127.0.0.1\ncluster addr = 127.0.0.1\n\
@@ -108,7 +126,9 @@ impl Setup {
              osd pool default min size = 1\nosd pool default pg num = 8\nmon max pg per osd = 1000\n\
              mon allow pool size one = true\nmon warn on pool no redundancy = false\nmgr initial modules =\n",
         );
-        let mut line = |key: &str, value: String| writeln!(text, "{key} = {value}").expect("writing to a String never fails");
+        let mut line = |key: &str, value: String| {
+            writeln!(text, "{key} = {value}").expect("writing to a String never fails")
+        };
         line("bluestore block size", OSD_BYTES.to_string());
         line("keyring", format!("{here}/keyring"));
         line("run dir", format!("{here}/run"));
@@ -116,14 +136,19 @@ impl Setup {
         line("admin socket", format!("{here}/run/$name.asok"));
         line("log file", format!("{here}/run/$name.log"));
         line("pid file", format!("{here}/run/$name.pid"));
-        for (section, key, folder) in
-            [("mon.a", "mon data", "mon"), ("mgr.a", "mgr data", "mgr"), ("osd.0", "osd data", "osd")]
-        {
+        for (section, key, folder) in [
+            ("mon.a", "mon data", "mon"),
+            ("mgr.a", "mgr data", "mgr"),
+            ("osd.0", "osd data", "osd"),
+        ] {
             line(&format!("[{section}]\n{key}"), format!("{here}/{folder}"));
         }
         line("[client.rgw.a]\nrgw data", format!("{here}/rgw"));
         let tls = format!("ssl_certificate={here}/cert.pem ssl_private_key={here}/key.pem");
-        line("rgw frontends", format!("beast ssl_endpoint=127.0.0.1:{} {tls}", self.ports[2]));
+        line(
+            "rgw frontends",
+            format!("beast ssl_endpoint=127.0.0.1:{} {tls}", self.ports[2]),
+        );
         text
     }
 
@@ -132,10 +157,26 @@ impl Setup {
         let tool = part::program("ceph-authtool", "ceph-common")?;
         let capabilities: [(&str, &[&str]); 5] = [
             ("mon.", &["mon", "allow *"]),
-            ("client.admin", &["mon", "allow *", "osd", "allow *", "mgr", "allow *"]),
+            (
+                "client.admin",
+                &["mon", "allow *", "osd", "allow *", "mgr", "allow *"],
+            ),
             ("mgr.a", &["mon", "allow profile mgr", "osd", "allow *"]),
-            ("osd.0", &["mon", "allow profile osd", "osd", "allow *", "mgr", "allow profile osd"]),
-            ("client.rgw.a", &["mon", "allow rw", "osd", "allow rwx", "mgr", "allow rw"]),
+            (
+                "osd.0",
+                &[
+                    "mon",
+                    "allow profile osd",
+                    "osd",
+                    "allow *",
+                    "mgr",
+                    "allow profile osd",
+                ],
+            ),
+            (
+                "client.rgw.a",
+                &["mon", "allow rw", "osd", "allow rwx", "mgr", "allow rw"],
+            ),
         ];
         for (name, caps) in capabilities {
             let mut command = Command::new(&tool);
@@ -156,35 +197,108 @@ impl Setup {
         let openssl = part::program("openssl", "openssl")?;
         let extensions = "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n";
         std::fs::write(self.folder.join("extensions"), extensions)?;
-        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-        let call = |args: &[&str]| part::run(Command::new(&openssl).current_dir(self.folder.path()).args(args)).map(drop);
-        let mut ca = vec!["req", "-x509", "-days", "30", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test CA"];
+        let key = [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ];
+        let call = |args: &[&str]| {
+            part::run(
+                Command::new(&openssl)
+                    .current_dir(self.folder.path())
+                    .args(args),
+            )
+            .map(drop)
+        };
+        let mut ca = vec![
+            "req",
+            "-x509",
+            "-days",
+            "30",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+            "-subj",
+            "/CN=Test CA",
+        ];
         ca.extend(key);
         call(&ca)?;
-        let mut request = vec!["req", "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=127.0.0.1"];
+        let mut request = vec![
+            "req",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "request.pem",
+            "-subj",
+            "/CN=127.0.0.1",
+        ];
         request.extend(key);
         call(&request)?;
         call(&[
-            "x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30",
-            "-extfile", "extensions", "-out", "cert.pem",
+            "x509",
+            "-req",
+            "-in",
+            "request.pem",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "30",
+            "-extfile",
+            "extensions",
+            "-out",
+            "cert.pem",
         ])
     }
 
     fn start_mon(&self) -> Result<Process> {
         let map = self.path("monmap");
         let mut make = Command::new(part::program("monmaptool", "ceph-common")?);
-        part::run(make.args(["--create", "--fsid", &self.fsid, "--addv", "a", &self.monitors(), &map]))?;
+        part::run(make.args([
+            "--create",
+            "--fsid",
+            &self.fsid,
+            "--addv",
+            "a",
+            &self.monitors(),
+            &map,
+        ]))?;
         let mut mkfs = Command::new(part::program("ceph-mon", "ceph-mon")?);
-        mkfs.args(["--mkfs", "-i", "a", "--monmap", &map, "--keyring", &self.path("keyring"), "-c", &self.path("ceph.conf")]);
+        mkfs.args([
+            "--mkfs",
+            "-i",
+            "a",
+            "--monmap",
+            &map,
+            "--keyring",
+            &self.path("keyring"),
+            "-c",
+            &self.path("ceph.conf"),
+        ]);
         part::run(&mut mkfs)?;
         self.daemon("ceph-mon", &["-i", "a"])
     }
 
     fn start_osd(&self) -> Result<Process> {
-        let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
+        let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?
+            .trim()
+            .to_owned();
         self.ceph(&["osd", "new", &uuid])?;
         let mut mkfs = Command::new(part::program("ceph-osd", "ceph-osd")?);
-        mkfs.args(["-i", "0", "--mkfs", "--osd-uuid", &uuid, "-c", &self.path("ceph.conf")]);
+        mkfs.args([
+            "-i",
+            "0",
+            "--mkfs",
+            "--osd-uuid",
+            &uuid,
+            "-c",
+            &self.path("ceph.conf"),
+        ]);
         part::run(&mut mkfs)?;
         self.daemon("ceph-osd", &["-i", "0"])
     }
@@ -198,15 +312,25 @@ impl Setup {
 
     fn ceph(&self, args: &[&str]) -> Result<String> {
         let mut command = Command::new(part::program("ceph", "ceph-common")?);
-        command.args(["-c", &self.path("ceph.conf"), "--connect-timeout", "120"]).args(args);
+        command
+            .args(["-c", &self.path("ceph.conf"), "--connect-timeout", "120"])
+            .args(args);
         part::run(&mut command)
     }
 
     fn add_user(&self, name: &str, login: &Login, more: &[&str]) -> Result<()> {
         let mut command = Command::new(part::program("radosgw-admin", "radosgw")?);
-        command.args(["-c", &self.path("ceph.conf"), "user", "create"]).args(more);
-        command.arg(format!("--uid={name}")).arg(format!("--display-name={name}"));
-        command.arg(format!("--access-key={}", login.access)).arg(format!("--secret-key={}", login.secret));
-        part::run(&mut command).map(drop).with_context(|| format!("make the gateway's user {name}"))
+        command
+            .args(["-c", &self.path("ceph.conf"), "user", "create"])
+            .args(more);
+        command
+            .arg(format!("--uid={name}"))
+            .arg(format!("--display-name={name}"));
+        command
+            .arg(format!("--access-key={}", login.access))
+            .arg(format!("--secret-key={}", login.secret));
+        part::run(&mut command)
+            .map(drop)
+            .with_context(|| format!("make the gateway's user {name}"))
     }
 }

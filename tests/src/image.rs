@@ -33,8 +33,13 @@ impl Image {
     /// # Errors
     /// Where the file cannot be made.
     pub fn sparse(path: &Path, size: u64) -> Result<Self> {
-        File::create(path).with_context(|| format!("create {}", path.display()))?.set_len(size)?;
-        Ok(Self { path: path.to_owned(), size })
+        File::create(path)
+            .with_context(|| format!("create {}", path.display()))?
+            .set_len(size)?;
+        Ok(Self {
+            path: path.to_owned(),
+            size,
+        })
     }
 
     /// An image of noise without holes.
@@ -55,7 +60,9 @@ impl Image {
         let image = Self::sparse(path, size)?;
         let mut offset = 0;
         while offset < size {
-            let len = (random.below(24) + 1).saturating_mul(BLOCK as u64 / 2).min(size - offset);
+            let len = (random.below(24) + 1)
+                .saturating_mul(BLOCK as u64 / 2)
+                .min(size - offset);
             match random.below(6) {
                 0 => {}
                 1 => image.write_zeros(offset, len)?,
@@ -73,8 +80,16 @@ impl Image {
     /// # Errors
     /// Where it does not fit.
     pub fn copy_to(&self, path: &Path) -> Result<Self> {
-        part::run(Command::new("cp").arg("--sparse=always").arg(&self.path).arg(path))?;
-        Ok(Self { path: path.to_owned(), size: self.size })
+        part::run(
+            Command::new("cp")
+                .arg("--sparse=always")
+                .arg(&self.path)
+                .arg(path),
+        )?;
+        Ok(Self {
+            path: path.to_owned(),
+            size: self.size,
+        })
     }
 
     /// Applies `count` random edits: overwrite, text, zeros, hole, copy; aligned and not. Files may also grow or shrink.
@@ -120,7 +135,16 @@ impl Image {
     /// # Errors
     /// Where writing fails.
     pub fn write_text(&self, offset: u64, len: u64, random: &mut Random) -> Result<()> {
-        const WORDS: [&[u8]; 8] = [b"volume ", b"chunk ", b"page ", b"point ", b"0451 ", b"\n", b"segment ", b"{} "];
+        const WORDS: [&[u8]; 8] = [
+            b"volume ",
+            b"chunk ",
+            b"page ",
+            b"point ",
+            b"0451 ",
+            b"\n",
+            b"segment ",
+            b"{} ",
+        ];
         self.write_with(offset, len, |bytes| {
             let mut rest = bytes;
             while !rest.is_empty() {
@@ -147,7 +171,12 @@ impl Image {
     pub fn punch(&self, offset: u64, len: u64) -> Result<()> {
         use nix::fcntl::{FallocateFlags, fallocate};
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        fallocate(self.open()?.as_fd(), flags, i64::try_from(offset)?, i64::try_from(len)?)?;
+        fallocate(
+            self.open()?.as_fd(),
+            flags,
+            i64::try_from(offset)?,
+            i64::try_from(len)?,
+        )?;
         Ok(())
     }
 
@@ -169,16 +198,29 @@ impl Image {
     pub fn assert_same(&self, other: &Path) -> Result<()> {
         let size = size_of(other)?;
         if size != self.size {
-            bail!("{} has {size} bytes, {} has {}", other.display(), self.path.display(), self.size);
+            bail!(
+                "{} has {size} bytes, {} has {}",
+                other.display(),
+                self.path.display(),
+                self.size
+            );
         }
         match first_difference(&self.path, other, 0, self.size)? {
             None => Ok(()),
-            Some(at) => bail!("{} differs from {} at byte {at}", other.display(), self.path.display()),
+            Some(at) => bail!(
+                "{} differs from {} at byte {at}",
+                other.display(),
+                self.path.display()
+            ),
         }
     }
 
     fn open(&self) -> Result<File> {
-        OpenOptions::new().read(true).write(true).open(&self.path).with_context(|| format!("open {}", self.path.display()))
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&self.path)
+            .with_context(|| format!("open {}", self.path.display()))
     }
 
     fn write_with(&self, offset: u64, len: u64, mut fill: impl FnMut(&mut [u8])) -> Result<()> {
@@ -250,8 +292,15 @@ mod tests {
         let other = one.copy_to(&scratch.join("other")).unwrap();
         one.assert_same(&other.path).unwrap();
         let byte = [!std::fs::read(&one.path).unwrap()[2_000_001]];
-        other.open().unwrap().write_all_at(&byte, 2_000_001).unwrap();
-        assert_eq!(first_difference(&one.path, &other.path, 0, one.size).unwrap(), Some(2_000_001));
+        other
+            .open()
+            .unwrap()
+            .write_all_at(&byte, 2_000_001)
+            .unwrap();
+        assert_eq!(
+            first_difference(&one.path, &other.path, 0, one.size).unwrap(),
+            Some(2_000_001)
+        );
         one.assert_same(&other.path).unwrap_err();
     }
 

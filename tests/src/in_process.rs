@@ -53,16 +53,35 @@ impl InProcess {
     fn start_with(row: Option<Arc<Mutex<()>>>) -> Result<Self> {
         let folder = Scratch::new("s3s")?;
         let owner = Login::new("snaphaulowner", "owner-secret-key");
-        let files = s3s_fs::FileSystem::new(folder.path()).map_err(|error| anyhow::anyhow!("open the store: {error:?}"))?;
+        let files = s3s_fs::FileSystem::new(folder.path())
+            .map_err(|error| anyhow::anyhow!("open the store: {error:?}"))?;
         let mut builder = S3ServiceBuilder::new(files);
-        builder.set_auth(SimpleAuth::from_single(owner.access.clone(), owner.secret.clone()));
+        builder.set_auth(SimpleAuth::from_single(
+            owner.access.clone(),
+            owner.secret.clone(),
+        ));
         let service = builder.build();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let listener =
+            runtime.block_on(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))))?;
         let url = format!("http://{}", listener.local_addr()?);
         runtime.spawn(accept(listener, service, row));
-        let endpoint = Endpoint { name: "s3s-fs".to_owned(), url, ca_file: None, owner, reader: None };
-        Ok(Self { endpoint, runtime: Some(runtime), _folder: folder })
+        let endpoint = Endpoint {
+            name: "s3s-fs".to_owned(),
+            url,
+            ca_file: None,
+            owner,
+            reader: None,
+            reader_needs_policy: false,
+        };
+        Ok(Self {
+            endpoint,
+            runtime: Some(runtime),
+            _folder: folder,
+        })
     }
 }
 
@@ -86,7 +105,8 @@ async fn accept(listener: TcpListener, service: S3Service, row: Option<Arc<Mutex
         let answer = service_fn(move |request: Request<Incoming>| {
             let (service, row) = (service.clone(), row.clone());
             async move {
-                let create_only = request.headers().contains_key("if-none-match") && request.method() == "PUT";
+                let create_only =
+                    request.headers().contains_key("if-none-match") && request.method() == "PUT";
                 let _turn = match &row {
                     Some(row) if create_only => Some(row.lock().await),
                     _ => None,
@@ -96,7 +116,10 @@ async fn accept(listener: TcpListener, service: S3Service, row: Option<Arc<Mutex
         });
         tokio::spawn(async move {
             // A client that goes away in the middle is its own business.
-            let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer).await;
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
         });
     }
 }

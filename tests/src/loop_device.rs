@@ -39,8 +39,18 @@ impl LoopDevice {
         let mut last = Err(anyhow::anyhow!("no attempt was made"));
         for _ in 0..10 {
             let mut command = Command::new(&losetup);
-            command.args(["--find", "--show", "--sector-size", &sector_size.to_string()]).args(more).arg(file);
-            last = part::run(&mut command).map(|name| Self { path: PathBuf::from(name.trim()) });
+            command
+                .args([
+                    "--find",
+                    "--show",
+                    "--sector-size",
+                    &sector_size.to_string(),
+                ])
+                .args(more)
+                .arg(file);
+            last = part::run(&mut command).map(|name| Self {
+                path: PathBuf::from(name.trim()),
+            });
             if last.is_ok() {
                 break;
             }
@@ -58,6 +68,9 @@ impl LoopDevice {
 impl Drop for LoopDevice {
     fn drop(&mut self) {
         // A failed detach shows up as a busy file when its folder is removed.
-        let _ = Command::new("losetup").arg("--detach").arg(&self.path).status();
+        let _ = Command::new("losetup")
+            .arg("--detach")
+            .arg(&self.path)
+            .status();
     }
 }

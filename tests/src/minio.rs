@@ -32,7 +32,10 @@ impl MinIo {
     pub fn start() -> Result<Self> {
         let program = part::cache().join("bin/minio");
         if !program.is_file() {
-            bail!("MinIO is missing at {}: run `tests/run`, which builds it", program.display());
+            bail!(
+                "MinIO is missing at {}: run `tests/run`, which builds it",
+                program.display()
+            );
         }
         let folder = Scratch::new("minio")?;
         let owner = Login::new("snaphaulowner", "owner-secret-key");
@@ -44,14 +47,28 @@ impl MinIo {
             format!("--console-address=127.0.0.1:{console}"),
             folder.join("data").display().to_string(),
         ];
-        let env =
-            [("MINIO_ROOT_USER", owner.access.as_str()), ("MINIO_ROOT_PASSWORD", &owner.secret), ("MINIO_UPDATE", "off")];
+        let env = [
+            ("MINIO_ROOT_USER", owner.access.as_str()),
+            ("MINIO_ROOT_PASSWORD", &owner.secret),
+            ("MINIO_UPDATE", "off"),
+        ];
         let process = Process::start(&program, &args, &env, &folder.join("log"))?;
         let url = format!("http://127.0.0.1:{port}");
-        let endpoint = Endpoint { name: "minio".to_owned(), url, ca_file: None, owner, reader: None };
+        let endpoint = Endpoint {
+            name: "minio".to_owned(),
+            url,
+            ca_file: None,
+            owner,
+            reader: None,
+            reader_needs_policy: false,
+        };
         let probe = Bucket::new(&endpoint, "started");
         process.wait_until(START_LIMIT, || probe.create().is_ok())?;
-        Ok(Self { endpoint, process, _folder: folder })
+        Ok(Self {
+            endpoint,
+            process,
+            _folder: folder,
+        })
     }
 
     /// The process, to freeze it.

@@ -55,13 +55,28 @@ impl Mounted {
         let mut mount = Command::new("mount");
         if let Some((program, package, args)) = kind.maker() {
             let image = Image::sparse(&scratch.join("image"), size)?;
-            part::run(Command::new(part::program(program, package)?).args(args).arg(&image.path))?;
+            part::run(
+                Command::new(part::program(program, package)?)
+                    .args(args)
+                    .arg(&image.path),
+            )?;
             mount.args(["-o", "loop"]).arg(&image.path).arg(&folder);
         } else {
-            mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "snaphaul-test"]).arg(&folder);
+            mount
+                .args([
+                    "-t",
+                    "tmpfs",
+                    "-o",
+                    &format!("size={size}"),
+                    "snaphaul-test",
+                ])
+                .arg(&folder);
         }
         part::run(&mut mount)?;
-        Ok(Self { folder, _scratch: scratch })
+        Ok(Self {
+            folder,
+            _scratch: scratch,
+        })
     }
 
     /// Mounts a device that holds a file system already.
@@ -73,7 +88,10 @@ impl Mounted {
         let folder = scratch.join("root");
         std::fs::create_dir(&folder)?;
         part::run(Command::new("mount").arg(device).arg(&folder))?;
-        Ok(Self { folder, _scratch: scratch })
+        Ok(Self {
+            folder,
+            _scratch: scratch,
+        })
     }
 
     /// Where it is mounted.
@@ -93,13 +111,21 @@ impl Mounted {
     /// # Errors
     /// Where a file is open for writing.
     pub fn remount_read_only(&self) -> Result<()> {
-        part::run(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.folder)).map(drop)
+        part::run(
+            Command::new("mount")
+                .args(["-o", "remount,ro"])
+                .arg(&self.folder),
+        )
+        .map(drop)
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
         // Lazy: a test that failed may still hold a file open.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.folder).status();
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(&self.folder)
+            .status();
     }
 }

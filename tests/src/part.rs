@@ -13,7 +13,8 @@ pub fn cache() -> PathBuf {
     if let Some(chosen) = std::env::var_os("SNAPHAUL_CACHE") {
         return PathBuf::from(chosen);
     }
-    PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache/snaphaul")
+    PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into()))
+        .join(".cache/snaphaul")
 }
 
 /// Finds a program in `PATH` or the system folders.
@@ -48,7 +49,9 @@ pub fn root() -> Result<()> {
 /// # Errors
 /// With both outputs where it does not end with 0.
 pub fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("start {command:?}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("start {command:?}"))?;
     if !output.status.success() {
         bail!(
             "{command:?} ended with {}\n{}{}",

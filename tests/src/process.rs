@@ -36,24 +36,47 @@ impl Process {
     ///
     /// # Errors
     /// Where the program cannot be started.
-    pub fn start(program: &Path, args: &[String], env: &[(&str, &str)], log: &Path) -> Result<Self> {
-        let name = program.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    pub fn start(
+        program: &Path,
+        args: &[String],
+        env: &[(&str, &str)],
+        log: &Path,
+    ) -> Result<Self> {
+        let name = program
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let output = File::create(log).with_context(|| format!("create {}", log.display()))?;
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(args);
         command.envs(env.iter().copied());
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
         let (started, start) = mpsc::sync_channel(1);
         let (stop, stopped) = mpsc::sync_channel(1);
-        let keeper = std::thread::Builder::new().name(format!("keep {name}")).spawn(move || {
-            let child = command.spawn();
-            let told = started.send(child.as_ref().map(Child::id).map_err(ToString::to_string));
-            if let (Ok(mut child), Ok(())) = (child, told) {
-                keep(&mut child, &stopped);
-            }
-        })?;
-        let pid = start.recv()?.map_err(|error| anyhow!("start {name}: {error}"))?;
-        Ok(Self { name, pid: i32::try_from(pid)?, log: log.to_owned(), stop, keeper: Some(keeper) })
+        let keeper = std::thread::Builder::new()
+            .name(format!("keep {name}"))
+            .spawn(move || {
+                let child = command.spawn();
+                let told = started.send(child.as_ref().map(Child::id).map_err(ToString::to_string));
+                if let (Ok(mut child), Ok(())) = (child, told) {
+                    keep(&mut child, &stopped);
+                }
+            })?;
+        let pid = start
+            .recv()?
+            .map_err(|error| anyhow!("start {name}: {error}"))?;
+        Ok(Self {
+            name,
+            pid: i32::try_from(pid)?,
+            log: log.to_owned(),
+            stop,
+            keeper: Some(keeper),
+        })
     }
 
     /// The process id.
@@ -73,7 +96,11 @@ impl Process {
                 bail!("{} ended while starting:\n{}", self.name, self.tail());
             }
             if begin.elapsed() > limit {
-                bail!("{} is not ready after {limit:?}:\n{}", self.name, self.tail());
+                bail!(
+                    "{} is not ready after {limit:?}:\n{}",
+                    self.name,
+                    self.tail()
+                );
             }
             std::thread::sleep(POLL);
         }
@@ -121,7 +148,9 @@ fn keep(child: &mut Child, stopped: &mpsc::Receiver<()>) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    let Ok(pid) = i32::try_from(child.id()) else { return };
+    let Ok(pid) = i32::try_from(child.id()) else {
+        return;
+    };
     let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
     let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     let begin = Instant::now();

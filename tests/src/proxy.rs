@@ -58,13 +58,22 @@ impl Rule {
     /// Breaks every request of `method` whose path holds `path`, for ever.
     #[must_use]
     pub fn every(method: &'static str, path: &str, fault: Fault) -> Self {
-        Self { method, path: path.to_owned(), skip: 0, times: u64::MAX, fault }
+        Self {
+            method,
+            path: path.to_owned(),
+            skip: 0,
+            times: u64::MAX,
+            fault,
+        }
     }
 
     /// Breaks the first fitting request only.
     #[must_use]
     pub fn once(method: &'static str, path: &str, fault: Fault) -> Self {
-        Self { times: 1, ..Self::every(method, path, fault) }
+        Self {
+            times: 1,
+            ..Self::every(method, path, fault)
+        }
     }
 
     /// Lets `skip` requests pass first.
@@ -108,7 +117,10 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let endpoint = server.through(&format!("http://{}", listener.local_addr()?));
-        let server: SocketAddr = server.host().parse().context("the server has a numeric address")?;
+        let server: SocketAddr = server
+            .host()
+            .parse()
+            .context("the server has a numeric address")?;
         let shared = Arc::new(Shared {
             server,
             rules: Mutex::default(),
@@ -120,7 +132,11 @@ impl Proxy {
         });
         let accepting = Arc::clone(&shared);
         let acceptor = std::thread::spawn(move || accept(&listener, &accepting));
-        Ok(Self { endpoint, shared, acceptor: Some(acceptor) })
+        Ok(Self {
+            endpoint,
+            shared,
+            acceptor: Some(acceptor),
+        })
     }
 
     /// The server as reached through the proxy.
@@ -137,12 +153,16 @@ impl Proxy {
     /// Takes every rule and the rate away.
     pub fn heal(&self) {
         lock(&self.shared.rules).clear();
-        self.shared.bytes_per_second.store(u64::MAX, Ordering::SeqCst);
+        self.shared
+            .bytes_per_second
+            .store(u64::MAX, Ordering::SeqCst);
     }
 
     /// Sets how many bytes of request bodies pass in a second, each connection by itself.
     pub fn slow_down(&self, bytes_per_second: u64) {
-        self.shared.bytes_per_second.store(bytes_per_second, Ordering::SeqCst);
+        self.shared
+            .bytes_per_second
+            .store(bytes_per_second, Ordering::SeqCst);
     }
 
     /// How many requests were broken so far.
@@ -181,7 +201,8 @@ impl Shared {
         lock(&self.requests).push(format!("{method} {target}"));
         let mut rules = lock(&self.rules);
         for rule in rules.iter_mut() {
-            let fits = (rule.method.is_empty() || rule.method == method) && target.contains(&rule.path);
+            let fits =
+                (rule.method.is_empty() || rule.method == method) && target.contains(&rule.path);
             if !fits || rule.times == 0 {
                 continue;
             }
@@ -221,7 +242,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             Ok((client, _)) => {
                 let shared = Arc::clone(shared);
                 // A connection ends with whatever ended it: cut on order, client gone, server gone.
-                connections.push(std::thread::spawn(move || drop(http::serve(&client, &shared))));
+                connections.push(std::thread::spawn(move || {
+                    drop(http::serve(&client, &shared))
+                }));
             }
             Err(_) => std::thread::sleep(POLL),
         }
@@ -234,7 +257,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 
 /// A thread that panicked while holding the lock left nothing half done: every critical section here is one statement.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -18,9 +18,13 @@ impl Random {
     /// A generator seeded by `SNAPHAUL_TEST_SEED`, else by the clock; the seed is printed so that a failure can be run again.
     #[must_use]
     pub fn from_environment(test: &str) -> Self {
-        let chosen = std::env::var("SNAPHAUL_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let chosen = std::env::var("SNAPHAUL_TEST_SEED")
+            .ok()
+            .and_then(|text| text.parse().ok());
         let seed = chosen.unwrap_or_else(|| {
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |age| age.as_secs() ^ u64::from(age.subsec_nanos()))
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(1, |age| age.as_secs() ^ u64::from(age.subsec_nanos()))
         });
         eprintln!("{test}: SNAPHAUL_TEST_SEED={seed}");
         Self(seed)

@@ -50,7 +50,13 @@ impl Repo {
     pub fn directory(folder: &Path) -> Result<Self> {
         let url = format!("file://{}", folder.display());
         let secret = Secret::KeyFile(key_file(&folder.with_extension("key"))?);
-        Ok(Self { url, secret, flags: Vec::new(), env: Vec::new(), place: Place::Directory(folder.to_owned()) })
+        Ok(Self {
+            url,
+            secret,
+            flags: Vec::new(),
+            env: Vec::new(),
+            place: Place::Directory(folder.to_owned()),
+        })
     }
 
     /// A repository under `prefix` of a bucket, used as the bucket's owner. `keys` is a folder for its key file.
@@ -58,15 +64,27 @@ impl Repo {
     /// # Errors
     /// Where the key file cannot be written.
     pub fn bucket(bucket: &Bucket, prefix: &str, keys: &Path) -> Result<Self> {
-        let secret = Secret::KeyFile(key_file(&keys.join(format!("{}-{prefix}.key", bucket.name)))?);
-        let mut flags = vec!["--s3-path-style".to_owned(), "--s3-region".to_owned(), REGION.to_owned()];
+        let secret = Secret::KeyFile(key_file(
+            &keys.join(format!("{}-{prefix}.key", bucket.name)),
+        )?);
+        let mut flags = vec![
+            "--s3-path-style".to_owned(),
+            "--s3-region".to_owned(),
+            REGION.to_owned(),
+        ];
         flags.extend(["--s3-endpoint".to_owned(), bucket.endpoint.url.clone()]);
         if let Some(ca) = &bucket.endpoint.ca_file {
             flags.extend(["--s3-ca-file".to_owned(), ca.display().to_string()]);
         }
         let url = format!("s3://{}/{prefix}", bucket.name);
         let place = Place::Bucket(bucket.clone(), prefix.to_owned());
-        let repo = Self { url, secret, flags, env: Vec::new(), place };
+        let repo = Self {
+            url,
+            secret,
+            flags,
+            env: Vec::new(),
+            place,
+        };
         Ok(repo.with_login(&bucket.endpoint.owner))
     }
 
@@ -77,13 +95,19 @@ impl Repo {
             ("AWS_ACCESS_KEY_ID".to_owned(), login.access.clone()),
             ("AWS_SECRET_ACCESS_KEY".to_owned(), login.secret.clone()),
         ];
-        Self { env, ..self.clone() }
+        Self {
+            env,
+            ..self.clone()
+        }
     }
 
     /// The same repository with another secret.
     #[must_use]
     pub fn with_secret(&self, secret: Secret) -> Self {
-        Self { secret, ..self.clone() }
+        Self {
+            secret,
+            ..self.clone()
+        }
     }
 
     /// The same repository with the value of one flag replaced or added.
@@ -102,7 +126,10 @@ impl Repo {
     pub fn without_flag(&self, flag: &str) -> Self {
         let mut changed = self.clone();
         if let Some(at) = changed.flags.iter().position(|word| word == flag) {
-            let valued = changed.flags.get(at + 1).is_some_and(|next| !next.starts_with("--"));
+            let valued = changed
+                .flags
+                .get(at + 1)
+                .is_some_and(|next| !next.starts_with("--"));
             changed.flags.drain(at..=at + usize::from(valued));
         }
         changed
@@ -121,7 +148,9 @@ impl Repo {
     /// # Errors
     /// Where the binary is missing.
     pub fn plain(&self, words: &[&str]) -> Result<Snaphaul> {
-        let mut command = Snaphaul::new(words)?.flag("--repo", &self.url).args(&self.flags);
+        let mut command = Snaphaul::new(words)?
+            .flag("--repo", &self.url)
+            .args(&self.flags);
         for (name, value) in &self.env {
             command = command.env(name, value);
         }
@@ -196,7 +225,10 @@ impl Repo {
             Place::Bucket(bucket, top) => {
                 let keys = bucket.list(&format!("{top}/{prefix}"))?;
                 let skip = top.len() + 1;
-                Ok(keys.into_iter().filter_map(|key| key.get(skip..).map(str::to_owned)).collect())
+                Ok(keys
+                    .into_iter()
+                    .filter_map(|key| key.get(skip..).map(str::to_owned))
+                    .collect())
             }
         }
     }
@@ -269,7 +301,11 @@ impl Repo {
 /// Writes 32 bytes of key. They come from a seeded generator: nothing of value is kept under them.
 fn key_file(path: &Path) -> Result<PathBuf> {
     let mut key = [0; 32];
-    let seed = path.as_os_str().as_encoded_bytes().iter().fold(0, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(*byte));
+    let seed = path
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(*byte));
     Random::new(seed).fill(&mut key);
     std::fs::write(path, key)?;
     Ok(path.to_owned())

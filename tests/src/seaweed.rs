@@ -33,7 +33,10 @@ impl SeaweedFs {
     pub fn start() -> Result<Self> {
         let program = part::cache().join("seaweed/bin/weed");
         if !program.is_file() {
-            bail!("SeaweedFS is missing at {}: run `tests/run`, which installs it", program.display());
+            bail!(
+                "SeaweedFS is missing at {}: run `tests/run`, which installs it",
+                program.display()
+            );
         }
         let folder = Scratch::new("seaweed")?;
         let owner = Login::new("snaphaulowner", "owner-secret-key");
@@ -41,13 +44,19 @@ impl SeaweedFs {
         std::fs::create_dir(folder.join("data"))?;
         std::fs::write(folder.join("s3.json"), users(&owner, &reader))?;
         let ports = free_ports::<8>()?;
-        let process = Process::start(&program, &arguments(&folder, &ports), &[], &folder.join("log"))?;
+        let process = Process::start(
+            &program,
+            &arguments(&folder, &ports),
+            &[],
+            &folder.join("log"),
+        )?;
         let endpoint = Endpoint {
             name: "seaweedfs".to_owned(),
             url: format!("http://127.0.0.1:{}", ports[7]),
             ca_file: None,
             owner,
             reader: Some(reader),
+            reader_needs_policy: false,
         };
         let probe = Bucket::new(&endpoint, "started");
         process.wait_until(START_LIMIT, || {
@@ -55,7 +64,11 @@ impl SeaweedFs {
                 && probe.create().is_ok()
                 && probe.put("object", b"up").is_ok()
         })?;
-        Ok(Self { endpoint, process, _folder: folder })
+        Ok(Self {
+            endpoint,
+            process,
+            _folder: folder,
+        })
     }
 
     /// The process, to freeze it.
@@ -80,25 +93,48 @@ fn users(owner: &Login, reader: &Login) -> String {
         })
     };
     let all = ["Admin", "Read", "List", "Tagging", "Write"];
-    let identities = [identity("owner", owner, &all), identity("reader", reader, &["Read", "List"])];
+    let identities = [
+        identity("owner", owner, &all),
+        identity("reader", reader, &["Read", "List"]),
+    ];
     serde_json::json!({ "identities": identities }).to_string()
 }
 
 /// Every port is named, the gRPC ones too: their defaults are fixed numbers above the others.
 fn arguments(folder: &Scratch, ports: &[u16; 8]) -> Vec<String> {
-    let mut args: Vec<String> = ["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-iam=false"]
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let mut args: Vec<String> = [
+        "server",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-filer",
+        "-s3",
+        "-iam=false",
+    ]
+    .iter()
+    .map(ToString::to_string)
+    .collect();
     args.push(format!("-dir={}", folder.join("data").display()));
     args.push(format!("-s3.config={}", folder.join("s3.json").display()));
-    args.push(format!("-filer.localSocket={}", folder.join("filer.sock").display()));
-    let named = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc"];
+    args.push(format!(
+        "-filer.localSocket={}",
+        folder.join("filer.sock").display()
+    ));
+    let named = [
+        "master.port",
+        "master.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+    ];
     let more = ["filer.port", "filer.port.grpc", "s3.port.grpc", "s3.port"];
     for (name, port) in named.iter().chain(&more).zip(ports) {
         args.push(format!("-{name}={port}"));
     }
-    for fixed in ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-volume.max=40"] {
+    for fixed in [
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.telemetry=false",
+        "-volume.max=40",
+    ] {
         args.push(fixed.to_owned());
     }
     args.push("-master.volumeSizeLimitMB=1024".to_owned());

@@ -23,7 +23,10 @@ impl Login {
     /// A login of these two strings.
     #[must_use]
     pub fn new(access: &str, secret: &str) -> Self {
-        Self { access: access.to_owned(), secret: secret.to_owned() }
+        Self {
+            access: access.to_owned(),
+            secret: secret.to_owned(),
+        }
     }
 }
 
@@ -46,6 +49,8 @@ pub struct Endpoint {
     pub owner: Login,
     /// A user who may GET and LIST only, where the server knows such users.
     pub reader: Option<Login>,
+    /// Whether that user sees only what a bucket's policy shows.
+    pub reader_needs_policy: bool,
 }
 
 impl Endpoint {
@@ -58,7 +63,10 @@ impl Endpoint {
     /// The same server through another address, e.g. a proxy's.
     #[must_use]
     pub fn through(&self, url: &str) -> Self {
-        Self { url: url.to_owned(), ..self.clone() }
+        Self {
+            url: url.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// Makes a bucket and gives it.

@@ -23,9 +23,16 @@ pub fn binary() -> Result<PathBuf> {
         return Ok(PathBuf::from(path));
     }
     let test = std::env::current_exe()?;
-    let path = test.ancestors().nth(2).context("the test lies in target/PROFILE/deps")?.join("snaphaul");
+    let path = test
+        .ancestors()
+        .nth(2)
+        .context("the test lies in target/PROFILE/deps")?
+        .join("snaphaul");
     if !path.is_file() {
-        bail!("{} is missing: run `cargo build -p mover --features testing`, or `tests/run`", path.display());
+        bail!(
+            "{} is missing: run `cargo build -p mover --features testing`, or `tests/run`",
+            path.display()
+        );
     }
     Ok(path)
 }
@@ -44,9 +51,16 @@ impl Snaphaul {
     pub fn new<S: AsRef<str>>(words: &[S]) -> Result<Self> {
         let mut command = Command::new(binary()?);
         command.args(words.iter().map(AsRef::as_ref)).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", "/nonexistent");
-        command.env("AWS_EC2_METADATA_DISABLED", "true").env("RUST_BACKTRACE", "1");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", "/nonexistent");
+        command
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("RUST_BACKTRACE", "1");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         Ok(Self { command })
     }
 
@@ -85,7 +99,10 @@ impl Snaphaul {
     /// Where it cannot be started.
     pub fn start(mut self) -> Result<Running> {
         let shown = format!("{:?}", self.command.get_args().collect::<Vec<_>>());
-        let child = self.command.spawn().with_context(|| format!("start {shown}"))?;
+        let child = self
+            .command
+            .spawn()
+            .with_context(|| format!("start {shown}"))?;
         Ok(Running { child, shown })
     }
 }
@@ -103,7 +120,10 @@ impl Running {
     /// # Errors
     /// Where it has ended and was waited for.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+        Ok(kill(
+            Pid::from_raw(i32::try_from(self.child.id())?),
+            signal,
+        )?)
     }
 
     /// Whether it still runs.
@@ -172,7 +192,12 @@ pub struct Outcome {
 impl Outcome {
     fn new(shown: String, output: &Output) -> Self {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Self { shown, status: output.status, stdout: output.stdout.clone(), stderr }
+        Self {
+            shown,
+            status: output.status,
+            stdout: output.stdout.clone(),
+            stderr,
+        }
     }
 
     /// Fails unless the run ended with this exit code, and shows all it said.
@@ -183,7 +208,13 @@ impl Outcome {
         if self.status.code() == Some(code) {
             return Ok(self);
         }
-        bail!("{} ended with {}, not exit code {code}\n{}\n{}", self.shown, self.status, self.text(), self.stderr);
+        bail!(
+            "{} ended with {}, not exit code {code}\n{}\n{}",
+            self.shown,
+            self.status,
+            self.text(),
+            self.stderr
+        );
     }
 
     /// Standard output as text.
@@ -198,7 +229,12 @@ impl Outcome {
     /// On anything else.
     pub fn lines(&self) -> Result<Vec<Value>> {
         let text = self.text();
-        text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("{}: read line {line:?}", self.shown))).collect()
+        text.lines()
+            .map(|line| {
+                serde_json::from_str(line)
+                    .with_context(|| format!("{}: read line {line:?}", self.shown))
+            })
+            .collect()
     }
 
     /// The last line, which must be of type `result` and agree with the exit code.
@@ -208,14 +244,28 @@ impl Outcome {
     pub fn json(&self) -> Result<Value> {
         let lines = self.lines()?;
         let results = lines.iter().filter(|line| line["type"] == "result").count();
-        let Some(last) = lines.last().filter(|last| last["type"] == "result" && results == 1) else {
-            bail!("{}: standard output does not end with the one result\n{}\n{}", self.shown, self.text(), self.stderr);
+        let Some(last) = lines
+            .last()
+            .filter(|last| last["type"] == "result" && results == 1)
+        else {
+            bail!(
+                "{}: standard output does not end with the one result\n{}\n{}",
+                self.shown,
+                self.text(),
+                self.stderr
+            );
         };
         let code = self.status.code().context("ended by a signal")?;
         if last["exit_code"] != code || last["ok"] != (code == 0) {
-            bail!("{}: result disagrees with exit code {code}: {last}", self.shown);
+            bail!(
+                "{}: result disagrees with exit code {code}: {last}",
+                self.shown
+            );
         }
-        if code != 0 && last["error"].is_null() && last["errors"].as_array().is_none_or(Vec::is_empty) {
+        if code != 0
+            && last["error"].is_null()
+            && last["errors"].as_array().is_none_or(Vec::is_empty)
+        {
             bail!("{}: failed without saying why: {last}", self.shown);
         }
         Ok(last.clone())
@@ -227,7 +277,10 @@ impl Outcome {
     /// Where it is missing.
     pub fn string(&self, field: &str) -> Result<String> {
         let result = self.json()?;
-        result[field].as_str().map(str::to_owned).with_context(|| format!("{}: no string {field} in {result}", self.shown))
+        result[field]
+            .as_str()
+            .map(str::to_owned)
+            .with_context(|| format!("{}: no string {field} in {result}", self.shown))
     }
 
     /// A number of the result.
@@ -236,7 +289,9 @@ impl Outcome {
     /// Where it is missing.
     pub fn number(&self, field: &str) -> Result<u64> {
         let result = self.json()?;
-        result[field].as_u64().with_context(|| format!("{}: no number {field} in {result}", self.shown))
+        result[field]
+            .as_u64()
+            .with_context(|| format!("{}: no number {field} in {result}", self.shown))
     }
 
     /// All text a person can read about a failure: standard error and the error object of the result.
@@ -245,7 +300,10 @@ impl Outcome {
     /// Where standard output is not JSON.
     pub fn complaint(&self) -> Result<String> {
         let result = self.lines()?.pop().unwrap_or(Value::Null);
-        Ok(format!("{}\n{}\n{}", self.stderr, result["error"], result["errors"]))
+        Ok(format!(
+            "{}\n{}\n{}",
+            self.stderr, result["error"], result["errors"]
+        ))
     }
 
     /// Fails unless the complaint holds `text`.

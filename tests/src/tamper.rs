@@ -29,8 +29,15 @@ pub enum Kind {
 }
 
 /// Every kind.
-pub const KINDS: [Kind; 7] =
-    [Kind::Config, Kind::Key, Kind::Segment, Kind::Map, Kind::Liveness, Kind::Manifest, Kind::Open];
+pub const KINDS: [Kind; 7] = [
+    Kind::Config,
+    Kind::Key,
+    Kind::Segment,
+    Kind::Map,
+    Kind::Liveness,
+    Kind::Manifest,
+    Kind::Open,
+];
 
 impl Kind {
     /// Where objects of this kind are.
@@ -80,7 +87,13 @@ pub enum Damage {
 }
 
 /// Every damage.
-pub const DAMAGES: [Damage; 5] = [Damage::Flip, Damage::Truncate, Damage::Remove, Damage::Swap, Damage::Empty];
+pub const DAMAGES: [Damage; 5] = [
+    Damage::Flip,
+    Damage::Truncate,
+    Damage::Remove,
+    Damage::Swap,
+    Damage::Empty,
+];
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,7 +123,13 @@ impl Undo<'_> {
 ///
 /// # Errors
 /// Where the object cannot be read or written.
-pub fn damage<'a>(repo: &'a Repo, name: &str, damage: Damage, other: Option<&str>, random: &mut Random) -> Result<Undo<'a>> {
+pub fn damage<'a>(
+    repo: &'a Repo,
+    name: &str,
+    damage: Damage,
+    other: Option<&str>,
+    random: &mut Random,
+) -> Result<Undo<'a>> {
     let body = repo.read(name)?;
     let mut changed = body.clone();
     match damage {
@@ -124,8 +143,15 @@ pub fn damage<'a>(repo: &'a Repo, name: &str, damage: Damage, other: Option<&str
             repo.write(name, &changed)?;
         }
         Damage::Remove => repo.remove(name)?,
-        Damage::Swap => repo.write(name, &repo.read(other.context("a swap needs two objects")?)?)?,
+        Damage::Swap => repo.write(
+            name,
+            &repo.read(other.context("a swap needs two objects")?)?,
+        )?,
         Damage::Empty => repo.write(name, b"")?,
     }
-    Ok(Undo { repo, name: name.to_owned(), body })
+    Ok(Undo {
+        repo,
+        name: name.to_owned(),
+        body,
+    })
 }

@@ -23,14 +23,28 @@ fn rig(name: &str, size: u64) -> Result<Rig> {
     let repo = Repo::directory(&scratch.join("repo"))?;
     repo.init()?;
     let image = Image::noise(&scratch.join("disk.img"), size, &mut random)?;
-    Ok(Rig { scratch, repo, image, random })
+    Ok(Rig {
+        scratch,
+        repo,
+        image,
+        random,
+    })
 }
 
 impl Rig {
     /// Starts a backup that takes seconds, because it may send only so much.
     fn slow_backup(&self, volume: &str, rate: &str) -> Result<Running> {
         let source = self.image.path.display().to_string();
-        self.repo.command(&["backup", &source, "--volume", volume, "--limit-upload", rate])?.start()
+        self.repo
+            .command(&[
+                "backup",
+                &source,
+                "--volume",
+                volume,
+                "--limit-upload",
+                rate,
+            ])?
+            .start()
     }
 
     fn segments(&self) -> usize {
@@ -40,7 +54,9 @@ impl Rig {
     fn restores(&self, point: &str, image: &Image) -> Result<()> {
         let target = self.scratch.join("out");
         self.repo.restore(point, &target, &[])?;
-        image.assert_same(&target).with_context(|| format!("restore of {point}"))?;
+        image
+            .assert_same(&target)
+            .with_context(|| format!("restore of {point}"))?;
         Ok(std::fs::remove_file(target)?)
     }
 }
@@ -49,19 +65,31 @@ impl Rig {
 fn a_killed_backup_is_resumed() -> Result<()> {
     let rig = rig("resume-kill", 24 * MIB)?;
     let mut run = rig.slow_backup("disk", "8MiB/s")?;
-    ensure!(run.wait_for(|| rig.segments() >= 6)?, "the backup ended before it could be killed");
+    ensure!(
+        run.wait_for(|| rig.segments() >= 6)?,
+        "the backup ended before it could be killed"
+    );
     run.signal(Signal::SIGKILL)?;
     ensure!(run.wait()?.status.code().is_none());
-    ensure!(rig.repo.ok(&["points"])?.json()?["points"] == serde_json::json!([]), "a killed backup left a point");
+    ensure!(
+        rig.repo.ok(&["points"])?.json()?["points"] == serde_json::json!([]),
+        "a killed backup left a point"
+    );
     let resumed = rig.repo.backup(&rig.image.path, "disk", &[])?;
     let bytes = resumed.number("resumed_bytes")?;
     // Six segments of 1 MiB were there, each whole when its name was.
     ensure!((5 * MIB..24 * MIB).contains(&bytes), "{}", resumed.json()?);
-    ensure!(resumed.number("stored_bytes")? < 24 * MIB - bytes + MIB, "resumed data was stored again: {}", resumed.json()?);
+    ensure!(
+        resumed.number("stored_bytes")? < 24 * MIB - bytes + MIB,
+        "resumed data was stored again: {}",
+        resumed.json()?
+    );
     let sum = resumed.number("new_bytes")? + resumed.number("deduplicated_bytes")?;
     ensure!(sum == 24 * MIB, "{}", resumed.json()?);
     rig.restores(&resumed.string("point")?, &rig.image)?;
-    rig.repo.ok(&["verify", "--all", "--level", "data"]).map(drop)
+    rig.repo
+        .ok(&["verify", "--all", "--level", "data"])
+        .map(drop)
 }
 
 #[test]
@@ -69,14 +97,25 @@ fn an_interrupted_backup_ends_with_75_and_is_resumed() -> Result<()> {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let rig = rig("resume-signal", 24 * MIB)?;
         let mut run = rig.slow_backup("disk", "8MiB/s")?;
-        ensure!(run.wait_for(|| rig.segments() >= 5)?, "the backup ended before it could be stopped");
+        ensure!(
+            run.wait_for(|| rig.segments() >= 5)?,
+            "the backup ended before it could be stopped"
+        );
         run.signal(signal)?;
         let stopped = run.wait()?.expect(75)?;
         let result = stopped.json()?;
         ensure!(result["error"]["kind"] == "interrupted", "{result}");
-        ensure!(stopped.complaint()?.contains("again"), "how to resume is not told: {}", stopped.stderr);
+        ensure!(
+            stopped.complaint()?.contains("again"),
+            "how to resume is not told: {}",
+            stopped.stderr
+        );
         let resumed = rig.repo.backup(&rig.image.path, "disk", &[])?;
-        ensure!(resumed.number("resumed_bytes")? >= 4 * MIB, "{}", resumed.json()?);
+        ensure!(
+            resumed.number("resumed_bytes")? >= 4 * MIB,
+            "{}",
+            resumed.json()?
+        );
         rig.restores(&resumed.string("point")?, &rig.image)?;
     }
     Ok(())
@@ -92,7 +131,11 @@ fn a_second_signal_ends_at_once() -> Result<()> {
     let _ = run.signal(Signal::SIGINT);
     let begin = std::time::Instant::now();
     let ended = run.wait()?;
-    ensure!(begin.elapsed() < Duration::from_secs(10), "took {:?}", begin.elapsed());
+    ensure!(
+        begin.elapsed() < Duration::from_secs(10),
+        "took {:?}",
+        begin.elapsed()
+    );
     ensure!(ended.status.code() != Some(0), "{}", ended.text());
     Ok(())
 }
@@ -100,7 +143,11 @@ fn a_second_signal_ends_at_once() -> Result<()> {
 #[test]
 fn kills_at_random_moments_never_hurt_earlier_points() -> Result<()> {
     let mut rig = rig("kill-loop", 16 * MIB)?;
-    let rounds = if std::env::var_os("SNAPHAUL_TEST_LONG").is_some() { 200 } else { 12 };
+    let rounds = if std::env::var_os("SNAPHAUL_TEST_LONG").is_some() {
+        200
+    } else {
+        12
+    };
     let mut good: Vec<(String, Image)> = Vec::new();
     let (mut killed, mut resumed) = (0, 0);
     for round in 0..rounds {
@@ -115,16 +162,29 @@ fn kills_at_random_moments_never_hurt_earlier_points() -> Result<()> {
         // Killed after its commit but before its last word: the point is there and must be good.
         let listed = rig.repo.ok(&["points"])?.json()?;
         let points = listed["points"].as_array().cloned().unwrap_or_default();
-        ensure!(points.iter().all(|point| point["status"] == "complete"), "round {round}, killed after {moment:?}: {listed}");
+        ensure!(
+            points.iter().all(|point| point["status"] == "complete"),
+            "round {round}, killed after {moment:?}: {listed}"
+        );
         for (point, _) in &good {
-            ensure!(points.iter().any(|listed| listed["point"] == point.as_str()), "round {round}: {point} is gone");
+            ensure!(
+                points
+                    .iter()
+                    .any(|listed| listed["point"] == point.as_str()),
+                "round {round}: {point} is gone"
+            );
         }
-        if let Some(newest) = points.last().filter(|newest| good.iter().all(|(point, _)| newest["point"] != point.as_str())) {
+        if let Some(newest) = points.last().filter(|newest| {
+            good.iter()
+                .all(|(point, _)| newest["point"] != point.as_str())
+        }) {
             rig.restores(newest["point"].as_str().unwrap_or_default(), &rig.image)?;
         }
         let next = rig.repo.backup(&rig.image.path, "disk", &[])?;
         resumed += u32::from(next.number("resumed_bytes")? > 0);
-        let copy = rig.image.copy_to(&rig.scratch.join(&format!("good-{round}")))?;
+        let copy = rig
+            .image
+            .copy_to(&rig.scratch.join(&format!("good-{round}")))?;
         good.push((next.string("point")?, copy));
         if good.len() > 3 {
             let (_, old) = good.remove(0);
@@ -151,9 +211,14 @@ fn nothing_but_names_of_the_format_is_left_after_kills() -> Result<()> {
         run.wait()?;
     }
     rig.repo.backup(&rig.image.path, "disk", &[])?;
-    let known = ["config", "keys/", "open/", "snap/", "copy/", "live/", "seg/", "map/", "beat/", "tomb/"];
+    let known = [
+        "config", "keys/", "open/", "snap/", "copy/", "live/", "seg/", "map/", "beat/", "tomb/",
+    ];
     for name in rig.repo.objects("")? {
-        ensure!(known.iter().any(|prefix| name.starts_with(prefix)), "what is {name}?");
+        ensure!(
+            known.iter().any(|prefix| name.starts_with(prefix)),
+            "what is {name}?"
+        );
     }
     Ok(())
 }
@@ -161,23 +226,43 @@ fn nothing_but_names_of_the_format_is_left_after_kills() -> Result<()> {
 #[test]
 fn a_stopped_restore_leaves_no_finished_looking_target_and_goes_on_with_delta() -> Result<()> {
     let rig = rig("restore-stop", 24 * MIB)?;
-    let point = rig.repo.backup(&rig.image.path, "disk", &[])?.string("point")?;
+    let point = rig
+        .repo
+        .backup(&rig.image.path, "disk", &[])?
+        .string("point")?;
     for signal in [Signal::SIGKILL, Signal::SIGINT] {
         let target = rig.scratch.join(&format!("out-{signal}"));
-        let words = ["restore".to_owned(), point.clone(), target.display().to_string()];
+        let words = [
+            "restore".to_owned(),
+            point.clone(),
+            target.display().to_string(),
+        ];
         let words = words.each_ref().map(String::as_str);
-        let mut run = rig.repo.command(&words)?.args(&["--limit-download", "6MiB/s"]).start()?;
+        let mut run = rig
+            .repo
+            .command(&words)?
+            .args(&["--limit-download", "6MiB/s"])
+            .start()?;
         let partial = rig.scratch.join(&format!("out-{signal}.partial"));
-        ensure!(run.wait_for(|| tests::image::allocated(&partial).is_ok_and(|bytes| bytes > 4 * MIB))?);
+        ensure!(
+            run.wait_for(|| tests::image::allocated(&partial).is_ok_and(|bytes| bytes > 4 * MIB))?
+        );
         run.signal(signal)?;
         let ended = run.wait()?;
         if signal == Signal::SIGINT {
             ended.expect(75)?.names("--delta")?;
         }
-        ensure!(!target.exists(), "{signal}: an unfinished restore looks finished");
+        ensure!(
+            !target.exists(),
+            "{signal}: an unfinished restore looks finished"
+        );
         let restored = rig.repo.restore(&point, &target, &["--delta"])?;
         rig.image.assert_same(&target)?;
-        ensure!(restored.number("skipped_bytes")? > 0, "{signal}: nothing was resumed: {}", restored.json()?);
+        ensure!(
+            restored.number("skipped_bytes")? > 0,
+            "{signal}: nothing was resumed: {}",
+            restored.json()?
+        );
         ensure!(!partial.exists());
     }
     Ok(())
@@ -186,7 +271,10 @@ fn a_stopped_restore_leaves_no_finished_looking_target_and_goes_on_with_delta() 
 #[test]
 fn two_backups_of_one_volume_at_once_both_commit_or_say_why() -> Result<()> {
     let rig = rig("same-volume", 16 * MIB)?;
-    let runs = [rig.slow_backup("disk", "16MiB/s")?, rig.slow_backup("disk", "16MiB/s")?];
+    let runs = [
+        rig.slow_backup("disk", "16MiB/s")?,
+        rig.slow_backup("disk", "16MiB/s")?,
+    ];
     let mut points = Vec::new();
     for run in runs {
         let outcome = run.wait()?.expect(0)?;
@@ -197,9 +285,17 @@ fn two_backups_of_one_volume_at_once_both_commit_or_say_why() -> Result<()> {
         rig.restores(point, &rig.image)?;
     }
     rig.repo.ok(&["verify", "--all", "--level", "data"])?;
-    ensure!(rig.repo.ok(&["points"])?.json()?["points"].as_array().is_some_and(|points| points.len() == 2));
+    ensure!(
+        rig.repo.ok(&["points"])?.json()?["points"]
+            .as_array()
+            .is_some_and(|points| points.len() == 2)
+    );
     let next = rig.repo.backup(&rig.image.path, "disk", &[])?;
-    ensure!(next.number("new_bytes")? == 0 && next.number("resumed_bytes")? == 0, "{}", next.json()?);
+    ensure!(
+        next.number("new_bytes")? == 0 && next.number("resumed_bytes")? == 0,
+        "{}",
+        next.json()?
+    );
     Ok(())
 }
 
@@ -209,13 +305,21 @@ fn backups_of_different_volumes_at_once_do_not_meet() -> Result<()> {
     let names = ["a", "b", "c", "d"];
     let mut images = Vec::new();
     for name in names {
-        images.push(Image::mixed(&rig.scratch.join(&format!("{name}.img")), 8 * MIB, &mut rig.random)?);
+        images.push(Image::mixed(
+            &rig.scratch.join(&format!("{name}.img")),
+            8 * MIB,
+            &mut rig.random,
+        )?);
     }
     for round in 0..2 {
         let mut runs = Vec::new();
         for (name, image) in names.iter().zip(&images) {
             let source = image.path.display().to_string();
-            runs.push(rig.repo.command(&["backup", &source, "--volume", name])?.start()?);
+            runs.push(
+                rig.repo
+                    .command(&["backup", &source, "--volume", name])?
+                    .start()?,
+            );
         }
         for run in runs {
             run.wait()?.expect(0)?;
@@ -227,7 +331,12 @@ fn backups_of_different_volumes_at_once_do_not_meet() -> Result<()> {
             }
         }
     }
-    ensure!(rig.repo.ok(&["verify", "--all", "--level", "data"])?.number("points")? == 8);
+    ensure!(
+        rig.repo
+            .ok(&["verify", "--all", "--level", "data"])?
+            .number("points")?
+            == 8
+    );
     Ok(())
 }
 
@@ -237,7 +346,11 @@ fn a_running_backup_is_never_taken_over() -> Result<()> {
     let mut first = rig.slow_backup("disk", "6MiB/s")?;
     ensure!(first.wait_for(|| rig.segments() >= 3)?);
     let second = rig.repo.backup(&rig.image.path, "disk", &[])?;
-    ensure!(second.number("resumed_bytes")? == 0, "a live session was robbed: {}", second.json()?);
+    ensure!(
+        second.number("resumed_bytes")? == 0,
+        "a live session was robbed: {}",
+        second.json()?
+    );
     let first = first.wait()?.expect(0)?;
     rig.restores(&first.string("point")?, &rig.image)?;
     rig.restores(&second.string("point")?, &rig.image)

@@ -21,12 +21,28 @@ fn rig(name: &str, random: &mut Random) -> Result<Rig> {
     repo.init()?;
     let mut points = Vec::new();
     let image = Image::mixed(&scratch.join("a.img"), 5 * MIB, random)?;
-    points.push(("a", repo.backup(&image.path, "a", &[])?.string("point")?, image.copy_to(&scratch.join("a-1"))?));
+    points.push((
+        "a",
+        repo.backup(&image.path, "a", &[])?.string("point")?,
+        image.copy_to(&scratch.join("a-1"))?,
+    ));
     image.write_noise(2 * MIB, 300_000, random)?;
-    points.push(("a", repo.backup(&image.path, "a", &[])?.string("point")?, image));
+    points.push((
+        "a",
+        repo.backup(&image.path, "a", &[])?.string("point")?,
+        image,
+    ));
     let image = Image::mixed(&scratch.join("b.img"), 3 * MIB, random)?;
-    points.push(("b", repo.backup(&image.path, "b", &[])?.string("point")?, image));
-    Ok(Rig { scratch, repo, points })
+    points.push((
+        "b",
+        repo.backup(&image.path, "b", &[])?.string("point")?,
+        image,
+    ));
+    Ok(Rig {
+        scratch,
+        repo,
+        points,
+    })
 }
 
 impl Rig {
@@ -35,18 +51,30 @@ impl Rig {
         let mut right = Vec::new();
         for (_, point, image) in &self.points {
             let target = self.scratch.join("out");
-            let words = ["restore", point.as_str(), &target.display().to_string()].map(str::to_owned);
-            let outcome = self.repo.command(&words.each_ref().map(String::as_str))?.run()?;
+            let words =
+                ["restore", point.as_str(), &target.display().to_string()].map(str::to_owned);
+            let outcome = self
+                .repo
+                .command(&words.each_ref().map(String::as_str))?
+                .run()?;
             match outcome.status.code() {
                 Some(0) => {
-                    image.assert_same(&target).with_context(|| format!("{hurt}: {point} was restored as if good"))?;
+                    image
+                        .assert_same(&target)
+                        .with_context(|| format!("{hurt}: {point} was restored as if good"))?;
                     right.push(true);
                 }
                 Some(64 | 65) => {
-                    ensure!(!target.exists(), "{hurt}: a failed restore of {point} left a finished-looking file");
+                    ensure!(
+                        !target.exists(),
+                        "{hurt}: a failed restore of {point} left a finished-looking file"
+                    );
                     right.push(false);
                 }
-                other => bail!("{hurt}: restore of {point} ended with {other:?}\n{}", outcome.stderr),
+                other => bail!(
+                    "{hurt}: restore of {point} ended with {other:?}\n{}",
+                    outcome.stderr
+                ),
             }
             let _ = std::fs::remove_file(&target);
             let _ = std::fs::remove_file(self.scratch.join("out.partial"));
@@ -56,9 +84,19 @@ impl Rig {
 
     /// Every command keeps its head, whatever is damaged: no panic, no success that claims too much.
     fn other_commands_end_well(&self, hurt: &str) -> Result<()> {
-        for words in [vec!["points"], vec!["show", "a@latest"], vec!["diff", &self.points[0].1, &self.points[1].1], vec!["key", "list"]] {
+        for words in [
+            vec!["points"],
+            vec!["show", "a@latest"],
+            vec!["diff", &self.points[0].1, &self.points[1].1],
+            vec!["key", "list"],
+        ] {
             let outcome = self.repo.command(&words)?.run()?;
-            ensure!(matches!(outcome.status.code(), Some(0 | 64 | 65)), "{hurt}: {words:?}: {:?} {}", outcome.status, outcome.stderr);
+            ensure!(
+                matches!(outcome.status.code(), Some(0 | 64 | 65)),
+                "{hurt}: {words:?}: {:?} {}",
+                outcome.status,
+                outcome.stderr
+            );
             outcome.json()?;
         }
         Ok(())
@@ -69,7 +107,12 @@ fn check(rig: &Rig, kind: Kind, how: Damage, random: &mut Random) -> Result<()> 
     let objects = kind.objects(&rig.repo)?;
     let at = random.index(objects.len());
     let name = &objects[at];
-    let other = objects.iter().cycle().skip(at + 1).find(|other| *other != name).map(String::as_str);
+    let other = objects
+        .iter()
+        .cycle()
+        .skip(at + 1)
+        .find(|other| *other != name)
+        .map(String::as_str);
     let other = match (how, other) {
         // The only one of its kind is given the bytes of another kind.
         (Damage::Swap, None) => rig.repo.objects("seg/")?.pop(),
@@ -77,15 +120,29 @@ fn check(rig: &Rig, kind: Kind, how: Damage, random: &mut Random) -> Result<()> 
     };
     let hurt = format!("{how} of {name} (other: {other:?})");
     let undo = damage(&rig.repo, name, how, other.as_deref(), random)?;
-    let verified = rig.repo.command(&["verify", "--all", "--level", "data"])?.run()?;
-    ensure!(verified.status.code() == Some(65), "{hurt}: verify ended with {:?}\n{}", verified.status, verified.text());
+    let verified = rig
+        .repo
+        .command(&["verify", "--all", "--level", "data"])?
+        .run()?;
+    ensure!(
+        verified.status.code() == Some(65),
+        "{hurt}: verify ended with {:?}\n{}",
+        verified.status,
+        verified.text()
+    );
     verified.names(name).with_context(|| hurt.clone())?;
     let right = rig.restores_are_right_or_refused(&hurt)?;
     if kind.has_copy() {
-        ensure!(right.iter().all(|right| *right), "{hurt}: the second copy was not used");
+        ensure!(
+            right.iter().all(|right| *right),
+            "{hurt}: the second copy was not used"
+        );
     }
     if matches!(kind, Kind::Segment | Kind::Map) {
-        ensure!(right.iter().any(|right| !right), "{hurt}: no restore noticed");
+        ensure!(
+            right.iter().any(|right| !right),
+            "{hurt}: no restore noticed"
+        );
         let result = verified.json()?;
         let hurt_points: Vec<&str> = result["errors"]
             .as_array()
@@ -95,7 +152,10 @@ fn check(rig: &Rig, kind: Kind, how: Damage, random: &mut Random) -> Result<()> 
             .filter_map(serde_json::Value::as_str)
             .collect();
         for ((_, point, _), right) in rig.points.iter().zip(&right) {
-            ensure!(*right != hurt_points.contains(&point.as_str()), "{hurt}: verify blames {hurt_points:?}, restores: {right:?}");
+            ensure!(
+                *right != hurt_points.contains(&point.as_str()),
+                "{hurt}: verify blames {hurt_points:?}, restores: {right:?}"
+            );
         }
     }
     rig.other_commands_end_well(&hurt)?;
@@ -107,13 +167,21 @@ fn every_damage_of(kind: Kind, name: &str) -> Result<()> {
     let mut random = Random::from_environment(name);
     let rig = rig(name, &mut random)?;
     for how in DAMAGES {
-        let rounds = if how == Damage::Flip || how == Damage::Truncate { 3 } else { 1 };
+        let rounds = if how == Damage::Flip || how == Damage::Truncate {
+            3
+        } else {
+            1
+        };
         for _ in 0..rounds {
             check(&rig, kind, how, &mut random)?;
         }
     }
     rig.repo.ok(&["verify", "--all", "--level", "data"])?;
-    ensure!(rig.restores_are_right_or_refused("nothing")?.iter().all(|right| *right));
+    ensure!(
+        rig.restores_are_right_or_refused("nothing")?
+            .iter()
+            .all(|right| *right)
+    );
     Ok(())
 }
 
@@ -158,12 +226,20 @@ fn second_copies_are_checked_too() -> Result<()> {
     let rig = rig("damage-copies", &mut random)?;
     let mut copies = rig.repo.objects("")?;
     copies.retain(|name| name.ends_with(".b") || name.starts_with("copy/"));
-    ensure!(copies.len() >= 5, "config.b, a key's copy and three manifests' are expected: {copies:?}");
+    ensure!(
+        copies.len() >= 5,
+        "config.b, a key's copy and three manifests' are expected: {copies:?}"
+    );
     for name in copies {
         for how in [Damage::Flip, Damage::Remove] {
             let undo = damage(&rig.repo, &name, how, None, &mut random)?;
             rig.repo.fails(65, &["verify", "--all"])?.names(&name)?;
-            ensure!(rig.restores_are_right_or_refused(&name)?.iter().all(|right| *right), "{name}: the first copy is intact");
+            ensure!(
+                rig.restores_are_right_or_refused(&name)?
+                    .iter()
+                    .all(|right| *right),
+                "{name}: the first copy is intact"
+            );
             undo.repair()?;
         }
     }
@@ -177,11 +253,22 @@ fn both_copies_damaged_is_65_and_named() -> Result<()> {
     for prefix in ["config", "keys/"] {
         let names = rig.repo.objects(prefix)?;
         ensure!(names.len() == 2, "{names:?}");
-        let undos: Result<Vec<_>> = names.iter().map(|name| damage(&rig.repo, name, Damage::Flip, None, &mut random)).collect();
+        let undos: Result<Vec<_>> = names
+            .iter()
+            .map(|name| damage(&rig.repo, name, Damage::Flip, None, &mut random))
+            .collect();
         let outcome = rig.repo.command(&["points"])?.run()?;
-        ensure!(matches!(outcome.status.code(), Some(64 | 65)), "{prefix}: {}", outcome.stderr);
+        ensure!(
+            matches!(outcome.status.code(), Some(64 | 65)),
+            "{prefix}: {}",
+            outcome.stderr
+        );
         outcome.names(names[0].trim_end_matches(".b"))?;
-        ensure!(rig.restores_are_right_or_refused(prefix)?.iter().all(|right| !right));
+        ensure!(
+            rig.restores_are_right_or_refused(prefix)?
+                .iter()
+                .all(|right| !right)
+        );
         for undo in undos? {
             undo.repair()?;
         }
@@ -198,9 +285,19 @@ fn a_point_whose_record_is_gone_is_shown_as_damaged_and_restores_from_its_copy()
         let name = rig.repo.objects(prefix)?.remove(0);
         let undo = damage(&rig.repo, &name, Damage::Remove, None, &mut random)?;
         let listed = rig.repo.ok(&["points"])?.json()?;
-        let damaged = listed["points"].as_array().into_iter().flatten().filter(|point| point["status"] == "damaged").count();
+        let damaged = listed["points"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|point| point["status"] == "damaged")
+            .count();
         ensure!(damaged == 1, "{prefix}: {listed}");
-        ensure!(rig.restores_are_right_or_refused(&name)?.iter().all(|right| *right), "{name}: the copy was not used");
+        ensure!(
+            rig.restores_are_right_or_refused(&name)?
+                .iter()
+                .all(|right| *right),
+            "{name}: the copy was not used"
+        );
         rig.repo.fails(65, &["verify", "--all"])?;
         undo.repair()?;
     }
@@ -218,22 +315,42 @@ fn salvage_saves_the_rest_and_reports_what_is_lost() -> Result<()> {
     let segment = repo.objects("seg/")?.remove(1);
     damage(&repo, &segment, Damage::Remove, None, &mut random)?;
     let target = scratch.join("out");
-    repo.fails(65, &["restore", "disk@latest", &target.display().to_string()])?.names(&segment)?;
+    repo.fails(
+        65,
+        &["restore", "disk@latest", &target.display().to_string()],
+    )?
+    .names(&segment)?;
     ensure!(!target.exists());
-    let outcome = repo.fails(65, &["restore", "disk@latest", &target.display().to_string(), "--salvage"])?;
+    let outcome = repo.fails(
+        65,
+        &[
+            "restore",
+            "disk@latest",
+            &target.display().to_string(),
+            "--salvage",
+        ],
+    )?;
     outcome.names(&segment)?;
     let result = outcome.json()?;
     let lost: Vec<(u64, u64)> = result["lost"]
         .as_array()
         .into_iter()
         .flatten()
-        .map(|range| (range["offset"].as_u64().unwrap_or(0), range["length"].as_u64().unwrap_or(0)))
+        .map(|range| {
+            (
+                range["offset"].as_u64().unwrap_or(0),
+                range["length"].as_u64().unwrap_or(0),
+            )
+        })
         .collect();
     let bytes: u64 = lost.iter().map(|(_, length)| length).sum();
     ensure!(bytes > 0 && bytes <= MIB, "lost {lost:?}");
     let mut at = 0;
     for (offset, length) in lost.iter().copied().chain([(image.size, 0)]) {
-        ensure!(first_difference(&image.path, &target, at, offset - at)?.is_none(), "a range outside the lost ones differs");
+        ensure!(
+            first_difference(&image.path, &target, at, offset - at)?.is_none(),
+            "a range outside the lost ones differs"
+        );
         at = offset + length;
     }
     Ok(())
@@ -250,17 +367,38 @@ fn the_next_backup_stores_again_what_was_lost() -> Result<()> {
     let segment = repo.objects("seg/")?.remove(0);
     damage(&repo, &segment, Damage::Remove, None, &mut random)?;
     repo.fails(65, &["verify", "--all", "--level", "data"])?;
-    let second = repo.command(&["backup", &image.path.display().to_string(), "--volume", "disk"])?.run()?.expect(0)?.string("point")?;
+    let second = repo
+        .command(&[
+            "backup",
+            &image.path.display().to_string(),
+            "--volume",
+            "disk",
+        ])?
+        .run()?
+        .expect(0)?
+        .string("point")?;
     let target = scratch.join("out");
-    let outcome = repo.command(&["restore", &second, &target.display().to_string()])?.run()?;
+    let outcome = repo
+        .command(&["restore", &second, &target.display().to_string()])?
+        .run()?;
     if outcome.status.code() == Some(0) {
         image.assert_same(&target)?;
     } else {
         // The loss of a whole segment is only found by reading it; without its parent the next point must be whole.
         outcome.expect(65)?.names(&segment)?;
-        let third = repo.backup(&image.path, "disk", &["--parent", "none"])?.string("point")?;
+        let third = repo
+            .backup(&image.path, "disk", &["--parent", "none"])?
+            .string("point")?;
         repo.restore(&third, &target, &[])?;
         image.assert_same(&target)?;
     }
-    repo.fails(65, &["restore", &first, &scratch.join("old").display().to_string()]).map(drop)
+    repo.fails(
+        65,
+        &[
+            "restore",
+            &first,
+            &scratch.join("old").display().to_string(),
+        ],
+    )
+    .map(drop)
 }

@@ -29,10 +29,22 @@ fn everything_on(kind: FileSystem, name: &str) -> Result<()> {
         let source = LoopDevice::attach(&image.path, sector)?;
         let volume = format!("dev-{sector}");
         let point = repo.backup(source.path(), &volume, &[])?;
-        ensure!(point.number("size_bytes")? == image.size, "{}", point.json()?);
-        ensure!(point.string("changed_blocks")? == "scan", "{}", point.json()?);
+        ensure!(
+            point.number("size_bytes")? == image.size,
+            "{}",
+            point.json()?
+        );
+        ensure!(
+            point.string("changed_blocks")? == "scan",
+            "{}",
+            point.json()?
+        );
         drop(source);
-        let backing = Image::noise(&place.join(&format!("target-{sector}")), 20 * MIB, &mut random)?;
+        let backing = Image::noise(
+            &place.join(&format!("target-{sector}")),
+            20 * MIB,
+            &mut random,
+        )?;
         let target = LoopDevice::attach(&backing.path, sector)?;
         repo.restore(&point.string("point")?, target.path(), &["--force"])?;
         drop(target);
@@ -69,13 +81,25 @@ fn both_engines_read_and_write_the_same() -> Result<()> {
     for engine in ["io_uring", "threads", "auto"] {
         let flags = ["--engine", engine];
         repo.backup(&image.path, &format!("file-{engine}"), &flags)?;
-        repo.restore(&format!("file-{engine}@latest"), &scratch.join(&format!("out-{engine}")), &flags)?;
+        repo.restore(
+            &format!("file-{engine}@latest"),
+            &scratch.join(&format!("out-{engine}")),
+            &flags,
+        )?;
         image.assert_same(&scratch.join(&format!("out-{engine}")))?;
         let source = LoopDevice::attach(&device_image.path, 4096)?;
         repo.backup(source.path(), &format!("dev-{engine}"), &flags)?;
-        let backing = Image::noise(&scratch.join(&format!("target-{engine}")), 9 * MIB, &mut random)?;
+        let backing = Image::noise(
+            &scratch.join(&format!("target-{engine}")),
+            9 * MIB,
+            &mut random,
+        )?;
         let target = LoopDevice::attach(&backing.path, 4096)?;
-        repo.restore(&format!("dev-{engine}@latest"), target.path(), &["--force", "--engine", engine])?;
+        repo.restore(
+            &format!("dev-{engine}@latest"),
+            target.path(),
+            &["--force", "--engine", engine],
+        )?;
         drop(target);
         device_image.assert_same(&backing.path)?;
     }
@@ -92,11 +116,23 @@ fn a_reflinked_image_differs_only_where_it_was_changed() -> Result<()> {
         let image = Image::noise(&place.join("disk.img"), 16 * MIB, &mut random)?;
         repo.backup(&image.path, "disk", &[])?;
         let clone = place.join("clone.img");
-        tests::part::run(std::process::Command::new("cp").arg("--reflink=always").arg(&image.path).arg(&clone))?;
-        let clone = Image { path: clone, size: image.size };
+        tests::part::run(
+            std::process::Command::new("cp")
+                .arg("--reflink=always")
+                .arg(&image.path)
+                .arg(&clone),
+        )?;
+        let clone = Image {
+            path: clone,
+            size: image.size,
+        };
         clone.write_noise(3 * MIB, 4096, &mut random)?;
         let point = repo.backup(&clone.path, "disk", &[])?;
-        ensure!(point.number("new_bytes")? == 128 << 10, "{kind:?}: {}", point.json()?);
+        ensure!(
+            point.number("new_bytes")? == 128 << 10,
+            "{kind:?}: {}",
+            point.json()?
+        );
         repo.restore("disk@latest", &place.join("out"), &[])?;
         clone.assert_same(&place.join("out"))?;
     }
@@ -134,7 +170,11 @@ fn delta_on_a_device_writes_only_what_differs() -> Result<()> {
     let restored = repo.restore("disk@latest", target.path(), &["--delta"])?;
     drop(target);
     image.assert_same(&backing.path)?;
-    ensure!(restored.number("skipped_bytes")? >= 15 * MIB, "{}", restored.json()?);
+    ensure!(
+        restored.number("skipped_bytes")? >= 15 * MIB,
+        "{}",
+        restored.json()?
+    );
     Ok(())
 }
 
@@ -157,7 +197,11 @@ fn device_targets_are_refused_when_too_small_mounted_or_in_use() -> Result<()> {
     small_before.assert_same(&small.path)?;
 
     let formatted = Image::sparse(&scratch.join("formatted"), 128 * MIB)?;
-    tests::part::run(std::process::Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&formatted.path))?;
+    tests::part::run(
+        std::process::Command::new("mkfs.ext4")
+            .args(["-q", "-F"])
+            .arg(&formatted.path),
+    )?;
     let device = LoopDevice::attach(&formatted.path, 512)?;
     refused(&device, &[]).context("holds a file system")?;
     {
@@ -169,10 +213,16 @@ fn device_targets_are_refused_when_too_small_mounted_or_in_use() -> Result<()> {
         ensure!(std::fs::read(mounted.join("file"))? == b"precious");
         // Live as a source too, unless that is asked for.
         let source = device.path().display().to_string();
-        repo.fails(64, &["backup", &source, "--volume", "live"])?.names("--allow-live")?;
+        repo.fails(64, &["backup", &source, "--volume", "live"])?
+            .names("--allow-live")?;
         repo.ok(&["backup", &source, "--volume", "live", "--allow-live"])?;
     }
-    repo.ok(&["restore", "disk@latest", &device.path().display().to_string(), "--force"])?;
+    repo.ok(&[
+        "restore",
+        "disk@latest",
+        &device.path().display().to_string(),
+        "--force",
+    ])?;
     ensure!(first_difference(&image.path, device.path(), 0, image.size)?.is_none());
     Ok(())
 }
@@ -185,12 +235,28 @@ fn read_only_targets_are_refused() -> Result<()> {
     let backing = Image::noise(&scratch.join("target"), 2 * MIB, &mut random)?;
     let before = backing.copy_to(&scratch.join("before"))?;
     let device = LoopDevice::attach_read_only(&backing.path)?;
-    repo.fails(64, &["restore", "disk@latest", &device.path().display().to_string(), "--force"])?;
+    repo.fails(
+        64,
+        &[
+            "restore",
+            "disk@latest",
+            &device.path().display().to_string(),
+            "--force",
+        ],
+    )?;
     drop(device);
     before.assert_same(&backing.path)?;
     let place = Mounted::new(FileSystem::Ext4, 64 * MIB)?;
     place.remount_read_only()?;
-    repo.fails(64, &["restore", "disk@latest", &place.join("out").display().to_string()]).map(drop)
+    repo.fails(
+        64,
+        &[
+            "restore",
+            "disk@latest",
+            &place.join("out").display().to_string(),
+        ],
+    )
+    .map(drop)
 }
 
 #[test]
@@ -200,8 +266,19 @@ fn a_device_is_never_its_own_target() -> Result<()> {
     let device = LoopDevice::attach(&image.path, 512)?;
     repo.backup(device.path(), "disk", &[])?;
     // The file under a device that is attached belongs to that device.
-    let outcome = repo.command(&["restore", "disk@latest", &image.path.display().to_string(), "--force"])?.run()?;
-    ensure!(matches!(outcome.status.code(), Some(0 | 64)), "{}", outcome.stderr);
+    let outcome = repo
+        .command(&[
+            "restore",
+            "disk@latest",
+            &image.path.display().to_string(),
+            "--force",
+        ])?
+        .run()?;
+    ensure!(
+        matches!(outcome.status.code(), Some(0 | 64)),
+        "{}",
+        outcome.stderr
+    );
     repo.restore("disk@latest", device.path(), &["--force"])?;
     Ok(())
 }
@@ -211,12 +288,25 @@ fn a_repository_on_the_device_it_backs_up_needs_allow_live() -> Result<()> {
     let scratch = Scratch::new("own-device")?;
     let mut random = Random::from_environment("own-device");
     let formatted = Image::sparse(&scratch.join("formatted"), 64 * MIB)?;
-    tests::part::run(std::process::Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&formatted.path))?;
+    tests::part::run(
+        std::process::Command::new("mkfs.ext4")
+            .args(["-q", "-F"])
+            .arg(&formatted.path),
+    )?;
     let device = LoopDevice::attach(&formatted.path, 512)?;
     let mounted = Mounted::device(device.path())?;
     let repo = Repo::directory(&mounted.join("repo"))?;
     repo.init()?;
     let image = Image::noise(&mounted.join("disk.img"), MIB, &mut random)?;
     repo.backup(&image.path, "file", &[])?;
-    repo.fails(64, &["backup", &device.path().display().to_string(), "--volume", "device"]).map(drop)
+    repo.fails(
+        64,
+        &[
+            "backup",
+            &device.path().display().to_string(),
+            "--volume",
+            "device",
+        ],
+    )
+    .map(drop)
 }

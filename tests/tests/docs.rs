@@ -11,7 +11,10 @@ use tests::scratch::Scratch;
 use tests::snaphaul::{Snaphaul, binary};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default()
 }
 
 fn read(name: &str) -> Result<String> {
@@ -20,9 +23,22 @@ fn read(name: &str) -> Result<String> {
 
 /// Whether a word in backticks means a file or folder of this repository.
 fn is_path(word: &str) -> bool {
-    let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
-    let named = [".rs", ".md", ".toml", ".sh", ".txt"].iter().any(|end| word.ends_with(end));
-    let folder = ["mover/", "tests/", "bench/", "changed-blocks/", "csi-proto/", ".ci/"].iter().any(|top| word.starts_with(top));
+    let plain = word
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
+    let named = [".rs", ".md", ".toml", ".sh", ".txt"]
+        .iter()
+        .any(|end| word.ends_with(end));
+    let folder = [
+        "mover/",
+        "tests/",
+        "bench/",
+        "changed-blocks/",
+        "csi-proto/",
+        ".ci/",
+    ]
+    .iter()
+    .any(|top| word.starts_with(top));
     plain && !word.starts_with('/') && (named || folder)
 }
 
@@ -31,21 +47,43 @@ fn exists(name: &str, files: &[String]) -> bool {
     let name = name.trim_end_matches('/');
     let (inner, below) = (format!("/{name}"), format!("/{name}/"));
     let top = format!("{name}/");
-    files.iter().any(|file| file == name || file.ends_with(&inner) || file.starts_with(&top) || file.contains(&below))
+    files.iter().any(|file| {
+        file == name || file.ends_with(&inner) || file.starts_with(&top) || file.contains(&below)
+    })
 }
 
 #[test]
 fn files_named_in_documents_exist() -> Result<()> {
-    let listed = part::run(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root()))?;
+    let listed = part::run(
+        Command::new("git")
+            .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+            .current_dir(root()),
+    )?;
     let files: Vec<String> = listed.lines().map(str::to_owned).collect();
     let mut seen = 0;
-    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "mover/FORMAT.md"] {
-        for word in read(document)?.split('`').skip(1).step_by(2).filter(|word| is_path(word)) {
-            ensure!(exists(word, &files), "{document} names `{word}`, which does not exist");
+    for document in [
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "README.md",
+        "mover/FORMAT.md",
+    ] {
+        for word in read(document)?
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|word| is_path(word))
+        {
+            ensure!(
+                exists(word, &files),
+                "{document} names `{word}`, which does not exist"
+            );
             seen += 1;
         }
     }
-    ensure!(seen > 20, "only {seen} names were found: is the pattern right?");
+    ensure!(
+        seen > 20,
+        "only {seen} names were found: is the pattern right?"
+    );
     Ok(())
 }
 
@@ -56,7 +94,10 @@ fn blocks(text: &str) -> Vec<(String, String)> {
     let mut before = String::new();
     while let Some(line) = lines.next() {
         if line.trim() == "```sh" {
-            let body: Vec<&str> = lines.by_ref().take_while(|line| line.trim() != "```").collect();
+            let body: Vec<&str> = lines
+                .by_ref()
+                .take_while(|line| line.trim() != "```")
+                .collect();
             blocks.push((before.clone(), body.join("\n")));
         }
         if !line.trim().is_empty() {
@@ -69,8 +110,13 @@ fn blocks(text: &str) -> Vec<(String, String)> {
 /// Every `snaphaul` command line, with continued lines joined.
 fn commands(text: &str) -> Vec<String> {
     let joined = text.replace("\\\n", " ");
-    let lines = joined.lines().map(|line| line.trim().trim_start_matches("$ "));
-    lines.filter(|line| line.starts_with("snaphaul ")).map(str::to_owned).collect()
+    let lines = joined
+        .lines()
+        .map(|line| line.trim().trim_start_matches("$ "));
+    lines
+        .filter(|line| line.starts_with("snaphaul "))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -78,11 +124,23 @@ fn flags_shown_in_the_readme_exist() -> Result<()> {
     let mut seen = 0;
     for (_, body) in blocks(&read("README.md")?) {
         for line in commands(&body) {
-            let words: Vec<&str> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
-            let help = Snaphaul::new(&[words[1], "--help"])?.run()?.expect(0).with_context(|| line.clone())?.text();
+            let words: Vec<&str> = line
+                .split('#')
+                .next()
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect();
+            let help = Snaphaul::new(&[words[1], "--help"])?
+                .run()?
+                .expect(0)
+                .with_context(|| line.clone())?
+                .text();
             for flag in words.iter().filter(|word| word.starts_with("--")) {
                 let flag = flag.split('=').next().unwrap_or_default();
-                ensure!(help.contains(flag), "README.md shows `{line}`, but {flag} is not in its help");
+                ensure!(
+                    help.contains(flag),
+                    "README.md shows `{line}`, but {flag} is not in its help"
+                );
             }
             seen += 1;
         }
@@ -100,20 +158,37 @@ fn tested_blocks_of_the_readme_run() -> Result<()> {
     std::fs::create_dir(scratch.join("work"))?;
     Image::mixed(&scratch.join("work/disk.img"), 8 * MIB, &mut Random::new(2))?;
     let program = binary()?;
-    let folder = program.parent().context("the binary lies in a folder")?.display().to_string();
+    let folder = program
+        .parent()
+        .context("the binary lies in a folder")?
+        .display()
+        .to_string();
     let mut seen = 0;
     for (before, body) in blocks(&read("README.md")?) {
         if before != "<!-- tested -->" {
             continue;
         }
-        let script = format!("set -eu\n{}", body.replace("/backup", &backup).replace("\n$ ", "\n").trim_start_matches("$ "));
+        let script = format!(
+            "set -eu\n{}",
+            body.replace("/backup", &backup)
+                .replace("\n$ ", "\n")
+                .trim_start_matches("$ ")
+        );
         let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
         let mut shell = Command::new("bash");
-        shell.args(["-c", &script]).current_dir(scratch.join("work")).env("PATH", path);
-        shell.env("SNAPHAUL_PASSPHRASE", "only for this test").env_remove("SNAPHAUL_REPO");
+        shell
+            .args(["-c", &script])
+            .current_dir(scratch.join("work"))
+            .env("PATH", path);
+        shell
+            .env("SNAPHAUL_PASSPHRASE", "only for this test")
+            .env_remove("SNAPHAUL_REPO");
         part::run(&mut shell).with_context(|| format!("README.md block:\n{body}"))?;
         seen += 1;
     }
-    ensure!(seen >= 1, "no block of README.md is marked `<!-- tested -->`");
+    ensure!(
+        seen >= 1,
+        "no block of README.md is marked `<!-- tested -->`"
+    );
     Ok(())
 }

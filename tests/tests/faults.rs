@@ -20,7 +20,9 @@ fn rig(name: &str) -> Result<(Scratch, Repo, Random)> {
 
 /// No point, or only these.
 fn points(repo: &Repo) -> Result<usize> {
-    Ok(repo.ok(&["points"])?.json()?["points"].as_array().map_or(0, Vec::len))
+    Ok(repo.ok(&["points"])?.json()?["points"]
+        .as_array()
+        .map_or(0, Vec::len))
 }
 
 #[test]
@@ -29,13 +31,28 @@ fn a_source_that_shrinks_while_it_is_read_makes_no_point() -> Result<()> {
         let (scratch, repo, mut random) = rig("shrinking")?;
         let image = Image::noise(&scratch.join("disk.img"), 32 * MIB, &mut random)?;
         let source = image.path.display().to_string();
-        let words = ["backup", source.as_str(), "--volume", "disk", "--limit-upload", "12MiB/s", "--engine", engine];
+        let words = [
+            "backup",
+            source.as_str(),
+            "--volume",
+            "disk",
+            "--limit-upload",
+            "12MiB/s",
+            "--engine",
+            engine,
+        ];
         let mut run = repo.command(&words)?.start()?;
         ensure!(run.wait_for(|| repo.objects("seg/").is_ok_and(|names| names.len() >= 3))?);
-        OpenOptions::new().write(true).open(&image.path)?.set_len(3 * MIB)?;
+        OpenOptions::new()
+            .write(true)
+            .open(&image.path)?
+            .set_len(3 * MIB)?;
         let outcome = run.wait()?.expect(69)?;
         outcome.names("disk.img")?;
-        ensure!(points(&repo)? == 0, "{engine}: a shrunk source became a point");
+        ensure!(
+            points(&repo)? == 0,
+            "{engine}: a shrunk source became a point"
+        );
     }
     Ok(())
 }
@@ -46,7 +63,14 @@ fn a_source_that_changes_is_refused_or_marked_fuzzy() -> Result<()> {
         let (scratch, repo, mut random) = rig("changing")?;
         let image = Image::noise(&scratch.join("disk.img"), 24 * MIB, &mut random)?;
         let source = image.path.display().to_string();
-        let mut words = vec!["backup", source.as_str(), "--volume", "disk", "--limit-upload", "12MiB/s"];
+        let mut words = vec![
+            "backup",
+            source.as_str(),
+            "--volume",
+            "disk",
+            "--limit-upload",
+            "12MiB/s",
+        ];
         words.extend(flags);
         let mut run = repo.command(&words)?.start()?;
         ensure!(run.wait_for(|| repo.objects("seg/").is_ok_and(|names| names.len() >= 3))?);
@@ -71,12 +95,20 @@ fn a_read_error_names_device_and_offset_and_makes_no_point() -> Result<()> {
         let image = Image::noise(&scratch.join("disk.img"), 24 * MIB, &mut random)?;
         let device = LoopDevice::attach(&image.path, sector)?;
         // The device keeps its size; what lies behind the new end of its file cannot be read.
-        OpenOptions::new().write(true).open(&image.path)?.set_len(10 * MIB)?;
+        OpenOptions::new()
+            .write(true)
+            .open(&image.path)?
+            .set_len(10 * MIB)?;
         let source = device.path().display().to_string();
-        let outcome = repo.fails(69, &["backup", &source, "--volume", "disk", "--engine", engine])?;
+        let outcome = repo.fails(
+            69,
+            &["backup", &source, "--volume", "disk", "--engine", engine],
+        )?;
         outcome.names(&source)?;
         let complaint = outcome.complaint()?;
-        let near = (10 * MIB - MIB..=24 * MIB).step_by(512).any(|offset| complaint.contains(&offset.to_string()));
+        let near = (10 * MIB - MIB..=24 * MIB)
+            .step_by(512)
+            .any(|offset| complaint.contains(&offset.to_string()));
         ensure!(near, "{engine}: the offset is not told: {complaint}");
         ensure!(points(&repo)? == 0, "{engine}: a read error became a point");
     }
@@ -93,9 +125,23 @@ fn a_full_repository_ends_with_69_and_keeps_its_points() -> Result<()> {
     let small = Image::noise(&scratch.join("small.img"), 6 * MIB, &mut random)?;
     let kept = repo.backup(&small.path, "small", &[])?.string("point")?;
     let large = Image::noise(&scratch.join("large.img"), 64 * MIB, &mut random)?;
-    let outcome = repo.fails(69, &["backup", &large.path.display().to_string(), "--volume", "large"])?;
-    ensure!(outcome.json()?["error"]["kind"] == "no-space", "{}", outcome.json()?);
-    outcome.names(&repo.folder()?.display().to_string()).or_else(|_| outcome.names("seg/"))?;
+    let outcome = repo.fails(
+        69,
+        &[
+            "backup",
+            &large.path.display().to_string(),
+            "--volume",
+            "large",
+        ],
+    )?;
+    ensure!(
+        outcome.json()?["error"]["kind"] == "no-space",
+        "{}",
+        outcome.json()?
+    );
+    outcome
+        .names(&repo.folder()?.display().to_string())
+        .or_else(|_| outcome.names("seg/"))?;
     ensure!(points(&repo)? == 1);
     repo.restore(&kept, &scratch.join("out"), &[])?;
     small.assert_same(&scratch.join("out"))?;
@@ -105,8 +151,19 @@ fn a_full_repository_ends_with_69_and_keeps_its_points() -> Result<()> {
         ensure!(!place.join(name).exists());
     }
     let part = Image::noise(&scratch.join("part.img"), MIB, &mut random)?;
-    let retried = repo.command(&["backup", &part.path.display().to_string(), "--volume", "part"])?.run()?;
-    ensure!(matches!(retried.status.code(), Some(0 | 69)), "{}", retried.stderr);
+    let retried = repo
+        .command(&[
+            "backup",
+            &part.path.display().to_string(),
+            "--volume",
+            "part",
+        ])?
+        .run()?;
+    ensure!(
+        matches!(retried.status.code(), Some(0 | 69)),
+        "{}",
+        retried.stderr
+    );
     Ok(())
 }
 
@@ -119,10 +176,22 @@ fn room_again_means_the_run_resumes() -> Result<()> {
     let repo = Repo::directory(&place.join("repo"))?;
     repo.init()?;
     let image = Image::noise(&scratch.join("disk.img"), 40 * MIB, &mut random)?;
-    repo.fails(69, &["backup", &image.path.display().to_string(), "--volume", "disk"])?;
+    repo.fails(
+        69,
+        &[
+            "backup",
+            &image.path.display().to_string(),
+            "--volume",
+            "disk",
+        ],
+    )?;
     std::fs::remove_file(place.join("filler"))?;
     let resumed = repo.backup(&image.path, "disk", &[])?;
-    ensure!(resumed.number("resumed_bytes")? >= 4 * MIB, "{}", resumed.json()?);
+    ensure!(
+        resumed.number("resumed_bytes")? >= 4 * MIB,
+        "{}",
+        resumed.json()?
+    );
     repo.restore("disk@latest", &scratch.join("out"), &[])?;
     image.assert_same(&scratch.join("out"))
 }
@@ -134,8 +203,15 @@ fn a_full_target_ends_with_69_and_leaves_no_finished_looking_file() -> Result<()
     repo.backup(&image.path, "disk", &[])?;
     let place = Mounted::new(FileSystem::Ext4, 32 * MIB)?;
     let target = place.join("out");
-    let outcome = repo.fails(69, &["restore", "disk@latest", &target.display().to_string()])?;
-    ensure!(outcome.json()?["error"]["kind"] == "no-space", "{}", outcome.json()?);
+    let outcome = repo.fails(
+        69,
+        &["restore", "disk@latest", &target.display().to_string()],
+    )?;
+    ensure!(
+        outcome.json()?["error"]["kind"] == "no-space",
+        "{}",
+        outcome.json()?
+    );
     outcome.names("out")?;
     ensure!(!target.exists());
     Ok(())
@@ -154,12 +230,26 @@ fn a_read_only_repository_can_be_restored_from() -> Result<()> {
     let restored = repo.restore("disk@latest", &scratch.join("out"), &[])?;
     image.assert_same(&scratch.join("out"))?;
     let warnings = restored.json()?["warnings"].as_array().map_or(0, Vec::len);
-    ensure!(warnings == 1, "a reader that cannot announce itself says so once: {}", restored.json()?);
-    for words in [vec!["points"], vec!["verify", "--level", "data"], vec!["show", "disk@latest"]] {
+    ensure!(
+        warnings == 1,
+        "a reader that cannot announce itself says so once: {}",
+        restored.json()?
+    );
+    for words in [
+        vec!["points"],
+        vec!["verify", "--level", "data"],
+        vec!["show", "disk@latest"],
+    ] {
         repo.ok(&words)?;
     }
-    let outcome = repo.command(&["backup", &image.path.display().to_string()])?.run()?;
-    ensure!(matches!(outcome.status.code(), Some(64 | 69)), "{}", outcome.stderr);
+    let outcome = repo
+        .command(&["backup", &image.path.display().to_string()])?
+        .run()?;
+    ensure!(
+        matches!(outcome.status.code(), Some(64 | 69)),
+        "{}",
+        outcome.stderr
+    );
     outcome.json()?;
     Ok(())
 }
@@ -169,12 +259,23 @@ fn a_stopped_and_continued_process_goes_on() -> Result<()> {
     let (scratch, repo, mut random) = rig("suspended")?;
     let image = Image::noise(&scratch.join("disk.img"), 12 * MIB, &mut random)?;
     let source = image.path.display().to_string();
-    let mut run = repo.command(&["backup", &source, "--volume", "disk", "--limit-upload", "12MiB/s"])?.start()?;
+    let mut run = repo
+        .command(&[
+            "backup",
+            &source,
+            "--volume",
+            "disk",
+            "--limit-upload",
+            "12MiB/s",
+        ])?
+        .start()?;
     ensure!(run.wait_for(|| repo.objects("seg/").is_ok_and(|names| names.len() >= 2))?);
     run.signal(Signal::SIGSTOP)?;
     std::thread::sleep(std::time::Duration::from_millis(700));
     run.signal(Signal::SIGCONT)?;
     run.wait()?.expect(0)?;
     repo.restore("disk@latest", &scratch.join("out"), &[])?;
-    image.assert_same(&scratch.join("out")).context("after SIGSTOP and SIGCONT")
+    image
+        .assert_same(&scratch.join("out"))
+        .context("after SIGSTOP and SIGCONT")
 }

@@ -20,13 +20,20 @@ fn every_point_of_a_random_history_restores_bit_for_bit() -> Result<()> {
         let mut kept = Vec::new();
         for step in 0..if long { 40 } else { 8 } {
             let point = one_step(&scratch, &repo, &mut image, &mut random, &mut kept)
-                .with_context(|| format!("history {history}, step {step}, chunk {chunk}, size {}", image.size))?;
+                .with_context(|| {
+                    format!(
+                        "history {history}, step {step}, chunk {chunk}, size {}",
+                        image.size
+                    )
+                })?;
             kept.push(point);
         }
         for (point, image) in &kept {
             let target = scratch.join("out");
             repo.restore(point, &target, &[])?;
-            image.assert_same(&target).with_context(|| format!("history {history}, {point}"))?;
+            image
+                .assert_same(&target)
+                .with_context(|| format!("history {history}, {point}"))?;
             std::fs::remove_file(&target)?;
         }
         repo.ok(&["verify", "--all", "--level", "data"])?;
@@ -56,7 +63,12 @@ fn one_step(
     };
     let point = repo.backup(&image.path, "disk", flags)?;
     let mut sum = 0;
-    for kind in ["zero_bytes", "unchanged_bytes", "deduplicated_bytes", "new_bytes"] {
+    for kind in [
+        "zero_bytes",
+        "unchanged_bytes",
+        "deduplicated_bytes",
+        "new_bytes",
+    ] {
         sum += point.number(kind)?;
     }
     ensure!(sum == image.size, "{flags:?}: {}", point.json()?);
@@ -73,20 +85,36 @@ fn one_step(
 /// Outside what `diff` names, two points are equal; it names nothing between a point and itself.
 fn diffs_cover_what_changed(repo: &Repo, kept: &[(String, Image)]) -> Result<()> {
     for pair in kept.windows(2) {
-        let [(from, old), (to, new)] = pair else { continue };
+        let [(from, old), (to, new)] = pair else {
+            continue;
+        };
         let outcome = repo.ok(&["diff", from, to])?;
         let mut at = 0;
         let common = old.size.min(new.size);
         let mut extents: Vec<(u64, u64)> = Vec::new();
-        for line in outcome.lines()?.iter().filter(|line| line["type"] == "extent") {
-            extents.push((line["offset"].as_u64().unwrap_or(0), line["length"].as_u64().unwrap_or(0)));
+        for line in outcome
+            .lines()?
+            .iter()
+            .filter(|line| line["type"] == "extent")
+        {
+            extents.push((
+                line["offset"].as_u64().unwrap_or(0),
+                line["length"].as_u64().unwrap_or(0),
+            ));
         }
         for (offset, length) in extents.iter().copied().chain([(common, 0)]) {
-            ensure!(offset >= at || offset >= common, "extents overlap or go back: {extents:?}");
+            ensure!(
+                offset >= at || offset >= common,
+                "extents overlap or go back: {extents:?}"
+            );
             let end = offset.min(common);
             if end > at {
-                let difference = tests::image::first_difference(&old.path, &new.path, at, end - at)?;
-                ensure!(difference.is_none(), "diff of {from} and {to} misses byte {difference:?}: {extents:?}");
+                let difference =
+                    tests::image::first_difference(&old.path, &new.path, at, end - at)?;
+                ensure!(
+                    difference.is_none(),
+                    "diff of {from} and {to} misses byte {difference:?}: {extents:?}"
+                );
             }
             at = offset + length;
         }

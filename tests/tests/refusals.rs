@@ -19,13 +19,30 @@ fn rig(name: &str) -> Result<(Scratch, Repo, Image)> {
 
 #[test]
 fn usage_errors_end_with_64_and_json_says_so_too() -> Result<()> {
-    for words in [vec![], vec!["frobnicate"], vec!["backup"], vec!["points", "--repo"], vec!["init", "--what"], vec!["key"]] {
+    for words in [
+        vec![],
+        vec!["frobnicate"],
+        vec!["backup"],
+        vec!["points", "--repo"],
+        vec!["init", "--what"],
+        vec!["key"],
+    ] {
         let outcome = Snaphaul::new(&words)?.run()?.expect(64)?;
-        ensure!(outcome.stdout.is_empty() && !outcome.stderr.is_empty(), "{words:?}");
+        ensure!(
+            outcome.stdout.is_empty() && !outcome.stderr.is_empty(),
+            "{words:?}"
+        );
     }
-    for words in [vec!["points", "--json"], vec!["backup", "--json"], vec!["frobnicate", "--json"]] {
+    for words in [
+        vec!["points", "--json"],
+        vec!["backup", "--json"],
+        vec!["frobnicate", "--json"],
+    ] {
         let result = Snaphaul::new(&words)?.run()?.expect(64)?.json()?;
-        ensure!(result["error"]["message"].is_string() && result["error"]["kind"] == "invalid-request", "{result}");
+        ensure!(
+            result["error"]["message"].is_string() && result["error"]["kind"] == "invalid-request",
+            "{result}"
+        );
     }
     Ok(())
 }
@@ -39,20 +56,41 @@ fn what_is_no_repository_is_named() -> Result<()> {
     std::fs::create_dir(scratch.join("empty"))?;
     let foreign = Repo::directory(&scratch.join("foreign"))?;
     std::fs::create_dir(scratch.join("foreign"))?;
-    std::fs::write(scratch.join("foreign/config"), "[core]\n\trepositoryformatversion = 0\n")?;
+    std::fs::write(
+        scratch.join("foreign/config"),
+        "[core]\n\trepositoryformatversion = 0\n",
+    )?;
     let file = Repo::directory(&scratch.join("disk.img"))?;
     for (place, code) in [(&missing, 64), (&empty, 64), (&file, 64)] {
-        for words in [vec!["points"], vec!["backup", &source], vec!["restore", "a@latest", "/nonexistent/x"], vec!["verify"]] {
+        for words in [
+            vec!["points"],
+            vec!["backup", &source],
+            vec!["restore", "a@latest", "/nonexistent/x"],
+            vec!["verify"],
+        ] {
             place.fails(code, &words)?;
         }
     }
     // A file called `config` that is not ours may be a damaged one of ours: 64 and 65 are both honest, 0 is not.
     let outcome = foreign.command(&["points"])?.run()?;
-    ensure!(matches!(outcome.status.code(), Some(64 | 65)), "{}", outcome.stderr);
-    ensure!(!scratch.join("missing").exists(), "reading made a directory");
-    ensure!(std::fs::read_dir(scratch.join("empty"))?.count() == 0, "reading wrote something");
+    ensure!(
+        matches!(outcome.status.code(), Some(64 | 65)),
+        "{}",
+        outcome.stderr
+    );
+    ensure!(
+        !scratch.join("missing").exists(),
+        "reading made a directory"
+    );
+    ensure!(
+        std::fs::read_dir(scratch.join("empty"))?.count() == 0,
+        "reading wrote something"
+    );
     for url in ["ftp://host/path", "s3://", "file://host/path", ""] {
-        Snaphaul::new(&["points", "--json", "--repo", url])?.run()?.expect(64)?.json()?;
+        Snaphaul::new(&["points", "--json", "--repo", url])?
+            .run()?
+            .expect(64)?
+            .json()?;
     }
     repo.ok(&["points"])?;
     Ok(())
@@ -62,10 +100,18 @@ fn what_is_no_repository_is_named() -> Result<()> {
 fn a_second_init_is_refused_and_changes_nothing() -> Result<()> {
     let (_scratch, repo, image) = rig("second-init")?;
     repo.backup(&image.path, "disk", &[])?;
-    let before: Vec<_> = repo.objects("")?.into_iter().map(|name| (repo.read(&name).unwrap_or_default(), name)).collect();
+    let before: Vec<_> = repo
+        .objects("")?
+        .into_iter()
+        .map(|name| (repo.read(&name).unwrap_or_default(), name))
+        .collect();
     repo.fails(64, &["init"])?.names("--if-missing")?;
     ensure!(repo.ok(&["init", "--if-missing"])?.json()?["created"] == false);
-    let after: Vec<_> = repo.objects("")?.into_iter().map(|name| (repo.read(&name).unwrap_or_default(), name)).collect();
+    let after: Vec<_> = repo
+        .objects("")?
+        .into_iter()
+        .map(|name| (repo.read(&name).unwrap_or_default(), name))
+        .collect();
     ensure!(before == after, "a second init changed the repository");
     Ok(())
 }
@@ -81,9 +127,16 @@ fn of_two_inits_at_once_exactly_one_wins() -> Result<()> {
             codes.push(run.wait()?.status.code());
         }
         codes.sort_unstable();
-        ensure!(codes == [Some(0), Some(64), Some(64), Some(64)], "round {round}: {codes:?}");
+        ensure!(
+            codes == [Some(0), Some(64), Some(64), Some(64)],
+            "round {round}: {codes:?}"
+        );
         repo.ok(&["points"])?;
-        ensure!(repo.objects("keys/")?.len() <= 8, "losers left key slots: {:?}", repo.objects("keys/")?);
+        ensure!(
+            repo.objects("keys/")?.len() <= 8,
+            "losers left key slots: {:?}",
+            repo.objects("keys/")?
+        );
     }
     Ok(())
 }
@@ -94,7 +147,12 @@ fn init_leaves_nothing_but_config_and_keys() -> Result<()> {
     let repo = Repo::directory(&scratch.join("repo"))?;
     ensure!(repo.ok(&["init"])?.json()?["created"] == true);
     let names = repo.objects("")?;
-    ensure!(names.iter().all(|name| name.starts_with("config") || name.starts_with("keys/")), "{names:?}");
+    ensure!(
+        names
+            .iter()
+            .all(|name| name.starts_with("config") || name.starts_with("keys/")),
+        "{names:?}"
+    );
     ensure!(names.len() == 4, "each twice: {names:?}");
     Ok(())
 }
@@ -111,7 +169,11 @@ fn a_newer_format_is_refused_before_anything_is_touched() -> Result<()> {
     }
     for words in [vec!["points"], vec!["verify"], vec!["init", "--if-missing"]] {
         let outcome = repo.fails(64, &words)?;
-        ensure!(outcome.json()?["error"]["kind"] == "newer-format", "{}", outcome.json()?);
+        ensure!(
+            outcome.json()?["error"]["kind"] == "newer-format",
+            "{}",
+            outcome.json()?
+        );
     }
     let before = repo.objects("")?;
     repo.fails(64, &["backup", &image.path.display().to_string()])?;
@@ -125,14 +187,33 @@ fn sources_that_cannot_be_read_are_refused() -> Result<()> {
     std::fs::create_dir(scratch.join("folder"))?;
     nix::unistd::mkfifo(&scratch.join("pipe"), nix::sys::stat::Mode::S_IRWXU)?;
     let before = repo.objects("")?;
-    for source in [scratch.join("missing"), scratch.join("folder"), scratch.join("pipe"), "/dev/null".into()] {
+    for source in [
+        scratch.join("missing"),
+        scratch.join("folder"),
+        scratch.join("pipe"),
+        "/dev/null".into(),
+    ] {
         let started = std::time::Instant::now();
-        let outcome = repo.command(&["backup", &source.display().to_string(), "--volume", "x"])?.run()?;
-        ensure!(matches!(outcome.status.code(), Some(64)), "{}: {}", source.display(), outcome.stderr);
+        let outcome = repo
+            .command(&["backup", &source.display().to_string(), "--volume", "x"])?
+            .run()?;
+        ensure!(
+            matches!(outcome.status.code(), Some(64)),
+            "{}: {}",
+            source.display(),
+            outcome.stderr
+        );
         outcome.names(&source.display().to_string())?;
-        ensure!(started.elapsed() < Duration::from_secs(20), "a pipe must not be waited for");
+        ensure!(
+            started.elapsed() < Duration::from_secs(20),
+            "a pipe must not be waited for"
+        );
     }
-    ensure!(repo.objects("")? == before, "a refused backup wrote something: {:?}", repo.objects("")?);
+    ensure!(
+        repo.objects("")? == before,
+        "a refused backup wrote something: {:?}",
+        repo.objects("")?
+    );
     Ok(())
 }
 
@@ -149,9 +230,16 @@ fn file_targets_are_refused_unless_they_are_empty_or_forced() -> Result<()> {
     let full = scratch.join("full");
     std::fs::write(&full, "precious")?;
     restore(&full, &[])?.expect(64)?.names("--force")?;
-    ensure!(std::fs::read(&full)? == b"precious", "a refused target was changed");
+    ensure!(
+        std::fs::read(&full)? == b"precious",
+        "a refused target was changed"
+    );
     std::fs::create_dir(scratch.join("folder"))?;
-    for target in [scratch.join("folder"), scratch.join("missing/out"), "/dev/null".into()] {
+    for target in [
+        scratch.join("folder"),
+        scratch.join("missing/out"),
+        "/dev/null".into(),
+    ] {
         restore(&target, &["--force"])?.expect(64)?;
     }
     // The repository's own objects are never a target.
@@ -163,7 +251,14 @@ fn file_targets_are_refused_unless_they_are_empty_or_forced() -> Result<()> {
     image.assert_same(&scratch.join("empty"))?;
     restore(&full, &["--force"])?.expect(0)?;
     image.assert_same(&full)?;
-    repo.fails(64, &["restore", "nobody@latest", &scratch.join("never").display().to_string()])?;
+    repo.fails(
+        64,
+        &[
+            "restore",
+            "nobody@latest",
+            &scratch.join("never").display().to_string(),
+        ],
+    )?;
     ensure!(!scratch.join("never").exists() && !scratch.join("never.partial").exists());
     Ok(())
 }

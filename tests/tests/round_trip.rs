@@ -17,12 +17,21 @@ fn rig(name: &str) -> Result<(Scratch, Repo, Random)> {
 }
 
 fn check_sums(outcome: &Outcome) -> Result<()> {
-    let kinds = ["zero_bytes", "unchanged_bytes", "deduplicated_bytes", "new_bytes"];
+    let kinds = [
+        "zero_bytes",
+        "unchanged_bytes",
+        "deduplicated_bytes",
+        "new_bytes",
+    ];
     let mut sum = 0;
     for kind in kinds {
         sum += outcome.number(kind)?;
     }
-    ensure!(sum == outcome.number("size_bytes")?, "the kinds do not add up: {}", outcome.json()?);
+    ensure!(
+        sum == outcome.number("size_bytes")?,
+        "the kinds do not add up: {}",
+        outcome.json()?
+    );
     Ok(())
 }
 
@@ -39,15 +48,24 @@ fn two_points_restore_bit_for_bit_and_the_second_stores_only_the_change() -> Res
     check_sums(&second)?;
 
     ensure!(second.string("parent")? == first.string("point")?);
-    ensure!(second.number("new_bytes")? == CHUNK, "one chunk changed: {}", second.json()?);
+    ensure!(
+        second.number("new_bytes")? == CHUNK,
+        "one chunk changed: {}",
+        second.json()?
+    );
     ensure!(second.number("stored_bytes")? < 400 << 10);
     let grown = repo.bytes("")? - stored_before;
-    ensure!(grown == second.number("stored_bytes")?, "stored_bytes is not what the repository grew by: {grown}");
+    ensure!(
+        grown == second.number("stored_bytes")?,
+        "stored_bytes is not what the repository grew by: {grown}"
+    );
     for (point, image, name) in [(&first, &before, "one"), (&second, &image, "two")] {
         let target = scratch.join(name);
         let restored = repo.restore(&point.string("point")?, &target, &[])?;
         image.assert_same(&target)?;
-        let sum = restored.number("written_bytes")? + restored.number("zero_bytes")? + restored.number("skipped_bytes")?;
+        let sum = restored.number("written_bytes")?
+            + restored.number("zero_bytes")?
+            + restored.number("skipped_bytes")?;
         ensure!(sum == restored.number("size_bytes")? && sum == image.size);
         ensure!(!scratch.join(&format!("{name}.partial")).exists());
     }
@@ -61,8 +79,15 @@ fn an_unchanged_volume_stores_no_data() -> Result<()> {
     repo.backup(&image.path, "disk", &[])?;
     let segments = repo.objects("seg/")?;
     let again = repo.backup(&image.path, "disk", &[])?;
-    ensure!(repo.objects("seg/")? == segments, "an unchanged volume made segments");
-    ensure!(again.number("new_bytes")? == 0 && again.number("stored_bytes")? < 32 << 10, "{}", again.json()?);
+    ensure!(
+        repo.objects("seg/")? == segments,
+        "an unchanged volume made segments"
+    );
+    ensure!(
+        again.number("new_bytes")? == 0 && again.number("stored_bytes")? < 32 << 10,
+        "{}",
+        again.json()?
+    );
     ensure!(again.number("unchanged_bytes")? + again.number("zero_bytes")? == image.size);
     let target = scratch.join("restored");
     repo.restore("disk@latest", &target, &[])?;
@@ -75,35 +100,80 @@ fn a_backup_tells_every_field_of_the_contract() -> Result<()> {
     let image = Image::mixed(&scratch.join("disk.img"), 3 * MIB, &mut random)?;
     let backup = repo.backup(&image.path, "disk", &[])?.json()?;
     for field in [
-        "size_bytes", "read_bytes", "zero_bytes", "unchanged_bytes", "deduplicated_bytes", "new_bytes", "stored_bytes",
-        "resumed_bytes", "sampled_bytes", "put_requests",
+        "size_bytes",
+        "read_bytes",
+        "zero_bytes",
+        "unchanged_bytes",
+        "deduplicated_bytes",
+        "new_bytes",
+        "stored_bytes",
+        "resumed_bytes",
+        "sampled_bytes",
+        "put_requests",
     ] {
-        ensure!(backup[field].is_u64(), "backup: no number {field} in {backup}");
+        ensure!(
+            backup[field].is_u64(),
+            "backup: no number {field} in {backup}"
+        );
     }
     for field in ["point", "volume", "changed_blocks", "changed_blocks_reason"] {
-        ensure!(backup[field].as_str().is_some_and(|text| !text.is_empty()), "backup: no text {field} in {backup}");
+        ensure!(
+            backup[field].as_str().is_some_and(|text| !text.is_empty()),
+            "backup: no text {field} in {backup}"
+        );
     }
     ensure!(backup["parent"].is_null() && backup.get("parent").is_some());
-    ensure!(backup["warnings"].is_array() && backup["duration_seconds"].is_f64() && backup["error"].is_null());
+    ensure!(
+        backup["warnings"].is_array()
+            && backup["duration_seconds"].is_f64()
+            && backup["error"].is_null()
+    );
     let point = backup["point"].as_str().unwrap_or_default().to_owned();
     let (session, volume) = point.split_once('-').unwrap_or_default();
-    ensure!(session.len() == 16 && volume.len() == 8, "no point id: {point}");
+    ensure!(
+        session.len() == 16 && volume.len() == 8,
+        "no point id: {point}"
+    );
     let created = repo.objects("")?.len() as u64;
-    ensure!(backup["put_requests"].as_u64().is_some_and(|puts| puts > 0 && puts < created), "put_requests: {backup}");
+    ensure!(
+        backup["put_requests"]
+            .as_u64()
+            .is_some_and(|puts| puts > 0 && puts < created),
+        "put_requests: {backup}"
+    );
 
     let restore = repo.restore(&point, &scratch.join("out"), &[])?.json()?;
     for field in ["size_bytes", "written_bytes", "zero_bytes", "skipped_bytes"] {
-        ensure!(restore[field].is_u64(), "restore: no number {field} in {restore}");
+        ensure!(
+            restore[field].is_u64(),
+            "restore: no number {field} in {restore}"
+        );
     }
     ensure!(restore["point"] == point.as_str() && restore["duration_seconds"].is_f64());
-    ensure!(restore["target"].as_str().is_some_and(|target| target.ends_with("out")));
+    ensure!(
+        restore["target"]
+            .as_str()
+            .is_some_and(|target| target.ends_with("out"))
+    );
     Ok(())
 }
 
 #[test]
 fn odd_sizes_round_trip() -> Result<()> {
     let (scratch, repo, mut random) = rig("odd-sizes")?;
-    for size in [0, 1, 511, 512, 4095, 4097, CHUNK - 1, CHUNK, CHUNK + 1, 256 * CHUNK, 256 * CHUNK + 513] {
+    for size in [
+        0,
+        1,
+        511,
+        512,
+        4095,
+        4097,
+        CHUNK - 1,
+        CHUNK,
+        CHUNK + 1,
+        256 * CHUNK,
+        256 * CHUNK + 513,
+    ] {
         let image = Image::noise(&scratch.join(&format!("disk-{size}")), size, &mut random)?;
         let point = repo.backup(&image.path, &format!("v{size}"), &[])?;
         check_sums(&point)?;
@@ -121,7 +191,13 @@ fn a_volume_may_grow_and_shrink_between_points() -> Result<()> {
     let (scratch, repo, mut random) = rig("resize")?;
     let mut image = Image::mixed(&scratch.join("disk.img"), 5 * MIB + 3, &mut random)?;
     let mut kept = Vec::new();
-    for size in [5 * MIB + 3, 40 * MIB + 77, 40 * MIB + 77, MIB / 2 + 1, 33 * MIB] {
+    for size in [
+        5 * MIB + 3,
+        40 * MIB + 77,
+        40 * MIB + 77,
+        MIB / 2 + 1,
+        33 * MIB,
+    ] {
         image.resize(size)?;
         image.write_noise(size / 2, (size / 8).min(MIB), &mut random)?;
         let point = repo.backup(&image.path, "disk", &[])?;
@@ -147,13 +223,24 @@ fn sparse_sources_are_not_read_and_sparse_targets_stay_sparse() -> Result<()> {
         image.write_noise(piece * (8 << 30) + 12_288, 64 << 10, &mut random)?;
     }
     let point = repo.backup(&image.path, "disk", &[])?;
-    ensure!(point.string("changed_blocks")? == "hole-map", "{}", point.json()?);
-    ensure!(point.number("read_bytes")? <= 8 * 2 * CHUNK, "holes were read: {}", point.json()?);
+    ensure!(
+        point.string("changed_blocks")? == "hole-map",
+        "{}",
+        point.json()?
+    );
+    ensure!(
+        point.number("read_bytes")? <= 8 * 2 * CHUNK,
+        "holes were read: {}",
+        point.json()?
+    );
     ensure!(point.number("stored_bytes")? < 3 * MIB);
     let target = scratch.join("out");
     repo.restore("disk@latest", &target, &[])?;
     ensure!(tests::image::size_of(&target)? == 64 << 30);
-    ensure!(allocated(&target)? <= 4 * MIB, "the restored file is not sparse");
+    ensure!(
+        allocated(&target)? <= 4 * MIB,
+        "the restored file is not sparse"
+    );
     for piece in 0..8_u64 {
         let at = piece * (8 << 30);
         ensure!(tests::image::first_difference(&image.path, &target, at, MIB)?.is_none());
@@ -173,8 +260,13 @@ fn zeros_and_repeats_are_stored_once_or_never() -> Result<()> {
     let point = repo.backup(&image.path, "disk", &["--changed-blocks", "scan"])?;
     ensure!(point.string("changed_blocks")? == "scan");
     ensure!(point.number("new_bytes")? == MIB, "{}", point.json()?);
-    ensure!(point.number("deduplicated_bytes")? == 7 * MIB && point.number("zero_bytes")? == 8 * MIB);
-    ensure!(point.number("read_bytes")? == 16 * MIB, "scan reads everything");
+    ensure!(
+        point.number("deduplicated_bytes")? == 7 * MIB && point.number("zero_bytes")? == 8 * MIB
+    );
+    ensure!(
+        point.number("read_bytes")? == 16 * MIB,
+        "scan reads everything"
+    );
     repo.restore("disk@latest", &scratch.join("out"), &[])?;
     image.assert_same(&scratch.join("out"))
 }
@@ -193,9 +285,23 @@ fn every_compression_round_trips_and_shrinks_text() -> Result<()> {
         repo.restore(&point.string("point")?, &target, &[])?;
         image.assert_same(&target)?;
     }
-    ensure!(stored[0] > 2 * MIB && stored[1] < MIB * 3 / 2 && stored[2] < stored[1] && stored[3] <= stored[2], "{stored:?}");
+    ensure!(
+        stored[0] > 2 * MIB
+            && stored[1] < MIB * 3 / 2
+            && stored[2] < stored[1]
+            && stored[3] <= stored[2],
+        "{stored:?}"
+    );
     for wrong in ["zstd:23", "zstd:0x", "gzip", "lz4:3"] {
-        repo.fails(64, &["backup", &image.path.display().to_string(), "--compression", wrong])?;
+        repo.fails(
+            64,
+            &[
+                "backup",
+                &image.path.display().to_string(),
+                "--compression",
+                wrong,
+            ],
+        )?;
     }
     Ok(())
 }
@@ -205,7 +311,12 @@ fn every_chunk_and_segment_size_round_trips() -> Result<()> {
     let scratch = Scratch::new("sizes")?;
     let mut random = Random::from_environment("sizes");
     let image = Image::mixed(&scratch.join("disk.img"), 9 * MIB + 5000, &mut random)?;
-    for (chunk, segment) in [("64KiB", "1MiB"), ("256KiB", "4MiB"), ("1MiB", "64MiB"), ("1MiB", "1MiB")] {
+    for (chunk, segment) in [
+        ("64KiB", "1MiB"),
+        ("256KiB", "4MiB"),
+        ("1MiB", "64MiB"),
+        ("1MiB", "1MiB"),
+    ] {
         let repo = Repo::directory(&scratch.join(&format!("repo-{chunk}-{segment}")))?;
         repo.ok(&["init", "--chunk-size", chunk, "--segment-size", segment])?;
         repo.backup(&image.path, "disk", &[])?;
@@ -214,10 +325,18 @@ fn every_chunk_and_segment_size_round_trips() -> Result<()> {
         image.assert_same(&target)?;
     }
     let repo = Repo::directory(&scratch.join("refused"))?;
-    for wrong in [["--chunk-size", "32KiB"], ["--chunk-size", "100KiB"], ["--segment-size", "65MiB"], ["--segment-size", "x"]] {
+    for wrong in [
+        ["--chunk-size", "32KiB"],
+        ["--chunk-size", "100KiB"],
+        ["--segment-size", "65MiB"],
+        ["--segment-size", "x"],
+    ] {
         repo.fails(64, &["init", wrong[0], wrong[1]])?;
     }
-    ensure!(!scratch.join("refused").exists(), "a refused init made something");
+    ensure!(
+        !scratch.join("refused").exists(),
+        "a refused init made something"
+    );
     Ok(())
 }
 
@@ -231,11 +350,22 @@ fn parents_are_chosen_as_asked() -> Result<()> {
     let chosen = repo.backup(&image.path, "disk", &["--parent", &first])?;
     ensure!(chosen.string("parent")? == first && chosen.number("new_bytes")? == 0);
     let auto = repo.backup(&image.path, "disk", &["--parent", "auto"])?;
-    ensure!(auto.string("parent")? == chosen.string("point")? || auto.string("parent")? == alone.string("point")?);
+    ensure!(
+        auto.string("parent")? == chosen.string("point")?
+            || auto.string("parent")? == alone.string("point")?
+    );
     // A new volume restored from a point may name that point as its parent.
     let other = repo.backup(&image.path, "clone", &["--parent", &first])?;
     ensure!(other.number("new_bytes")? == 0, "{}", other.json()?);
-    repo.fails(64, &["backup", &image.path.display().to_string(), "--parent", "0123456789abcdef-01234567"])?;
+    repo.fails(
+        64,
+        &[
+            "backup",
+            &image.path.display().to_string(),
+            "--parent",
+            "0123456789abcdef-01234567",
+        ],
+    )?;
     Ok(())
 }
 
@@ -245,15 +375,29 @@ fn names_default_to_the_file_and_bad_ones_are_refused() -> Result<()> {
     let image = Image::noise(&scratch.join("disk-1.img"), 4096, &mut random)?;
     let source = image.path.display().to_string();
     ensure!(repo.ok(&["backup", &source])?.string("volume")? == "disk-1.img");
-    ensure!(repo.backup(&image.path, "a/b.c_d-e/F9", &[])?.string("volume")? == "a/b.c_d-e/F9");
+    ensure!(
+        repo.backup(&image.path, "a/b.c_d-e/F9", &[])?
+            .string("volume")?
+            == "a/b.c_d-e/F9"
+    );
     let longest = "x".repeat(200);
     ensure!(repo.backup(&image.path, &longest, &[])?.string("volume")? == longest);
-    for wrong in ["", ".hidden", "-dash", "a b", "ü", "a\nb", "/abs", &"x".repeat(201)] {
+    for wrong in [
+        "",
+        ".hidden",
+        "-dash",
+        "a b",
+        "ü",
+        "a\nb",
+        "/abs",
+        &"x".repeat(201),
+    ] {
         let flag = format!("--volume={wrong}");
         repo.fails(64, &["backup", &source, &flag])?;
     }
     let hidden = image.copy_to(&scratch.join("_bad name"))?;
-    repo.fails(64, &["backup", &hidden.path.display().to_string()])?.names("--volume")?;
+    repo.fails(64, &["backup", &hidden.path.display().to_string()])?
+        .names("--volume")?;
     Ok(())
 }
 
@@ -268,29 +412,65 @@ fn points_and_show_tell_what_was_recorded() -> Result<()> {
     repo.backup(&image.path, "web", &[])?;
 
     let all = repo.ok(&["points"])?.json()?;
-    ensure!(all["points"].as_array().is_some_and(|points| points.len() == 3), "{all}");
+    ensure!(
+        all["points"]
+            .as_array()
+            .is_some_and(|points| points.len() == 3),
+        "{all}"
+    );
     let listed = repo.ok(&["points", "--volume", "db"])?.json()?;
     let points = listed["points"].as_array().cloned().unwrap_or_default();
-    ensure!(points.len() == 2 && points[0]["point"] == first.string("point")?.as_str(), "{listed}");
-    ensure!(points[1]["parent"] == points[0]["point"] && points[1]["point"] == second.string("point")?.as_str());
+    ensure!(
+        points.len() == 2 && points[0]["point"] == first.string("point")?.as_str(),
+        "{listed}"
+    );
+    ensure!(
+        points[1]["parent"] == points[0]["point"]
+            && points[1]["point"] == second.string("point")?.as_str()
+    );
     ensure!(points[0]["tags"] == serde_json::json!({"host": "db1", "kind": "a=b"}));
-    ensure!(points[0]["group"] == "set-7" && points[0]["size_bytes"] == MIB && points[0]["new_bytes"] == MIB);
-    ensure!(points[0]["stored_bytes"] == first.number("stored_bytes")?, "{listed}");
+    ensure!(
+        points[0]["group"] == "set-7"
+            && points[0]["size_bytes"] == MIB
+            && points[0]["new_bytes"] == MIB
+    );
+    ensure!(
+        points[0]["stored_bytes"] == first.number("stored_bytes")?,
+        "{listed}"
+    );
     ensure!(points[0]["state"] == "crash", "{listed}");
     let created = points[0]["created"].as_str().unwrap_or_default();
-    ensure!(created.starts_with("20") && created.ends_with('Z') && created.contains('T'), "no RFC 3339 time: {created}");
+    ensure!(
+        created.starts_with("20") && created.ends_with('Z') && created.contains('T'),
+        "no RFC 3339 time: {created}"
+    );
 
     let id = first.string("point")?;
     for name in [id.as_str(), &id[..10], &id[..16]] {
         let shown = repo.ok(&["show", name])?.json()?;
-        ensure!(shown["point"] == id.as_str() && shown["tags"]["host"] == "db1", "{shown}");
+        ensure!(
+            shown["point"] == id.as_str() && shown["tags"]["host"] == "db1",
+            "{shown}"
+        );
     }
     ensure!(repo.ok(&["show", "db@latest"])?.string("point")? == second.string("point")?);
-    for unknown in ["db@first", "nobody@latest", "ffffffffffffffff-00000000", "zz", ""] {
+    for unknown in [
+        "db@first",
+        "nobody@latest",
+        "ffffffffffffffff-00000000",
+        "zz",
+        "",
+    ] {
         repo.fails(64, &["show", unknown])?;
     }
-    for text in [repo.plain(&["points"])?.run()?.expect(0)?.text(), repo.plain(&["show", &id])?.run()?.expect(0)?.text()] {
-        ensure!(text.contains(&id) && text.contains("db"), "a person sees no point in {text}");
+    for text in [
+        repo.plain(&["points"])?.run()?.expect(0)?.text(),
+        repo.plain(&["show", &id])?.run()?.expect(0)?.text(),
+    ] {
+        ensure!(
+            text.contains(&id) && text.contains("db"),
+            "a person sees no point in {text}"
+        );
     }
     Ok(())
 }
@@ -310,9 +490,19 @@ fn diff_lists_what_changed_and_nothing_more_than_its_chunks() -> Result<()> {
     let extents: Vec<(u64, u64)> = lines
         .iter()
         .filter(|line| line["type"] == "extent")
-        .map(|line| (line["offset"].as_u64().unwrap_or(u64::MAX), line["length"].as_u64().unwrap_or(u64::MAX)))
+        .map(|line| {
+            (
+                line["offset"].as_u64().unwrap_or(u64::MAX),
+                line["length"].as_u64().unwrap_or(u64::MAX),
+            )
+        })
         .collect();
-    let expected = [(CHUNK * 3, CHUNK), (40 * MIB - CHUNK, 2 * CHUNK), (60 * MIB, CHUNK), (80 * MIB, 100)];
+    let expected = [
+        (CHUNK * 3, CHUNK),
+        (40 * MIB - CHUNK, 2 * CHUNK),
+        (60 * MIB, CHUNK),
+        (80 * MIB, 100),
+    ];
     ensure!(extents == expected, "{extents:?}");
     ensure!(outcome.number("changed_bytes")? == expected.iter().map(|(_, len)| len).sum::<u64>());
     ensure!(outcome.number("extents")? == 4);
@@ -335,12 +525,25 @@ fn verify_reads_as_much_as_asked() -> Result<()> {
         ensure!(verified.number("points")? == 2 && verified.string("level")? == level);
         read.push(verified.number("read_bytes")?);
     }
-    ensure!(read[0] < read[2] && read[2] >= 16 * MIB, "bytes read: {read:?}");
-    ensure!(repo.ok(&["verify", &point, "--level", "data"])?.number("points")? == 1);
-    ensure!(repo.ok(&["verify"])?.number("points")? == 2, "without points verify takes all");
+    ensure!(
+        read[0] < read[2] && read[2] >= 16 * MIB,
+        "bytes read: {read:?}"
+    );
+    ensure!(
+        repo.ok(&["verify", &point, "--level", "data"])?
+            .number("points")?
+            == 1
+    );
+    ensure!(
+        repo.ok(&["verify"])?.number("points")? == 2,
+        "without points verify takes all"
+    );
     repo.fails(64, &["verify", "ffffffffffffffff-00000000"])?;
     repo.fails(64, &["verify", "--level", "everything"])?;
-    ensure!(repo.objects("open/")?.len() == 2, "readers left their records behind");
+    ensure!(
+        repo.objects("open/")?.len() == 2,
+        "readers left their records behind"
+    );
     Ok(())
 }
 
@@ -350,20 +553,47 @@ fn ranges_restore_to_files_and_stdout() -> Result<()> {
     let image = Image::mixed(&scratch.join("disk.img"), 6 * MIB + 99, &mut random)?;
     repo.backup(&image.path, "disk", &[])?;
     let bytes = std::fs::read(&image.path)?;
-    let whole = repo.plain(&["restore", "disk@latest", "-"])?.run()?.expect(0)?;
+    let whole = repo
+        .plain(&["restore", "disk@latest", "-"])?
+        .run()?
+        .expect(0)?;
     ensure!(whole.stdout == bytes, "stdout differs from the image");
-    for (offset, length) in [(0_usize, 1_usize), (5, 100), (131_072, 131_072), (131_071, 262_146), (6 * 1_048_576, 99)] {
+    for (offset, length) in [
+        (0_usize, 1_usize),
+        (5, 100),
+        (131_072, 131_072),
+        (131_071, 262_146),
+        (6 * 1_048_576, 99),
+    ] {
         let range = format!("{offset}:{length}");
-        let part = repo.plain(&["restore", "disk@latest", "-", "--range", &range])?.run()?.expect(0)?;
-        ensure!(part.stdout == bytes[offset..offset + length], "range {range} differs");
+        let part = repo
+            .plain(&["restore", "disk@latest", "-", "--range", &range])?
+            .run()?
+            .expect(0)?;
+        ensure!(
+            part.stdout == bytes[offset..offset + length],
+            "range {range} differs"
+        );
         let target = scratch.join(&format!("part-{offset}"));
         let restored = repo.restore("disk@latest", &target, &["--range", &range])?;
-        ensure!(std::fs::read(&target)? == bytes[offset..offset + length], "range {range} differs in a file");
+        ensure!(
+            std::fs::read(&target)? == bytes[offset..offset + length],
+            "range {range} differs in a file"
+        );
         ensure!(restored.number("size_bytes")? == length as u64);
     }
-    for wrong in ["6291555:1", "0:6291556", "5", "x:1", "-1:5", "18446744073709551615:2"] {
+    for wrong in [
+        "6291555:1",
+        "0:6291556",
+        "5",
+        "x:1",
+        "-1:5",
+        "18446744073709551615:2",
+    ] {
         let flag = format!("--range={wrong}");
-        repo.plain(&["restore", "disk@latest", "-", &flag])?.run()?.expect(64)?;
+        repo.plain(&["restore", "disk@latest", "-", &flag])?
+            .run()?
+            .expect(64)?;
     }
     repo.fails(64, &["restore", "disk@latest", "-"]).map(drop)
 }
@@ -376,13 +606,29 @@ fn delta_writes_only_what_differs() -> Result<()> {
     let mut target = image.copy_to(&scratch.join("target"))?;
     target.edit(5, &mut random)?;
     let source = scratch.join("target");
-    repo.fails(64, &["restore", "disk@latest", &source.display().to_string()])?.names("--force")?;
+    repo.fails(
+        64,
+        &["restore", "disk@latest", &source.display().to_string()],
+    )?
+    .names("--force")?;
     let restored = repo.restore("disk@latest", &target.path, &["--delta"])?;
     image.assert_same(&target.path)?;
-    ensure!(restored.number("skipped_bytes")? >= image.size / 2, "{}", restored.json()?);
-    ensure!(restored.number("written_bytes")? + restored.number("zero_bytes")? <= 5 * 7 * CHUNK, "{}", restored.json()?);
+    ensure!(
+        restored.number("skipped_bytes")? >= image.size / 2,
+        "{}",
+        restored.json()?
+    );
+    ensure!(
+        restored.number("written_bytes")? + restored.number("zero_bytes")? <= 5 * 7 * CHUNK,
+        "{}",
+        restored.json()?
+    );
     let again = repo.restore("disk@latest", &target.path, &["--delta"])?;
-    ensure!(again.number("skipped_bytes")? == image.size, "{}", again.json()?);
+    ensure!(
+        again.number("skipped_bytes")? == image.size,
+        "{}",
+        again.json()?
+    );
 
     target.write_noise(0, 16 * MIB, &mut random)?;
     repo.restore("disk@latest", &target.path, &["--force"])?;

@@ -1,6 +1,15 @@
-//! Every real S3 server: the client of the tests itself, the store contract, and whole backups.
+//! Every real S3 server: the client of the tests itself, the store contract, whole backups, and faults on the way.
 //!
 //! `cargo test -p tests --test s3 -- ceph-rgw` runs the cases of one server, `-- contract` one case on each.
+
+#[path = "s3/access.rs"]
+mod access;
+#[path = "s3/contract.rs"]
+mod contract;
+#[path = "s3/network.rs"]
+mod network;
+#[path = "s3/repository.rs"]
+mod repository;
 
 use std::process::ExitCode;
 
@@ -8,11 +17,82 @@ use anyhow::{Result, ensure};
 use tests::bucket::Bucket;
 use tests::cases::{self, Case, Site};
 
+/// Servers without TLS, which the breaking proxy can stand in front of.
+const PLAIN: &[&str] = &["s3s-fs", "seaweedfs", "minio"];
+/// Servers with a user who may only read.
+const WITH_READER: &[&str] = &["seaweedfs", "ceph-rgw"];
+/// For faults that concern the client alone and take long.
+const FAST: &[&str] = &["s3s-fs"];
+
 fn main() -> ExitCode {
-    cases::run(&[
-        Case { name: "own_client", run: own_client, servers: &[] },
-        Case { name: "reader_is_refused", run: reader_is_refused, servers: &["seaweedfs", "ceph-rgw"] },
-    ])
+    let on = |name, run: fn(&Site) -> Result<()>, servers| Case { name, run, servers };
+    let mut cases = vec![
+        on("own_client", own_client, &[][..]),
+        on("reader_is_refused", reader_is_refused, WITH_READER),
+        on("contract", contract::every_case, &[]),
+        on("round_trip", repository::round_trip, &[]),
+        on(
+            "one_of_two_inits_wins",
+            repository::one_of_two_inits_wins,
+            &[],
+        ),
+        on(
+            "a_killed_backup_is_resumed",
+            repository::a_killed_backup_is_resumed,
+            &[],
+        ),
+        on("runs_at_once", repository::runs_at_once, &[]),
+        on(
+            "damage_is_found",
+            repository::damage_is_found,
+            &["seaweedfs", "ceph-rgw"],
+        ),
+        on(
+            "prefixes_do_not_meet",
+            repository::prefixes_do_not_meet,
+            FAST,
+        ),
+        on(
+            "without_conditional_writes",
+            repository::without_conditional_writes,
+            &[],
+        ),
+        on(
+            "a_store_that_lies_is_found_out",
+            repository::a_store_that_lies_is_found_out,
+            FAST,
+        ),
+        on("requests_are_few", repository::requests_are_few, FAST),
+        on("wrong_credentials", access::wrong_credentials, &[]),
+        on(
+            "credentials_from_a_profile",
+            access::credentials_from_a_profile,
+            FAST,
+        ),
+        on("bucket_missing", access::bucket_missing, &[]),
+        on(
+            "readers_may_restore",
+            access::readers_may_restore,
+            WITH_READER,
+        ),
+        on(
+            "unknown_authority",
+            access::unknown_authority,
+            &["ceph-rgw"],
+        ),
+        on("endpoint_down", network::endpoint_down, FAST),
+        on("a_storm_that_passes", network::a_storm_that_passes, PLAIN),
+        on("a_storm_that_stays", network::a_storm_that_stays, FAST),
+        on("cut_in_the_middle", network::cut_in_the_middle, PLAIN),
+        on("lost_answers", network::lost_answers, PLAIN),
+        on("broken_reads", network::broken_reads, PLAIN),
+        on("slow_lines", network::slow_lines, FAST),
+        on("down_in_the_middle", network::down_in_the_middle, FAST),
+    ];
+    if std::env::var_os("SNAPHAUL_TEST_LONG").is_some() {
+        cases.push(on("silence", network::silence, FAST));
+    }
+    cases::run(&cases)
 }
 
 /// The servers are up, keep what they are given, and check signatures.
@@ -26,21 +106,21 @@ fn own_client(site: &Site) -> Result<()> {
     ensure!(site.bucket.list("a/b")?.is_empty());
     let mut stranger = site.endpoint.clone();
     stranger.owner.secret.push('x');
-    ensure!(Bucket::new(&stranger, &site.bucket.name).get("a/long name/ü+&.bin").is_err());
+    ensure!(
+        Bucket::new(&stranger, &site.bucket.name)
+            .get("a/long name/ü+&.bin")
+            .is_err()
+    );
     Ok(())
 }
 
 /// The read-only user of the rig is read-only, so that tests about refusals test what they say.
 fn reader_is_refused(site: &Site) -> Result<()> {
     site.bucket.put("kept", b"kept")?;
-    let mut endpoint = site.endpoint.clone();
-    if let Some(reader) = &site.endpoint.reader {
-        endpoint.owner = reader.clone();
-    }
-    let reader = Bucket::new(&endpoint, &site.bucket.name);
+    site.bucket.let_read()?;
+    let reader = site.reader_bucket()?;
     ensure!(reader.put("new", b"new").is_err());
-    if site.endpoint.name == "seaweedfs" {
-        ensure!(reader.get("kept")? == b"kept");
-    }
+    ensure!(reader.get("kept")? == b"kept");
+    ensure!(reader.list("")? == ["kept"]);
     Ok(())
 }

@@ -7,7 +7,8 @@ use tests::repo::{Repo, Secret};
 use tests::scratch::Scratch;
 use tests::snaphaul::Snaphaul;
 
-const MARKER: &[u8] = b"the quick brown fox jumps over the lazy dog, and this text is in the volume";
+const MARKER: &[u8] =
+    b"the quick brown fox jumps over the lazy dog, and this text is in the volume";
 
 fn marked_image(scratch: &Scratch) -> Result<Image> {
     let image = Image::noise(&scratch.join("disk.img"), MIB, &mut Random::new(1))?;
@@ -20,7 +21,12 @@ fn marked_image(scratch: &Scratch) -> Result<Image> {
 /// Whether any object of the repository holds `text`.
 fn stored_in_clear(repo: &Repo, text: &[u8]) -> Result<bool> {
     for name in repo.objects("")? {
-        if name.contains("secret-volume") || repo.read(&name)?.windows(text.len()).any(|window| window == text) {
+        if name.contains("secret-volume")
+            || repo
+                .read(&name)?
+                .windows(text.len())
+                .any(|window| window == text)
+        {
             return Ok(true);
         }
     }
@@ -33,9 +39,17 @@ fn encrypted_repositories_show_no_data_and_no_names() -> Result<()> {
     let image = marked_image(&scratch)?;
     let repo = Repo::directory(&scratch.join("repo"))?;
     repo.init()?;
-    repo.backup(&image.path, "secret-volume", &["--compression", "none", "--tag", "owner=secret-tag"])?;
+    repo.backup(
+        &image.path,
+        "secret-volume",
+        &["--compression", "none", "--tag", "owner=secret-tag"],
+    )?;
     for text in [MARKER, b"secret-volume", b"secret-tag"] {
-        ensure!(!stored_in_clear(&repo, text)?, "{} is stored in clear", String::from_utf8_lossy(text));
+        ensure!(
+            !stored_in_clear(&repo, text)?,
+            "{} is stored in clear",
+            String::from_utf8_lossy(text)
+        );
     }
     Ok(())
 }
@@ -52,11 +66,19 @@ fn unencrypted_repositories_must_be_asked_for_and_say_so() -> Result<()> {
     let said = bare.ok(&["init", "--no-encryption"])?.json()?;
     ensure!(said["encrypted"] == false, "{said}");
     bare.backup(&image.path, "disk", &["--compression", "none"])?;
-    ensure!(stored_in_clear(&bare, MARKER)?, "the marker is the control of the encrypted test");
+    ensure!(
+        stored_in_clear(&bare, MARKER)?,
+        "the marker is the control of the encrypted test"
+    );
     bare.restore("disk@latest", &scratch.join("out"), &[])?;
     image.assert_same(&scratch.join("out"))?;
     // Whoever expects encryption must not be served by a repository that claims to have none.
-    for words in [vec!["points"], vec!["verify"], vec!["restore", "disk@latest", "/nonexistent/x"], vec!["key", "list"]] {
+    for words in [
+        vec!["points"],
+        vec!["verify"],
+        vec!["restore", "disk@latest", "/nonexistent/x"],
+        vec!["key", "list"],
+    ] {
         repo.fails(64, &words)?;
     }
     repo.fails(64, &["backup", &image.path.display().to_string()])?;
@@ -73,7 +95,11 @@ fn the_right_secret_opens_by_every_way_it_can_be_given() -> Result<()> {
     repo.init()?;
     repo.backup(&image.path, "disk", &[])?;
     let bare = repo.with_secret(Secret::None);
-    let open = |passphrase: &str| bare.command(&["points"])?.env("SNAPHAUL_PASSPHRASE", passphrase).run();
+    let open = |passphrase: &str| {
+        bare.command(&["points"])?
+            .env("SNAPHAUL_PASSPHRASE", passphrase)
+            .run()
+    };
     open("correct horse battery staple")?.expect(0)?;
     open("correct horse battery stapler")?.expect(64)?;
     open("")?.expect(64)?;
@@ -116,12 +142,20 @@ fn wrong_secrets_are_refused_and_told_from_damage() -> Result<()> {
     let before = repo.objects("")?;
     for secret in wrong {
         let thief = repo.with_secret(secret);
-        for words in [vec!["points"], vec!["verify"], vec!["restore", "disk@latest", "/nonexistent/x"], vec!["key", "list"]] {
+        for words in [
+            vec!["points"],
+            vec!["verify"],
+            vec!["restore", "disk@latest", "/nonexistent/x"],
+            vec!["key", "list"],
+        ] {
             thief.fails(64, &words)?;
         }
         thief.fails(64, &["backup", &image.path.display().to_string()])?;
     }
-    ensure!(repo.objects("")? == before, "a refused command changed the repository");
+    ensure!(
+        repo.objects("")? == before,
+        "a refused command changed the repository"
+    );
     Ok(())
 }
 
@@ -131,13 +165,25 @@ fn secrets_never_appear_in_output() -> Result<()> {
     let image = marked_image(&scratch)?;
     let repo = Repo::directory(&scratch.join("repo"))?.with_secret(Secret::None);
     let run = |words: &[&str]| {
-        repo.command(words)?.args(&["--log", "trace"]).env("SNAPHAUL_PASSPHRASE", "swordfish-9931").run()
+        repo.command(words)?
+            .args(&["--log", "trace"])
+            .env("SNAPHAUL_PASSPHRASE", "swordfish-9931")
+            .run()
     };
     let source = image.path.display().to_string();
-    for words in [vec!["init"], vec!["backup", &source], vec!["points"], vec!["key", "list"], vec!["show", "nobody@latest"]] {
+    for words in [
+        vec!["init"],
+        vec!["backup", &source],
+        vec!["points"],
+        vec!["key", "list"],
+        vec!["show", "nobody@latest"],
+    ] {
         let outcome = run(&words)?;
         let said = format!("{}{}", outcome.text(), outcome.stderr);
-        ensure!(!said.contains("swordfish"), "{words:?} tells the passphrase");
+        ensure!(
+            !said.contains("swordfish"),
+            "{words:?} tells the passphrase"
+        );
     }
     Ok(())
 }

@@ -75,8 +75,14 @@ pub fn run(
     let started = Instant::now();
     let counts_before = context.repository.store.counts();
     let size = source.size();
-    let geometry = Geometry { size, chunk_size: context.repository.config.chunk_size };
-    context.progress.total.store(size, std::sync::atomic::Ordering::Relaxed);
+    let geometry = Geometry {
+        size,
+        chunk_size: context.repository.config.chunk_size,
+    };
+    context
+        .progress
+        .total
+        .store(size, std::sync::atomic::Ordering::Relaxed);
     let (session, parent, warnings) = begin(context, request)?;
     let mut run = Run {
         context,
@@ -93,7 +99,7 @@ pub fn run(
     let mut blocks = stages::changed_blocks(source, request.changed_blocks)?;
     run.changed_blocks = blocks.capabilities().name;
     let mapped = stages::run(&run, blocks.as_mut())?;
-    run.commit(mapped)
+    run.commit(&mapped)
 }
 
 /// Opens a session on the chosen parent.
@@ -102,8 +108,12 @@ fn begin(
     request: &BackupRequest,
 ) -> Result<(WriterSession, Option<Point>, Vec<String>)> {
     let repository = &context.repository;
+    repository.config.check_writable()?;
     let volume = repository.keys.volume_id(&request.volume);
-    let takeover = Takeover { after: request.takeover_after, here: Origin::current() };
+    let takeover = Takeover {
+        after: request.takeover_after,
+        here: Origin::current(),
+    };
     for _ in 0..PARENT_ATTEMPTS {
         let catalog = Catalog::list(repository.store.as_ref(), volume)?;
         let chosen = parent::choose(repository, &request.volume, &request.parent, &catalog)?;
@@ -124,22 +134,30 @@ fn begin(
             Err(error) => return Err(error),
         }
     }
-    Err(Error::new(ErrorKind::Unavailable, "choose a parent: each was forgotten meanwhile")
-        .object(&request.volume)
-        .hint("run again when forget has ended"))
+    Err(Error::new(
+        ErrorKind::Unavailable,
+        "choose a parent: each was forgotten meanwhile",
+    )
+    .object(&request.volume)
+    .hint("run again when forget has ended"))
 }
 
 impl Run<'_> {
     /// Everything the point references is stored; makes it a point.
-    fn commit(mut self, mapped: Mapped) -> Result<BackupReport> {
+    fn commit(mut self, mapped: &Mapped) -> Result<BackupReport> {
         let state = self.state()?;
         let key = self.session.key();
         let (object, liveness) = mapped.liveness.seal(&self.context.repository.keys, &key)?;
-        self.context.repository.store.put(&name::live(&key), object)?;
+        self.context
+            .repository
+            .store
+            .put(&name::live(&key), object)?;
         let stats = self.stats();
         let Geometry { size, chunk_size } = self.geometry;
         let content_hash =
-            mapped.root.content_hash(&self.context.repository.keys, size, chunk_size);
+            mapped
+                .root
+                .content_hash(&self.context.repository.keys, size, chunk_size);
         let manifest = Manifest {
             session: key,
             volume: self.request.volume.clone(),
@@ -183,10 +201,13 @@ impl Run<'_> {
                 "commit the point: the source was written to while it was read",
             )
             .object(self.source.name())
-            .hint("back up a snapshot of it, stop its writers, or say --allow-live for a fuzzy point"));
+            .hint(
+                "back up a snapshot of it, stop its writers, or say --allow-live for a fuzzy point",
+            ));
         }
         self.warnings.push(
-            "the source changed while it was read: the point is fuzzy, a mix of several moments".to_owned(),
+            "the source changed while it was read: the point is fuzzy, a mix of several moments"
+                .to_owned(),
         );
         Ok(PointState::Fuzzy)
     }
@@ -194,8 +215,12 @@ impl Run<'_> {
     /// What later runs may bind a delta to.
     fn identity(&self) -> Vec<(String, String)> {
         let identity = self.source.identity();
-        let immutable = identity.immutable.map(|name| ("immutable".to_owned(), name));
-        std::iter::once(("kind".to_owned(), identity.kind)).chain(immutable).collect()
+        let immutable = identity
+            .immutable
+            .map(|name| ("immutable".to_owned(), name));
+        std::iter::once(("kind".to_owned(), identity.kind))
+            .chain(immutable)
+            .collect()
     }
 
     fn reason(&self) -> String {
@@ -231,7 +256,12 @@ impl Run<'_> {
             resumed_bytes: Progress::read_of(&progress.resumed),
             changed_blocks: self.changed_blocks.to_owned(),
             changed_blocks_reason: self.reason(),
-            warnings: self.warnings.iter().cloned().chain(self.source.warnings()).collect(),
+            warnings: self
+                .warnings
+                .iter()
+                .cloned()
+                .chain(self.source.warnings())
+                .collect(),
             ..BackupReport::default()
         }
     }

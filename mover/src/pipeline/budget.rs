@@ -32,7 +32,9 @@ pub fn uploads_in_flight(memory: u64, segment_size: u32) -> usize {
 /// Bytes that a restore may have fetched and not yet decoded.
 #[must_use]
 pub fn fetched_bytes(memory: u64) -> u64 {
-    memory.saturating_sub(RESTORE_FIXED_BYTES).clamp(64 << 20, 512 << 20)
+    memory
+        .saturating_sub(RESTORE_FIXED_BYTES)
+        .clamp(64 << 20, 512 << 20)
 }
 
 /// A number of equal units, e.g. segment buffers or leaves in work.

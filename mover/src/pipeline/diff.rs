@@ -109,4 +109,54 @@ mod tests {
         assert_eq!(clip.extent(3, u64::MAX), Some(Extent::data(3 * 65536, 7)));
         assert_eq!(clip.extent(4, 1), None);
     }
+
+    #[test]
+    fn the_extents_are_those_that_differ() {
+        use crate::pipeline::testing::{Bed, CHUNK, Layout, image};
+        let bed = Bed::new();
+        let first = image(600, 100, 1);
+        let mut second = first.clone();
+        for chunk in [0, 1, 2, 300, 599] {
+            second[chunk * CHUNK + 9] ^= 1;
+        }
+        second.resize(602 * CHUNK + 50, 7);
+        let a = bed
+            .point("disk", &first, Layout::default())
+            .point()
+            .to_string();
+        let b = bed
+            .point(
+                "disk",
+                &second,
+                Layout {
+                    spread: 3,
+                    ..Layout::default()
+                },
+            )
+            .point()
+            .to_string();
+        let mut extents = Vec::new();
+        let report = run(&bed.context(), &a, &b, &mut |extent| extents.push(extent)).unwrap();
+        let chunk = CHUNK as u64;
+        let expected = [
+            Extent::data(0, 3 * chunk),
+            Extent::data(300 * chunk, chunk),
+            Extent::data(599 * chunk, 3 * chunk + 50),
+        ];
+        assert_eq!(extents, expected);
+        assert_eq!((report.extents, report.changed_bytes), (3, 7 * chunk + 50));
+        assert_eq!((report.from, report.to), (a.clone(), b));
+        assert_eq!(
+            run(&bed.context(), &a, &a, &mut |_| unreachable!())
+                .unwrap()
+                .extents,
+            0
+        );
+        assert_eq!(
+            run(&bed.context(), &a, "ffff", &mut |_| {})
+                .unwrap_err()
+                .kind(),
+            ErrorKind::NotFound
+        );
+    }
 }

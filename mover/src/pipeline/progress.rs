@@ -2,8 +2,8 @@
 //!
 //! Owns: shared counters and the stop flag. Must not: print.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, ErrorKind, Result};
 

@@ -49,6 +49,7 @@ use crate::repository::session::points::{Point, PointStatus};
 use crate::repository::session::reader::ReaderLease;
 use crate::repository::session::records::Kind;
 use crate::repository::session::resolve::resolve;
+use crate::repository::store::url::StoreUrl;
 use content::Walked;
 use direct::Direct;
 use geometry::Geometry;
@@ -187,7 +188,7 @@ impl Restore<'_> {
             delta: self.request.delta,
             size: job.geometry.len(),
             chunk_size: self.point.manifest.chunk_size,
-            repository_path: url.strip_prefix("file://").map(PathBuf::from),
+            repository_path: directory_of(&url),
         }
     }
 
@@ -289,6 +290,14 @@ impl Restore<'_> {
             warnings: walked.warnings,
             duration_seconds: 0.0,
         }
+    }
+}
+
+/// The directory that a repository is in, if it is in one: nothing in there is a target.
+fn directory_of(url: &str) -> Option<PathBuf> {
+    match url.parse() {
+        Ok(StoreUrl::Directory(path)) => Some(path),
+        _ => None,
     }
 }
 

@@ -37,7 +37,10 @@ impl Head {
             }
             headers.push(line.to_owned());
         }
-        Ok(Some(Self { first_line: first_line.trim_end().to_owned(), headers }))
+        Ok(Some(Self {
+            first_line: first_line.trim_end().to_owned(),
+            headers,
+        }))
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -48,11 +51,13 @@ impl Head {
     }
 
     fn length(&self) -> Option<u64> {
-        self.get("content-length").and_then(|value| value.parse().ok())
+        self.get("content-length")
+            .and_then(|value| value.parse().ok())
     }
 
     fn chunked(&self) -> bool {
-        self.get("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
+        self.get("transfer-encoding")
+            .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
     }
 
     fn write(&self, to: &mut impl Write) -> io::Result<()> {
@@ -88,24 +93,35 @@ fn relay(client: &TcpStream, shared: &Shared) -> io::Result<()> {
         let method = words.next().unwrap_or_default().to_owned();
         let target = words.next().unwrap_or_default().to_owned();
         if request.chunked() {
-            return Err(Error::new(ErrorKind::Unsupported, "a request in chunks is not expected from an S3 client"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a request in chunks is not expected from an S3 client",
+            ));
         }
         let length = request.length().unwrap_or(0);
         let fault = shared.decide(&method, &target);
         if request.get("expect").is_some() {
-            request.headers.retain(|line| !line.to_ascii_lowercase().starts_with("expect:"));
+            request
+                .headers
+                .retain(|line| !line.to_ascii_lowercase().starts_with("expect:"));
             if !matches!(fault, Some(Fault::Status(_))) {
                 to_client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
         }
         match fault {
-            Some(Fault::Status(status)) => return refuse(&mut from_client, to_client, length, status),
+            Some(Fault::Status(status)) => {
+                return refuse(&mut from_client, to_client, length, status);
+            }
             Some(Fault::Silence) => return hold(client, shared),
             Some(Fault::Delay(time)) => pause(time, shared),
             _ => {}
         }
         request.write(&mut &server)?;
-        let sent = if let Some(Fault::CutRequest(bytes)) = fault { bytes.min(length) } else { length };
+        let sent = if let Some(Fault::CutRequest(bytes)) = fault {
+            bytes.min(length)
+        } else {
+            length
+        };
         copy(&mut from_client, &mut &server, sent, shared.rate())?;
         if matches!(fault, Some(Fault::CutRequest(_))) {
             return server.shutdown(Shutdown::Both);
@@ -130,10 +146,21 @@ enum Answer {
 }
 
 /// Passes one answer on; says whether the connection goes on after it.
-fn answer(from: &mut impl BufRead, mut to: &TcpStream, method: &str, limit: Answer) -> io::Result<bool> {
+fn answer(
+    from: &mut impl BufRead,
+    mut to: &TcpStream,
+    method: &str,
+    limit: Answer,
+) -> io::Result<bool> {
     let head = loop {
-        let Some(head) = Head::read(from)? else { return Ok(false) };
-        let interim = head.first_line.split(' ').nth(1).is_some_and(|status| status.starts_with('1'));
+        let Some(head) = Head::read(from)? else {
+            return Ok(false);
+        };
+        let interim = head
+            .first_line
+            .split(' ')
+            .nth(1)
+            .is_some_and(|status| status.starts_with('1'));
         if !interim {
             break head;
         }
@@ -142,7 +169,16 @@ fn answer(from: &mut impl BufRead, mut to: &TcpStream, method: &str, limit: Answ
     let bodiless = method == "HEAD" || status == "204" || status == "304";
     if limit == Answer::Nothing {
         // The body is read, so that the server has done its work before the client hears of the cut.
-        copy(from, &mut io::sink(), if bodiless { 0 } else { head.length().unwrap_or(0) }, u64::MAX)?;
+        copy(
+            from,
+            &mut io::sink(),
+            if bodiless {
+                0
+            } else {
+                head.length().unwrap_or(0)
+            },
+            u64::MAX,
+        )?;
         return Ok(false);
     }
     head.write(&mut to)?;
@@ -150,7 +186,12 @@ fn answer(from: &mut impl BufRead, mut to: &TcpStream, method: &str, limit: Answ
         return Ok(true);
     }
     if let Answer::UpTo(bytes) = limit {
-        copy(from, &mut to, bytes.min(head.length().unwrap_or(0)), u64::MAX)?;
+        copy(
+            from,
+            &mut to,
+            bytes.min(head.length().unwrap_or(0)),
+            u64::MAX,
+        )?;
         return Ok(false);
     }
     if head.chunked() {
@@ -175,8 +216,13 @@ fn refuse(from: &mut impl Read, mut to: &TcpStream, length: u64, status: u16) ->
         _ => "Injected",
     };
     copy(from, &mut io::sink(), length, u64::MAX)?;
-    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>injected by the test</Message></Error>");
-    let head = format!("HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n", body.len());
+    let body = format!(
+        "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>injected by the test</Message></Error>"
+    );
+    let head = format!(
+        "HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n",
+        body.len()
+    );
     to.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes())
 }
 
@@ -202,7 +248,12 @@ fn pause(time: Duration, shared: &Shared) {
     }
 }
 
-fn copy(from: &mut impl Read, to: &mut impl Write, length: u64, bytes_per_second: u64) -> io::Result<()> {
+fn copy(
+    from: &mut impl Read,
+    to: &mut impl Write,
+    length: u64,
+    bytes_per_second: u64,
+) -> io::Result<()> {
     let mut piece = [0; PIECE];
     let begin = Instant::now();
     let mut done: u64 = 0;
@@ -226,7 +277,8 @@ fn copy_chunks(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
         from.read_line(&mut line)?;
         to.write_all(line.as_bytes())?;
         let digits = line.trim().split(';').next().unwrap_or_default();
-        let length = u64::from_str_radix(digits, 16).map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
+        let length = u64::from_str_radix(digits, 16)
+            .map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
         if length == 0 {
             break;
         }

@@ -67,7 +67,11 @@ impl AdoptedChunks {
             reach = span.last.max(reach);
             span.reach = reach;
         }
-        Ok(Self { spans, reader: Some(reader), recent: Mutex::default() })
+        Ok(Self {
+            spans,
+            reader: Some(reader),
+            recent: Mutex::default(),
+        })
     }
 
     /// Where chunk `number` with this digest is stored, if an adopted session had stored it.
@@ -87,7 +91,10 @@ impl AdoptedChunks {
             if let Some((stored, ordinal)) = chunks.get(&number)
                 && stored == digest
             {
-                return Ok(Some(Location { segment: span.segment, ordinal: *ordinal }));
+                return Ok(Some(Location {
+                    segment: span.segment,
+                    ordinal: *ordinal,
+                }));
             }
         }
         Ok(None)
@@ -98,7 +105,9 @@ impl AdoptedChunks {
         if let Some((_, chunks)) = recent.iter().find(|(id, _)| *id == segment) {
             return Ok(Arc::clone(chunks));
         }
-        let Some(reader) = &self.reader else { return Ok(Arc::default()) };
+        let Some(reader) = &self.reader else {
+            return Ok(Arc::default());
+        };
         let directory = reader.directory(Class::Data, segment)?;
         let chunks: Chunks = directory
             .entries()
@@ -117,7 +126,10 @@ impl AdoptedChunks {
 /// Parses `<number>.g<generation>` below the session's prefix.
 fn segment_id(session: &SessionKey, prefix: &str, name: &str) -> Option<SegmentId> {
     let (number, _generation) = name.strip_prefix(prefix)?.split_once(".g")?;
-    Some(SegmentId { session: session.session, number: number.parse().ok()? })
+    Some(SegmentId {
+        session: session.session,
+        number: number.parse().ok()?,
+    })
 }
 
 /// The span of an intact segment of `len` bytes.
@@ -125,7 +137,11 @@ fn span(reader: &SegmentReader, segment: SegmentId, len: u64) -> Result<Option<S
     let directory = match reader.directory(Class::Data, segment) {
         Ok(directory) if directory.object_len() == len => directory,
         Ok(_) => {
-            tracing::warn!(?segment, len, "store the chunks of a truncated segment again");
+            tracing::warn!(
+                ?segment,
+                len,
+                "store the chunks of a truncated segment again"
+            );
             return Ok(None);
         }
         Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
@@ -136,7 +152,12 @@ fn span(reader: &SegmentReader, segment: SegmentId, len: u64) -> Result<Option<S
     };
     let numbers = || directory.entries().iter().map(|entry| entry.key);
     Ok(match (numbers().min(), numbers().max()) {
-        (Some(first), Some(last)) => Some(Span { first, last, reach: last, segment }),
+        (Some(first), Some(last)) => Some(Span {
+            first,
+            last,
+            reach: last,
+            segment,
+        }),
         _ => None,
     })
 }

@@ -40,7 +40,9 @@ pub struct DedupeTable {
 
 impl std::fmt::Debug for DedupeTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DedupeTable").field("shards", &self.shards.len()).finish_non_exhaustive()
+        f.debug_struct("DedupeTable")
+            .field("shards", &self.shards.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,7 +55,10 @@ impl DedupeTable {
 
     fn with_slots(slots: usize) -> Self {
         let buckets = (slots / WAYS / SHARDS).max(1);
-        let shard = || Shard { slots: vec![Slot::default(); buckets * WAYS], oldest: vec![0; buckets] };
+        let shard = || Shard {
+            slots: vec![Slot::default(); buckets * WAYS],
+            oldest: vec![0; buckets],
+        };
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
             sessions: RwLock::default(),
@@ -71,18 +76,30 @@ impl DedupeTable {
         drop(shard);
         let sessions = self.sessions.read().expect("no holder panics");
         let session = *sessions.get(usize::from(slot.session) - 1)?;
-        let segment = SegmentId { session, number: slot.number };
-        Some(Location { segment, ordinal: slot.ordinal })
+        let segment = SegmentId {
+            session,
+            number: slot.number,
+        };
+        Some(Location {
+            segment,
+            ordinal: slot.ordinal,
+        })
     }
 
     /// Remembers a chunk.
     pub fn insert(&self, digest: &Digest, location: Location) {
-        let Some(session) = self.intern(location.segment.session) else { return };
+        let Some(session) = self.intern(location.segment.session) else {
+            return;
+        };
         let mut shard = self.shard(digest).lock().expect("no holder panics");
         let bucket = bucket(digest, shard.oldest.len());
         let way = usize::from(shard.oldest[bucket]);
-        shard.slots[bucket * WAYS + way] =
-            Slot { digest: digest.0, number: location.segment.number, session, ordinal: location.ordinal };
+        shard.slots[bucket * WAYS + way] = Slot {
+            digest: digest.0,
+            number: location.segment.number,
+            session,
+            ordinal: location.ordinal,
+        };
         shard.oldest[bucket] = u8::try_from((way + 1) % WAYS).expect("ways are few");
     }
 
@@ -93,7 +110,10 @@ impl DedupeTable {
     /// Number of a session, from 1.
     fn intern(&self, id: SessionId) -> Option<u16> {
         let position = |sessions: &[SessionId]| {
-            sessions.iter().position(|known| *known == id).and_then(|at| u16::try_from(at + 1).ok())
+            sessions
+                .iter()
+                .position(|known| *known == id)
+                .and_then(|at| u16::try_from(at + 1).ok())
         };
         if let Some(number) = position(&self.sessions.read().expect("no holder panics")) {
             return Some(number);
@@ -125,7 +145,10 @@ mod tests {
 
     fn location(n: u32) -> Location {
         Location {
-            segment: SegmentId { session: SessionId([7; 16]), number: n / 100 },
+            segment: SegmentId {
+                session: SessionId([7; 16]),
+                number: n / 100,
+            },
             ordinal: u16::try_from(n % 100).unwrap(),
         }
     }

@@ -31,7 +31,12 @@ pub fn send(source: &mut dyn ChangedBlocks, sender: &Sender<Answer>) {
     let result = source.allocated(&mut |extent| {
         batch.push(extent);
         batch.len() < BATCH
-            || sender.send(Answer::Batch(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))).is_ok()
+            || sender
+                .send(Answer::Batch(std::mem::replace(
+                    &mut batch,
+                    Vec::with_capacity(BATCH),
+                )))
+                .is_ok()
     });
     let last = match result {
         Ok(summary) => Answer::Complete(summary),
@@ -56,7 +61,12 @@ impl ExtentStream {
     /// Reads the answer for a volume of `size` bytes.
     #[must_use]
     pub fn new(answers: Receiver<Answer>, size: u64) -> Self {
-        Self { answers, batch: Vec::new().into_iter(), size, ended: false }
+        Self {
+            answers,
+            batch: Vec::new().into_iter(),
+            size,
+            ended: false,
+        }
     }
 
     fn end(&mut self, result: Option<Error>) -> Option<Result<Extent>> {
@@ -75,8 +85,12 @@ impl Iterator for ExtentStream {
             }
             match self.answers.recv() {
                 Ok(Answer::Batch(batch)) => self.batch = batch.into_iter(),
-                Ok(Answer::Complete(summary)) if summary.size.0 == self.size => return self.end(None),
-                Ok(Answer::Complete(summary)) => return self.end(Some(other_size(summary, self.size))),
+                Ok(Answer::Complete(summary)) if summary.size.0 == self.size => {
+                    return self.end(None);
+                }
+                Ok(Answer::Complete(summary)) => {
+                    return self.end(Some(other_size(summary, self.size)));
+                }
                 Ok(Answer::Failed(error)) => return self.end(Some(failed(error))),
                 Err(_) => return self.end(Some(incomplete())),
             }
@@ -88,13 +102,19 @@ impl Iterator for ExtentStream {
 fn other_size(summary: Summary, size: u64) -> Error {
     Error::new(
         ErrorKind::SourceChanged,
-        format!("ask which ranges hold data: the source has {} bytes now, {size} before", summary.size),
+        format!(
+            "ask which ranges hold data: the source has {} bytes now, {size} before",
+            summary.size
+        ),
     )
     .hint("back up a snapshot, or run again when nobody writes to the source")
 }
 
 fn incomplete() -> Error {
-    Error::new(ErrorKind::Internal, "ask which ranges hold data: the answer has no end")
+    Error::new(
+        ErrorKind::Internal,
+        "ask which ranges hold data: the answer has no end",
+    )
 }
 
 fn failed(error: SourceError) -> Error {
@@ -139,8 +159,14 @@ mod tests {
 
     #[test]
     fn a_complete_answer_ends_without_an_error() {
-        let summary = Summary { size: ByteLen(100), extents: 1 };
-        let got = stream(vec![Answer::Batch(vec![Extent::data(0, 5)]), Answer::Complete(summary)]);
+        let summary = Summary {
+            size: ByteLen(100),
+            extents: 1,
+        };
+        let got = stream(vec![
+            Answer::Batch(vec![Extent::data(0, 5)]),
+            Answer::Complete(summary),
+        ]);
         assert_eq!(got.len(), 1);
         assert_eq!(*got[0].as_ref().unwrap(), Extent::data(0, 5));
     }
@@ -153,8 +179,14 @@ mod tests {
 
     #[test]
     fn a_size_that_changed_is_an_error() {
-        let summary = Summary { size: ByteLen(99), extents: 0 };
+        let summary = Summary {
+            size: ByteLen(99),
+            extents: 0,
+        };
         let got = stream(vec![Answer::Complete(summary)]);
-        assert_eq!(got[0].as_ref().unwrap_err().kind(), ErrorKind::SourceChanged);
+        assert_eq!(
+            got[0].as_ref().unwrap_err().kind(),
+            ErrorKind::SourceChanged
+        );
     }
 }

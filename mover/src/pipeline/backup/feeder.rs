@@ -173,9 +173,14 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
     }
 
     fn submit(&mut self, reading: Reading, buffer: AlignedBuffer) {
-        let slot = self.reading.iter().position(Option::is_none).expect("one slot per buffer");
+        let slot = self
+            .reading
+            .iter()
+            .position(Option::is_none)
+            .expect("one slot per buffer");
         let offset = self.geometry.offset_of(reading.chunks.start);
-        let len = usize::try_from(self.geometry.bytes_of(&reading.chunks)).expect("a piece is small");
+        let len =
+            usize::try_from(self.geometry.bytes_of(&reading.chunks)).expect("a piece is small");
         self.reading[slot] = Some(reading);
         self.queue.read(slot as u64, offset, len, buffer);
     }
@@ -183,14 +188,32 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
     /// Hands a finished read over; false once nobody listens.
     fn deliver(&mut self, completion: Completion) -> Result<bool> {
         completion.result?;
-        let slot = usize::try_from(completion.token).ok().and_then(|slot| self.reading.get_mut(slot));
+        let slot = usize::try_from(completion.token)
+            .ok()
+            .and_then(|slot| self.reading.get_mut(slot));
         let Some(Reading { leaf, chunks }) = slot.and_then(Option::take) else {
-            return Err(Error::new(ErrorKind::Internal, "match a finished read to its request"));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "match a finished read to its request",
+            ));
         };
         let len = completion.len;
-        assert_eq!(len as u64, self.geometry.bytes_of(&chunks), "a read is whole or an error");
+        assert_eq!(
+            len as u64,
+            self.geometry.bytes_of(&chunks),
+            "a read is whole or an error"
+        );
         Progress::add(&self.watch.progress.read, len as u64);
-        Ok(self.lanes.pieces.send(Piece { leaf, chunks, buffer: completion.buffer, len }).is_ok())
+        Ok(self
+            .lanes
+            .pieces
+            .send(Piece {
+                leaf,
+                chunks,
+                buffer: completion.buffer,
+                len,
+            })
+            .is_ok())
     }
 
     /// The next piece to read; opens leaves on the way.
@@ -198,7 +221,10 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
         loop {
             if let Some((leaf, pieces)) = &mut self.current {
                 if let Some(chunks) = pieces.next() {
-                    return Ok(Step::Read(Reading { leaf: Arc::clone(leaf), chunks }));
+                    return Ok(Step::Read(Reading {
+                        leaf: Arc::clone(leaf),
+                        chunks,
+                    }));
                 }
                 self.current = None;
             }
@@ -207,9 +233,15 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
             let Some(index) = [planned, inherited].into_iter().flatten().min() else {
                 return Ok(Step::End);
             };
-            let Some(claim) = self.leaf_budget.try_claim() else { return Ok(Step::Wait) };
+            let Some(claim) = self.leaf_budget.try_claim() else {
+                return Ok(Step::Wait);
+            };
             let parent = self.take_parent(index)?;
-            let plan = if planned == Some(index) { self.next_plan.take() } else { None };
+            let plan = if planned == Some(index) {
+                self.next_plan.take()
+            } else {
+                None
+            };
             let pending = plan.as_ref().map_or(0, LeafPlan::chunks);
             let work = Arc::new(LeafWork::new(self.order, index, parent, pending, claim));
             self.order += 1;
@@ -234,7 +266,9 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
 
     fn advance_parent(&mut self, from: u64) -> Result<()> {
         let leaves = self.geometry.chunks().div_ceil(LEAF_CHUNKS);
-        let Some(cursor) = &mut self.parent else { return Ok(()) };
+        let Some(cursor) = &mut self.parent else {
+            return Ok(());
+        };
         let mut from = from;
         self.next_parent = loop {
             match cursor.next(from) {

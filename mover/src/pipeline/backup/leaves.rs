@@ -35,15 +35,32 @@ struct State {
 impl LeafWork {
     /// A leaf of which `pending` chunks will be filled in; all others stay zero.
     #[must_use]
-    pub fn new(order: u64, index: u64, parent: Option<LeafRef>, pending: u64, claim: Claim) -> Self {
-        let state = Mutex::new(State { leaf: Leaf::zero(), pending });
-        Self { order, index, parent, state, _claim: claim }
+    pub fn new(
+        order: u64,
+        index: u64,
+        parent: Option<LeafRef>,
+        pending: u64,
+        claim: Claim,
+    ) -> Self {
+        let state = Mutex::new(State {
+            leaf: Leaf::zero(),
+            pending,
+        });
+        Self {
+            order,
+            index,
+            parent,
+            state,
+            _claim: claim,
+        }
     }
 
     /// The parent's entry at a position in the leaf.
     #[must_use]
     pub fn parent_entry(&self, at: usize) -> Entry {
-        self.parent.as_ref().map_or(Entry::Zero, |parent| parent.leaf.get(at))
+        self.parent
+            .as_ref()
+            .map_or(Entry::Zero, |parent| parent.leaf.get(at))
     }
 
     /// Fills entries from position `first` on; true for the caller that completed the leaf.

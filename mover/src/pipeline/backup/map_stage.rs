@@ -38,16 +38,26 @@ pub fn run(
         while let Some(leaf) = in_order.pop() {
             write_leaf(&leaf, &mut writer, &mut liveness)?;
             let done = geometry.offset_of((leaf.index + 1) * LEAF_CHUNKS);
-            watch.progress.done.store(done, std::sync::atomic::Ordering::Relaxed);
+            watch
+                .progress
+                .done
+                .store(done, std::sync::atomic::Ordering::Relaxed);
         }
     }
     // Leaves are missing only after somebody else failed: then there is nothing to commit.
     if watch.failure.is_failed() || watch.stop.is_stopped() || !in_order.is_empty() {
         return Ok(None);
     }
+    watch
+        .progress
+        .done
+        .store(geometry.size, std::sync::atomic::Ordering::Relaxed);
     let map = writer.finish(geometry.chunks())?;
     liveness.set_pages(map.pages);
-    Ok(Some(Mapped { root: map.root, liveness: liveness.finish() }))
+    Ok(Some(Mapped {
+        root: map.root,
+        liveness: liveness.finish(),
+    }))
 }
 
 fn write_leaf(

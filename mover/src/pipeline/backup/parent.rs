@@ -46,14 +46,21 @@ pub fn choose(
     let sequence = catalog.next_sequence().ok_or_else(|| {
         Error::new(ErrorKind::Internal, "number one more point of this volume").object(volume)
     })?;
-    Ok(Chosen { parent, sequence, warnings })
+    Ok(Chosen {
+        parent,
+        sequence,
+        warnings,
+    })
 }
 
 fn given(repository: &Repository, volume: &str, text: &str) -> Result<Point> {
     let point = resolve::resolve(repository, text)?;
     let refuse = |why: String| {
-        Error::new(ErrorKind::InvalidRequest, format!("use point {} as parent: {why}", point.id()))
-            .hint("leave --parent out to build on the newest point of the volume")
+        Error::new(
+            ErrorKind::InvalidRequest,
+            format!("use point {} as parent: {why}", point.id()),
+        )
+        .hint("leave --parent out to build on the newest point of the volume")
     };
     if point.manifest.volume != volume {
         return Err(refuse(format!(

@@ -64,11 +64,18 @@ pub struct ChunkRanges<I> {
 impl<I: Iterator<Item = Result<Extent>>> ChunkRanges<I> {
     /// Ranges over `extents`, which must be ascending, disjoint and within the volume.
     pub fn new(geometry: Geometry, extents: I) -> Self {
-        Self { extents, geometry, end_of_last: 0, pending: None }
+        Self {
+            extents,
+            geometry,
+            end_of_last: 0,
+            pending: None,
+        }
     }
 
     fn check(&mut self, extent: &Extent) -> Result<Range<u64>> {
-        let end = extent.end().filter(|end| *end <= self.geometry.size && extent.len.0 > 0);
+        let end = extent
+            .end()
+            .filter(|end| *end <= self.geometry.size && extent.len.0 > 0);
         match end {
             Some(end) if extent.offset.0 >= self.end_of_last => {
                 self.end_of_last = end;
@@ -105,7 +112,9 @@ impl<I: Iterator<Item = Result<Extent>>> Iterator for ChunkRanges<I> {
                 continue;
             }
             match &mut self.pending {
-                Some(pending) if range.start <= pending.end => pending.end = pending.end.max(range.end),
+                Some(pending) if range.start <= pending.end => {
+                    pending.end = pending.end.max(range.end);
+                }
                 pending => {
                     if let Some(done) = pending.replace(range) {
                         return Some(Ok(done));
@@ -129,7 +138,10 @@ impl LeafPlan {
     /// Number of chunks to read.
     #[must_use]
     pub fn chunks(&self) -> u64 {
-        self.ranges.iter().map(|range| range.end - range.start).sum()
+        self.ranges
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum()
     }
 
     /// Cuts the ranges into pieces of at most `piece_chunks`, aligned to it so that neighbours share no piece.
@@ -160,7 +172,10 @@ pub const LEAF_CHUNKS: u64 = FANOUT as u64;
 impl<I: Iterator<Item = Result<Range<u64>>>> LeafPlans<I> {
     /// Leaves over ascending, disjoint `ranges`.
     pub fn new(ranges: I) -> Self {
-        Self { ranges: ranges.peekable(), rest: None }
+        Self {
+            ranges: ranges.peekable(),
+            rest: None,
+        }
     }
 
     /// The next range that begins in leaf `index`, cut at the leaf's end; any leaf where `index` is `None`.
@@ -218,7 +233,10 @@ mod tests {
     const CHUNK: u32 = 64 * 1024;
 
     fn geometry(size: u64) -> Geometry {
-        Geometry { size, chunk_size: CHUNK }
+        Geometry {
+            size,
+            chunk_size: CHUNK,
+        }
     }
 
     fn plans(size: u64, extents: Vec<Extent>) -> Result<Vec<LeafPlan>> {
@@ -226,12 +244,19 @@ mod tests {
         LeafPlans::new(ranges).collect()
     }
 
+    fn one_range(index: u64, range: Range<u64>) -> LeafPlan {
+        LeafPlan {
+            index,
+            ranges: Vec::from([range]),
+        }
+    }
+
     #[test]
     fn a_scan_covers_every_chunk_once() {
         let size = 3 * LEAF_CHUNKS * u64::from(CHUNK) + 5;
         let plans = plans(size, vec![Extent::data(0, size)]).unwrap();
         assert_eq!(plans.len(), 4);
-        assert_eq!(plans[3], LeafPlan { index: 3, ranges: vec![768..769] });
+        assert_eq!(plans[3], one_range(3, 768..769));
         assert_eq!(geometry(size).bytes_of(&(768..769)), 5);
     }
 
@@ -251,7 +276,7 @@ mod tests {
     fn zero_extents_are_not_read() {
         let size = 10 * u64::from(CHUNK);
         let extents = vec![Extent::zero(0, size - 1), Extent::data(size - 1, 1)];
-        assert_eq!(plans(size, extents).unwrap(), vec![LeafPlan { index: 0, ranges: vec![9..10] }]);
+        assert_eq!(plans(size, extents).unwrap(), vec![one_range(0, 9..10)]);
     }
 
     proptest! {

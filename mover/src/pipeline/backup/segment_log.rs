@@ -10,10 +10,10 @@ use super::upload::{Upload, Uploader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::budget::{Budget, Claim};
 use crate::repository::access::Repository;
-use crate::repository::format::codec::Codec;
-use crate::repository::format::{Class, ContainerBuilder};
 use crate::repository::format::Decoder;
+use crate::repository::format::codec::Codec;
 use crate::repository::format::{BufferPool, MAX_BODIES, parse_object};
+use crate::repository::format::{Class, ContainerBuilder};
 use crate::repository::ids::{Digest, SegmentId, SessionId, name};
 use crate::repository::map::Location;
 
@@ -73,10 +73,16 @@ impl SegmentLog {
     ) -> Self {
         let segments = 1 + uploads;
         let capacity = repository.config.segment_size as usize;
-        let buffers =
-            BufferPool::new(ContainerBuilder::buffer_len(capacity, MAX_CHUNKS), segments);
+        let buffers = BufferPool::new(ContainerBuilder::buffer_len(capacity, MAX_CHUNKS), segments);
         let budget = Budget::new(segments);
-        Self { repository, session, uploader, budget, buffers, open: Mutex::new(Open::default()) }
+        Self {
+            repository,
+            session,
+            uploader,
+            budget,
+            buffers,
+            open: Mutex::new(Open::default()),
+        }
     }
 
     /// Stores a chunk and says where it will be found.
@@ -87,7 +93,11 @@ impl SegmentLog {
         let mut full = None;
         let location = {
             let mut open = self.open.lock().expect("no holder panics");
-            if open.segment.as_ref().is_some_and(|segment| !segment.builder.fits(chunk.bytes.len())) {
+            if open
+                .segment
+                .as_ref()
+                .is_some_and(|segment| !segment.builder.fits(chunk.bytes.len()))
+            {
                 full = open.segment.take();
             }
             if open.segment.is_none() {
@@ -102,8 +112,15 @@ impl SegmentLog {
                 }
             }
             match &mut open.segment {
-                Some(segment) if segment.builder.fits(chunk.bytes.len()) => segment.append(chunk)?,
-                _ => return Err(Error::new(ErrorKind::Internal, "fit a chunk into an empty segment")),
+                Some(segment) if segment.builder.fits(chunk.bytes.len()) => {
+                    segment.append(chunk)?
+                }
+                _ => {
+                    return Err(Error::new(
+                        ErrorKind::Internal,
+                        "fit a chunk into an empty segment",
+                    ));
+                }
             }
         };
         Ok(location)
@@ -120,7 +137,10 @@ impl SegmentLog {
 
     fn begin(&self, next_number: &mut u32) -> Result<Segment> {
         let claim = self.budget.claim();
-        let id = SegmentId { session: self.session, number: *next_number };
+        let id = SegmentId {
+            session: self.session,
+            number: *next_number,
+        };
         *next_number = next_number
             .checked_add(1)
             .ok_or_else(|| Error::new(ErrorKind::Internal, "number one more segment"))?;
@@ -133,7 +153,11 @@ impl SegmentLog {
         let name = name::segment(segment.id, 0);
         let body = segment.builder.finish(&name)?;
         self.check(segment.id, &name, &body)?;
-        self.uploader.send(Upload { name, body, claim: segment.claim })
+        self.uploader.send(Upload {
+            name,
+            body,
+            claim: segment.claim,
+        })
     }
 
     /// Reads the sealed segment back the way a restore does: a wrong bit of memory or a faulty encoder shows here, while
@@ -144,7 +168,8 @@ impl SegmentLog {
         let mut decoder = Decoder::new();
         let mut raw = vec![0; self.repository.config.chunk_size as usize];
         for entry in directory.entries() {
-            let sampled = usize::from(entry.ordinal) % CHECK_ONE_IN == 0 || entry.codec == Codec::Zstd;
+            let sampled =
+                usize::from(entry.ordinal) % CHECK_ONE_IN == 0 || entry.codec == Codec::Zstd;
             if !sampled {
                 continue;
             }
@@ -165,8 +190,17 @@ impl SegmentLog {
 
 impl Segment {
     fn append(&mut self, chunk: &EncodedChunk<'_>) -> Result<Location> {
-        let EncodedChunk { number, digest, raw_len, codec, bytes } = *chunk;
+        let EncodedChunk {
+            number,
+            digest,
+            raw_len,
+            codec,
+            bytes,
+        } = *chunk;
         let ordinal = self.builder.append(number, raw_len, digest, codec, bytes)?;
-        Ok(Location { segment: self.id, ordinal })
+        Ok(Location {
+            segment: self.id,
+            ordinal,
+        })
     }
 }

@@ -56,9 +56,12 @@ pub fn changed_blocks(
             if blocks.capabilities().name == "hole-map" {
                 return Ok(blocks);
             }
-            Err(Error::new(ErrorKind::InvalidRequest, "ask for holes: this source has no hole map")
-                .object(source.name())
-                .hint("leave --changed-blocks out, or say scan"))
+            Err(Error::new(
+                ErrorKind::InvalidRequest,
+                "ask for holes: this source has no hole map",
+            )
+            .object(source.name())
+            .hint("leave --changed-blocks out, or say scan"))
         }
     }
 }
@@ -70,7 +73,11 @@ pub fn changed_blocks(
 pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Result<Mapped> {
     let repository = &run.context.repository;
     let failure = Failure::default();
-    let watch = Watch { failure: &failure, stop: &run.context.stop, progress: &run.context.progress };
+    let watch = Watch {
+        failure: &failure,
+        stop: &run.context.stop,
+        progress: &run.context.progress,
+    };
     let adopted = AdoptedChunks::load(repository, &run.session.adoption().sessions)?;
     let in_flight = uploads_in_flight(run.context.memory, repository.config.segment_size);
     let (uploader, uploads) = Uploader::new(1 + in_flight + MAP_SEGMENTS_IN_FLIGHT);
@@ -91,7 +98,10 @@ pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Res
         Ok(Some(mapped)) => Ok(mapped),
         Ok(None) => {
             run.context.stop.check()?;
-            Err(Error::new(ErrorKind::Internal, "end a backup without a map and without a reason"))
+            Err(Error::new(
+                ErrorKind::Internal,
+                "end a backup without a map and without a reason",
+            ))
         }
         Err(error) => Err(error),
     }
@@ -111,13 +121,27 @@ fn move_data(
     let in_flight = uploads_in_flight(run.context.memory, repository.config.segment_size);
     let log = SegmentLog::new(Arc::clone(repository), session, uploader.clone(), in_flight);
     let emit = emit_map_segments(uploader);
-    let writer = MapWriter::new(Arc::clone(&repository.keys), session, MAP_SEGMENT_BYTES, emit);
+    let writer = MapWriter::new(
+        Arc::clone(&repository.keys),
+        session,
+        MAP_SEGMENT_BYTES,
+        emit,
+    );
     let geometry = run.geometry;
-    let shared =
-        Shared { geometry, keys: &repository.keys, dedupe: &dedupe, adopted, log: &log, watch };
+    let shared = Shared {
+        geometry,
+        keys: &repository.keys,
+        dedupe: &dedupe,
+        adopted,
+        log: &log,
+        watch,
+    };
     let buffer_len = PIECE_BYTES as usize;
-    let queue =
-        run.source.queue(&QueueOptions { depth: READ_DEPTH, buffer_len, engine: run.request.engine })?;
+    let queue = run.source.queue(&QueueOptions {
+        depth: READ_DEPTH,
+        buffer_len,
+        engine: run.request.engine,
+    })?;
     run.context.progress.tell_engine(queue.engine());
 
     std::thread::scope(|scope| {
@@ -126,8 +150,16 @@ fn move_data(
         let (pieces, pieces_out) = bounded(READ_DEPTH);
         let (buffers, buffers_out) = bounded(READ_DEPTH);
         let (leaves, leaves_out) = bounded::<Arc<LeafWork>>(LEAVES_IN_WORK);
-        let lanes = Lanes { pieces, buffers: buffers_out, leaves: leaves.clone() };
-        let worker_lanes = WorkerLanes { pieces: pieces_out, buffers, leaves };
+        let lanes = Lanes {
+            pieces,
+            buffers: buffers_out,
+            leaves: leaves.clone(),
+        };
+        let worker_lanes = WorkerLanes {
+            pieces: pieces_out,
+            buffers,
+            leaves,
+        };
         for _ in 0..run.context.jobs.max(1) {
             let lanes = worker_lanes.clone();
             scope.spawn(move || {
@@ -195,6 +227,10 @@ fn emit_map_segments(uploader: Uploader) -> Emit {
     let budget = Budget::new(MAP_SEGMENTS_IN_FLIGHT);
     Box::new(move |id, body| {
         let claim = budget.claim();
-        uploader.send(Upload { name: name::map_segment(id), body, claim })
+        uploader.send(Upload {
+            name: name::map_segment(id),
+            body,
+            claim,
+        })
     })
 }

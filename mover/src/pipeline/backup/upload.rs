@@ -39,7 +39,8 @@ impl Uploader {
     /// `Internal` where the threads have ended: somebody else failed and says why.
     pub fn send(&self, upload: Upload) -> Result<()> {
         self.0.send(upload).map_err(|refused| {
-            Error::new(ErrorKind::Internal, "queue an upload after the end").object(refused.into_inner().name)
+            Error::new(ErrorKind::Internal, "queue an upload after the end")
+                .object(refused.into_inner().name)
         })
     }
 }

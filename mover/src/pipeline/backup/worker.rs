@@ -107,7 +107,13 @@ impl Shared<'_> {
         }
         let (codec, bytes) = encoder.encode(chunk);
         let raw_len = u32::try_from(chunk.len()).expect("a chunk is at most 1 MiB");
-        let location = self.log.append(&EncodedChunk { number, digest, raw_len, codec, bytes })?;
+        let location = self.log.append(&EncodedChunk {
+            number,
+            digest,
+            raw_len,
+            codec,
+            bytes,
+        })?;
         Progress::add(&progress.new, len);
         self.dedupe.insert(&digest, location);
         Ok(Entry::Data { digest, location })

@@ -174,8 +174,16 @@ impl Keys {
     #[must_use]
     pub fn content_hash(&self, size: u64, chunk_size: u32, root: [u8; 16]) -> [u8; 32] {
         // Content forms of pages begin with their level, which is never 255.
-        keyed_hash(&self.content, &[&[255], &size.to_le_bytes(), &chunk_size.to_le_bytes(), &root])
-            .into()
+        keyed_hash(
+            &self.content,
+            &[
+                &[255],
+                &size.to_le_bytes(),
+                &chunk_size.to_le_bytes(),
+                &root,
+            ],
+        )
+        .into()
     }
 
     /// All subkeys in hex, for the test vectors of the specification.

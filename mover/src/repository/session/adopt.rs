@@ -67,7 +67,10 @@ pub fn candidates(
             Err(error) => return Err(error),
         };
         if is_dead(store, &key, &open, takeover)? {
-            candidates.push(Candidate { key, inherited: open.adopts });
+            candidates.push(Candidate {
+                key,
+                inherited: open.adopts,
+            });
         }
     }
     Ok(candidates)
@@ -92,14 +95,23 @@ fn is_silent(store: &dyn Store, key: &SessionKey, after: Duration) -> Result<boo
     let mut newest: Option<SystemTime> = None;
     let mut note = |modified: Option<SystemTime>| newest = newest.max(modified);
     note(store.head(&name::open(key))?.and_then(|info| info.modified));
-    note(store.head(&name::beat(key.session))?.and_then(|info| info.modified));
-    for prefix in [name::segments_of(key.session), format!("{}{}/", name::MAP, key.session)] {
+    note(
+        store
+            .head(&name::beat(key.session))?
+            .and_then(|info| info.modified),
+    );
+    for prefix in [
+        name::segments_of(key.session),
+        format!("{}{}/", name::MAP, key.session),
+    ] {
         store.list(&prefix, &mut |page| {
             page.iter().for_each(|info| note(info.modified));
             Ok(())
         })?;
     }
-    let (Some(newest), Some(now)) = (newest, store_now(store)?) else { return Ok(false) };
+    let (Some(newest), Some(now)) = (newest, store_now(store)?) else {
+        return Ok(false);
+    };
     Ok(now.duration_since(newest).is_ok_and(|age| age >= after))
 }
 
@@ -128,7 +140,11 @@ pub fn take_over(
             continue;
         }
         // Looked at after winning: before, it would prove nothing.
-        if repository.store.head(&name::open(&candidate.key))?.is_none() {
+        if repository
+            .store
+            .head(&name::open(&candidate.key))?
+            .is_none()
+        {
             continue;
         }
         for inherited in &candidate.inherited {

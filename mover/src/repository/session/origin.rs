@@ -32,7 +32,12 @@ impl Origin {
     /// The running process.
     #[must_use]
     pub fn current() -> Self {
-        let text = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let text = |path: &str| {
+            fs::read_to_string(path)
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
         let pid = std::process::id();
         Self {
             host: text("/proc/sys/kernel/hostname"),
@@ -61,7 +66,12 @@ impl Origin {
 /// Field 22 of `/proc/<pid>/stat`; the second field, in parentheses, may itself hold spaces and parentheses.
 fn started_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    stat.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -82,18 +92,33 @@ mod tests {
         let pid = child.id();
         let ticks = started_ticks(pid).unwrap_or(1);
         child.wait().unwrap();
-        let ended = Origin { pid, started_ticks: ticks, ..here.clone() };
+        let ended = Origin {
+            pid,
+            started_ticks: ticks,
+            ..here.clone()
+        };
         assert!(ended.is_gone(&here));
-        let reused = Origin { started_ticks: here.started_ticks + 1, ..here.clone() };
+        let reused = Origin {
+            started_ticks: here.started_ticks + 1,
+            ..here.clone()
+        };
         assert!(reused.is_gone(&here));
     }
 
     #[test]
     fn another_boot_or_namespace_is_never_surely_gone() {
         let here = Origin::current();
-        let elsewhere = Origin { pid: 0, boot_id: "another".into(), ..here.clone() };
+        let elsewhere = Origin {
+            pid: 0,
+            boot_id: "another".into(),
+            ..here.clone()
+        };
         assert!(!elsewhere.is_gone(&here));
-        let contained = Origin { pid: 0, pid_namespace: "pid:[1]".into(), ..here.clone() };
+        let contained = Origin {
+            pid: 0,
+            pid_namespace: "pid:[1]".into(),
+            ..here.clone()
+        };
         assert!(!contained.is_gone(&here));
     }
 }

@@ -73,9 +73,9 @@ impl Controls {
         self.slot_len.is_some_and(|len| len > MAX_ABORT_LEN)
     }
 
-    /// Neither a point nor the remains of one.
-    fn is_no_point(self) -> bool {
-        !(self.open && self.is_manifest()) && !self.copy
+    /// A point or the remains of one.
+    fn may_be_point(self) -> bool {
+        self.copy || (self.open && self.is_manifest())
     }
 }
 
@@ -122,17 +122,30 @@ impl Catalog {
         repository: &Repository,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Point>> {
-        let mut newest: Vec<_> = self.0.iter().filter(|(_, c)| !c.tomb && !c.is_no_point()).collect();
+        let mut newest: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(_, c)| !c.tomb && c.may_be_point())
+            .collect();
         newest.sort_by_key(|(key, _)| std::cmp::Reverse((key.sequence, key.session)));
         for (key, controls) in newest {
             match load_listed(repository, key, *controls) {
                 Ok(Some(point)) if point.status == PointStatus::Complete => return Ok(Some(point)),
-                Ok(Some(Point { status: PointStatus::Damaged(why), .. })) => {
-                    warnings.push(format!("point {} is passed over as parent: {why}", key.point()));
+                Ok(Some(Point {
+                    status: PointStatus::Damaged(why),
+                    ..
+                })) => {
+                    warnings.push(format!(
+                        "point {} is passed over as parent: {why}",
+                        key.point()
+                    ));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    warnings.push(format!("point {} is passed over as parent: {error}", key.point()));
+                    warnings.push(format!(
+                        "point {} is passed over as parent: {error}",
+                        key.point()
+                    ));
                 }
                 Err(error) => return Err(error),
             }
@@ -179,15 +192,20 @@ pub fn list(repository: &Repository, volume: Option<VolumeId>) -> Result<Listing
 /// As [`list`].
 pub fn list_prefix(repository: &Repository, prefix: &str) -> Result<Listing> {
     let catalog = Catalog::list_prefix(repository.store.as_ref(), prefix)?;
-    let candidates: Vec<_> =
-        catalog.0.into_iter().filter(|(_, controls)| !controls.is_no_point()).collect();
+    let candidates: Vec<_> = catalog
+        .0
+        .into_iter()
+        .filter(|(_, controls)| controls.may_be_point())
+        .collect();
     let loaded = load_all(repository, &candidates);
     let mut listing = Listing::default();
     for (key, result) in loaded {
         match result {
             Ok(Some(point)) => listing.points.push(point),
             Ok(None) => {}
-            Err(error) if error.kind() == ErrorKind::Corrupt => listing.unreadable.push((key, error)),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                listing.unreadable.push((key, error));
+            }
             Err(error) => return Err(error),
         }
     }
@@ -206,15 +224,24 @@ pub fn load(repository: &Repository, key: &SessionKey) -> Result<Option<Point>> 
     let (manifest, mut status) = match slot {
         Ok(manifest) if open => (manifest, PointStatus::Complete),
         Ok(manifest) => match from_copy(repository, key)? {
-            Some(_) => (manifest, damaged("its start record", &name::open(key), "is missing")),
+            Some(_) => (
+                manifest,
+                damaged("its start record", &name::open(key), "is missing"),
+            ),
             None => return Ok(None),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => match from_copy(repository, key)? {
-            Some(copy) => (copy, damaged("its manifest", &name::slot(key), "is missing")),
+            Some(copy) => (
+                copy,
+                damaged("its manifest", &name::slot(key), "is missing"),
+            ),
             None => return Ok(None),
         },
         Err(error) if error.kind() == ErrorKind::Corrupt => match from_copy(repository, key)? {
-            Some(copy) => (copy, damaged("its manifest", &name::slot(key), "is damaged")),
+            Some(copy) => (
+                copy,
+                damaged("its manifest", &name::slot(key), "is damaged"),
+            ),
             None if is_abort(repository, key) => return Ok(None),
             None => return Err(error),
         },
@@ -223,7 +250,11 @@ pub fn load(repository: &Repository, key: &SessionKey) -> Result<Option<Point>> 
     if tomb {
         status = PointStatus::Forgotten;
     }
-    Ok(Some(Point { key: *key, manifest, status }))
+    Ok(Some(Point {
+        key: *key,
+        manifest,
+        status,
+    }))
 }
 
 fn damaged(what: &str, name: &str, how: &str) -> PointStatus {
@@ -257,9 +288,14 @@ fn load_all(repository: &Repository, candidates: &[(SessionKey, Controls)]) -> V
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some((key, controls)) = candidates.get(index) else { return };
+            let Some((key, controls)) = candidates.get(index) else {
+                return;
+            };
             let result = load_listed(repository, key, *controls);
-            loaded.lock().expect("no holder panics").push((index, (*key, result)));
+            loaded
+                .lock()
+                .expect("no holder panics")
+                .push((index, (*key, result)));
         }
     };
     std::thread::scope(|scope| {
@@ -283,9 +319,16 @@ fn load_listed(
     }
     match read_manifest(repository, key, &name::slot(key)) {
         Ok(manifest) => {
-            let status =
-                if controls.tomb { PointStatus::Forgotten } else { PointStatus::Complete };
-            Ok(Some(Point { key: *key, manifest, status }))
+            let status = if controls.tomb {
+                PointStatus::Forgotten
+            } else {
+                PointStatus::Complete
+            };
+            Ok(Some(Point {
+                key: *key,
+                manifest,
+                status,
+            }))
         }
         Err(_) => load(repository, key),
     }

@@ -27,9 +27,14 @@ impl ReaderLease {
     /// # Errors
     /// `NotFound` where a point is gone by now, otherwise what the store answers.
     pub fn take(repository: &Arc<Repository>, kind: Kind, points: &[&Point]) -> Result<Self> {
-        let mut lease =
-            Self { repository: Arc::clone(repository), record: None, warning: None };
-        let Some(volume) = points.first().map(|point| point.key.volume) else { return Ok(lease) };
+        let mut lease = Self {
+            repository: Arc::clone(repository),
+            record: None,
+            warning: None,
+        };
+        let Some(volume) = points.first().map(|point| point.key.volume) else {
+            return Ok(lease);
+        };
         lease.put(kind, volume, points)?;
         if lease.record.is_some() {
             for point in points {
@@ -58,7 +63,10 @@ impl ReaderLease {
             kind,
             pins: points.iter().map(|point| point.key).collect(),
             adopts: Vec::new(),
-            volume: points.first().map(|point| point.manifest.volume.clone()).unwrap_or_default(),
+            volume: points
+                .first()
+                .map(|point| point.manifest.volume.clone())
+                .unwrap_or_default(),
             origin: Origin::current(),
         };
         let body = seal(&self.repository, Class::Open, session, &name, &open)?;
@@ -83,7 +91,9 @@ impl ReaderLease {
     fn check(&self, point: &Point) -> Result<()> {
         match point.status {
             PointStatus::Damaged(_) => Ok(()),
-            PointStatus::Complete | PointStatus::Forgotten => check_pin(&self.repository, &point.key),
+            PointStatus::Complete | PointStatus::Forgotten => {
+                check_pin(&self.repository, &point.key)
+            }
         }
     }
 }
@@ -102,9 +112,12 @@ impl Drop for ReaderLease {
 pub(crate) fn check_pin(repository: &Repository, key: &SessionKey) -> Result<()> {
     let store = repository.store.as_ref();
     let gone = |why: &str| {
-        Error::new(ErrorKind::NotFound, format!("use point {}: it {why}", key.point()))
-            .object(name::slot(key))
-            .hint("choose another point with `snaphaul points`")
+        Error::new(
+            ErrorKind::NotFound,
+            format!("use point {}: it {why}", key.point()),
+        )
+        .object(name::slot(key))
+        .hint("choose another point with `snaphaul points`")
     };
     if store.head(&name::tomb(key))?.is_some() {
         return Err(gone("was forgotten"));

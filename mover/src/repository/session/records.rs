@@ -84,7 +84,9 @@ pub(crate) fn seal<T: Encode<()>>(
     record: &T,
 ) -> Result<Bytes> {
     let body = minicbor::to_vec(record).map_err(|cause| {
-        Error::new(ErrorKind::Internal, "encode a record").object(name).source(cause)
+        Error::new(ErrorKind::Internal, "encode a record")
+            .object(name)
+            .source(cause)
     })?;
     seal_record(&repository.keys, class, record_id(session), name, &body, 0)
 }
@@ -102,7 +104,9 @@ where
     let object = repository.store.get(name)?;
     let body = open_record(&repository.keys, class, record_id(session), name, &object)?;
     minicbor::decode(&body).map_err(|cause| {
-        Error::new(ErrorKind::Corrupt, "decode a record").object(name).source(cause)
+        Error::new(ErrorKind::Corrupt, "decode a record")
+            .object(name)
+            .source(cause)
     })
 }
 

@@ -29,26 +29,37 @@ pub fn resolve(repository: &Repository, text: &str) -> Result<Point> {
 
 fn latest(repository: &Repository, volume: &str) -> Result<Point> {
     let listing = points::list(repository, Some(repository.keys.volume_id(volume)))?;
-    let newest_unreadable = listing.unreadable.last().map(|(key, _)| (key.sequence, key.session));
+    let newest_unreadable = listing
+        .unreadable
+        .last()
+        .map(|(key, _)| (key.sequence, key.session));
     let newest = listing
         .points
         .into_iter()
         .filter(|point| point.status != PointStatus::Forgotten)
         .max_by_key(|point| (point.key.sequence, point.key.session));
     match (newest, newest_unreadable) {
-        (Some(point), lost) if lost.is_none_or(|lost| lost < (point.key.sequence, point.key.session)) => {
+        (Some(point), lost)
+            if lost.is_none_or(|lost| lost < (point.key.sequence, point.key.session)) =>
+        {
             Ok(point)
         }
         (_, Some(_)) => Err(unreadable(listing.unreadable)),
-        _ => Err(Error::new(ErrorKind::NotFound, format!("find a point of volume `{volume}`"))
-            .object(format!("{volume}@latest"))
-            .hint("`snaphaul points` lists the volumes and their points")),
+        _ => Err(Error::new(
+            ErrorKind::NotFound,
+            format!("find a point of volume `{volume}`"),
+        )
+        .object(format!("{volume}@latest"))
+        .hint("`snaphaul points` lists the volumes and their points")),
     }
 }
 
 fn by_prefix(repository: &Repository, text: &str) -> Result<Point> {
     let (session, volume) = text.split_once('-').unwrap_or((text, ""));
-    let is_hex = |part: &str| part.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
+    let is_hex = |part: &str| {
+        part.bytes()
+            .all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
+    };
     let whole = text.contains('-');
     if session.len() < MIN_PREFIX_DIGITS
         || session.len() > 16
@@ -70,10 +81,16 @@ fn by_prefix(repository: &Repository, text: &str) -> Result<Point> {
             .hint("`snaphaul points` lists what the repository holds")),
         (0, false) => Err(unreadable(unreadable_matching)),
         _ => {
-            let ids: Vec<_> = matching.iter().map(|point| point.id().to_string()).collect();
+            let ids: Vec<_> = matching
+                .iter()
+                .map(|point| point.id().to_string())
+                .collect();
             Err(Error::new(
                 ErrorKind::InvalidRequest,
-                format!("find the point: `{text}` is the beginning of {}", ids.join(", ")),
+                format!(
+                    "find the point: `{text}` is the beginning of {}",
+                    ids.join(", ")
+                ),
             )
             .hint("give more digits"))
         }

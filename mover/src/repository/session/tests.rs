@@ -17,8 +17,8 @@ use crate::error::ErrorKind;
 use crate::repository::access::{self, InitOptions, Repository};
 use crate::repository::format::crypto::Cipher;
 use crate::repository::format::manifest::{Manifest, PointState, PointStats};
-use crate::repository::map::{LivenessRef, MapRoot};
 use crate::repository::ids::{SessionId, SessionKey, name, random};
+use crate::repository::map::{LivenessRef, MapRoot};
 use crate::repository::store::directory::DirectoryStore;
 use crate::repository::store::profile::StoreProfile;
 use crate::repository::store::{Created, list_all};
@@ -40,15 +40,26 @@ impl Bench {
             created_unix_secs: 0,
         };
         let repository = access::init(store, &options, None).unwrap();
-        Self { _dir: dir, repository: Arc::new(repository) }
+        Self {
+            _dir: dir,
+            repository: Arc::new(repository),
+        }
     }
 
     fn begin_at(&self, pins: &[SessionKey], here: &Origin) -> crate::Result<WriterSession> {
         let store = self.repository.store.as_ref();
         let catalog = Catalog::list(store, self.repository.keys.volume_id("disk")).unwrap();
-        let takeover = Takeover { after: Duration::from_secs(600), here: here.clone() };
+        let takeover = Takeover {
+            after: Duration::from_secs(600),
+            here: here.clone(),
+        };
         let sequence = catalog.next_sequence().unwrap();
-        let begin = Begin { volume: "disk", pins, sequence, takeover };
+        let begin = Begin {
+            volume: "disk",
+            pins,
+            sequence,
+            takeover,
+        };
         WriterSession::begin(&self.repository, &begin, &catalog)
     }
 
@@ -72,7 +83,13 @@ impl Bench {
 
     fn forget(&self, key: &SessionKey) {
         let body = bytes::Bytes::from_static(b"forgotten by a test, 16 bytes and more");
-        assert_eq!(self.repository.store.create(&name::tomb(key), body).unwrap(), Created::Won);
+        assert_eq!(
+            self.repository
+                .store
+                .create(&name::tomb(key), body)
+                .unwrap(),
+            Created::Won
+        );
     }
 }
 
@@ -105,7 +122,10 @@ fn empty(session: SessionKey) -> Manifest {
 /// A process of this boot that has surely ended.
 fn dead_origin() -> Origin {
     let here = Origin::current();
-    Origin { started_ticks: here.started_ticks + 1, ..here }
+    Origin {
+        started_ticks: here.started_ticks + 1,
+        ..here
+    }
 }
 
 #[test]
@@ -120,7 +140,14 @@ fn a_committed_point_is_found_by_every_name() {
     for text in [id.as_str(), &id[..8], &id[..18]] {
         assert_eq!(resolve(&bench.repository, text).unwrap().key, first.key);
     }
-    assert!(bench.repository.store.head(&name::copy(&first.key)).unwrap().is_some());
+    assert!(
+        bench
+            .repository
+            .store
+            .head(&name::copy(&first.key))
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[test]
@@ -134,7 +161,11 @@ fn what_does_not_name_one_point_is_refused() {
         ("abc", ErrorKind::InvalidRequest),
         ("no point", ErrorKind::InvalidRequest),
     ] {
-        assert_eq!(resolve(&bench.repository, text).unwrap_err().kind(), kind, "{text}");
+        assert_eq!(
+            resolve(&bench.repository, text).unwrap_err().kind(),
+            kind,
+            "{text}"
+        );
     }
 }
 
@@ -147,7 +178,10 @@ fn an_open_session_is_no_point_and_a_fenced_one_never_becomes_one() {
     assert_eq!(won, Created::Won);
     assert_eq!(session.beat().unwrap_err().kind(), ErrorKind::Fenced);
     let manifest = empty(session.key());
-    assert_eq!(session.commit(manifest).unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(
+        session.commit(manifest).unwrap_err().kind(),
+        ErrorKind::Fenced
+    );
     assert!(bench.all().is_empty());
 }
 
@@ -157,7 +191,10 @@ fn a_commit_without_its_start_record_is_not_acknowledged() {
     let session = bench.begin();
     bench.delete(&name::open(&session.key()));
     let manifest = empty(session.key());
-    assert_eq!(session.commit(manifest).unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(
+        session.commit(manifest).unwrap_err().kind(),
+        ErrorKind::Fenced
+    );
     assert!(bench.all().is_empty());
 }
 
@@ -166,12 +203,19 @@ fn a_forgotten_parent_is_refused_and_the_session_fenced() {
     let bench = Bench::new();
     let parent = bench.point();
     bench.forget(&parent.key);
-    let error = bench.begin_at(&[parent.key], &Origin::current()).unwrap_err();
+    let error = bench
+        .begin_at(&[parent.key], &Origin::current())
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let volume = parent.key.volume;
     let catalog = Catalog::list(bench.repository.store.as_ref(), volume).unwrap();
     assert_eq!(catalog.undecided().count(), 0);
-    assert!(catalog.newest_complete(&bench.repository, &mut Vec::new()).unwrap().is_none());
+    assert!(
+        catalog
+            .newest_complete(&bench.repository, &mut Vec::new())
+            .unwrap()
+            .is_none()
+    );
     assert_eq!(bench.all()[0].status, PointStatus::Forgotten);
 }
 
@@ -185,7 +229,10 @@ fn a_dead_session_is_taken_over_once_with_all_it_had_taken_over() {
     let third = bench.begin();
     assert_eq!(third.adoption().sessions, vec![first, second]);
     let fourth = bench.begin();
-    assert!(fourth.adoption().sessions.is_empty(), "a living session is never taken over");
+    assert!(
+        fourth.adoption().sessions.is_empty(),
+        "a living session is never taken over"
+    );
 }
 
 #[test]
@@ -200,14 +247,25 @@ fn data_of_a_purged_session_is_not_taken_over() {
 #[test]
 fn a_session_of_another_machine_is_taken_over_only_after_its_silence() {
     let bench = Bench::new();
-    let elsewhere = Origin { boot_id: "elsewhere".into(), ..Origin::current() };
+    let elsewhere = Origin {
+        boot_id: "elsewhere".into(),
+        ..Origin::current()
+    };
     let silent = bench.begin_at(&[], &elsewhere).unwrap().key();
     assert!(bench.begin().adoption().sessions.is_empty());
     let volume = bench.repository.keys.volume_id("disk");
     let catalog = Catalog::list(bench.repository.store.as_ref(), volume).unwrap();
-    let takeover = Takeover { after: Duration::ZERO, here: Origin::current() };
+    let takeover = Takeover {
+        after: Duration::ZERO,
+        here: Origin::current(),
+    };
     let sequence = catalog.next_sequence().unwrap();
-    let begin = Begin { volume: "disk", pins: &[], sequence, takeover };
+    let begin = Begin {
+        volume: "disk",
+        pins: &[],
+        sequence,
+        takeover,
+    };
     let session = WriterSession::begin(&bench.repository, &begin, &catalog).unwrap();
     assert!(session.adoption().sessions.contains(&silent));
 }
@@ -219,12 +277,20 @@ fn a_lost_control_object_shows_as_damage_and_the_copy_still_reads() {
         let point = bench.point();
         bench.delete(&lost(&point.key));
         let listed = bench.all();
-        assert!(matches!(listed[0].status, PointStatus::Damaged(_)), "{:?}", listed[0].status);
+        assert!(
+            matches!(listed[0].status, PointStatus::Damaged(_)),
+            "{:?}",
+            listed[0].status
+        );
         assert_eq!(listed[0].manifest.volume, "disk");
         let mut warnings = Vec::new();
-        let catalog =
-            Catalog::list(bench.repository.store.as_ref(), point.key.volume).unwrap();
-        assert!(catalog.newest_complete(&bench.repository, &mut warnings).unwrap().is_none());
+        let catalog = Catalog::list(bench.repository.store.as_ref(), point.key.volume).unwrap();
+        assert!(
+            catalog
+                .newest_complete(&bench.repository, &mut warnings)
+                .unwrap()
+                .is_none()
+        );
         assert_eq!(warnings.len(), 1);
     }
 }
@@ -244,7 +310,11 @@ fn a_purged_point_is_gone_without_a_trace() {
 fn a_reader_pins_its_points_and_leaves_nothing_behind() {
     let bench = Bench::new();
     let point = bench.point();
-    let readers = || list_all(bench.repository.store.as_ref(), name::OPEN).unwrap().len();
+    let readers = || {
+        list_all(bench.repository.store.as_ref(), name::OPEN)
+            .unwrap()
+            .len()
+    };
     let before = readers();
     let lease = ReaderLease::take(&bench.repository, Kind::Restore, &[&point]).unwrap();
     assert!(lease.is_held());

@@ -56,11 +56,18 @@ impl WriterSession {
     ) -> Result<Self> {
         let volume = repository.keys.volume_id(begin.volume);
         let candidates = adopt::candidates(repository, catalog, &begin.takeover)?;
-        let key = SessionKey { volume, sequence: begin.sequence, session: SessionId(random()) };
+        let key = SessionKey {
+            volume,
+            sequence: begin.sequence,
+            session: SessionId(random()),
+        };
         let open = Open {
             kind: Kind::Backup,
             pins: begin.pins.to_vec(),
-            adopts: candidates.iter().flat_map(adopt::Candidate::with_inherited).collect(),
+            adopts: candidates
+                .iter()
+                .flat_map(adopt::Candidate::with_inherited)
+                .collect(),
             volume: begin.volume.to_owned(),
             origin: begin.takeover.here.clone(),
         };
@@ -75,7 +82,11 @@ impl WriterSession {
             adoption: Adoption::default(),
             beats: AtomicU64::new(0),
         };
-        if let Err(error) = session.pins.iter().try_for_each(|pin| check_pin(repository, pin)) {
+        if let Err(error) = session
+            .pins
+            .iter()
+            .try_for_each(|pin| check_pin(repository, pin))
+        {
             session.fence_self();
             return Err(error);
         }
@@ -108,8 +119,14 @@ impl WriterSession {
     pub fn beat(&self) -> Result<()> {
         let count = self.beats.fetch_add(1, Ordering::Relaxed);
         let beat_name = name::beat(self.key.session);
-        let sent = seal(&self.repository, Class::Beat, self.key.session, &beat_name, &Beat { count })
-            .and_then(|body| self.repository.store.put(&beat_name, body));
+        let sent = seal(
+            &self.repository,
+            Class::Beat,
+            self.key.session,
+            &beat_name,
+            &Beat { count },
+        )
+        .and_then(|body| self.repository.store.put(&beat_name, body));
         if let Err(error) = sent {
             tracing::info!(%error, "miss a heartbeat");
         }
@@ -137,13 +154,19 @@ impl WriterSession {
             return Err(self.fenced());
         }
         self.finish(body);
-        Ok(Point { key: self.key, manifest, status: super::points::PointStatus::Complete })
+        Ok(Point {
+            key: self.key,
+            manifest,
+            status: super::points::PointStatus::Complete,
+        })
     }
 
     /// What may fail without harm once the point is acknowledged: the next backup or gc adds a missing copy.
     fn finish(&self, manifest: Bytes) {
         let store = self.repository.store.as_ref();
-        let copied = store.put(&name::copy(&self.key), manifest).and_then(|()| store.sync());
+        let copied = store
+            .put(&name::copy(&self.key), manifest)
+            .and_then(|()| store.sync());
         if let Err(error) = copied {
             tracing::warn!(%error, "store the second copy of the manifest; the next backup repeats it");
         }

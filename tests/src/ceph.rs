@@ -127,7 +127,7 @@ impl Setup {
              mon allow pool size one = true\nmon warn on pool no redundancy = false\nmgr initial modules =\n",
         );
         let mut line = |key: &str, value: String| {
-            writeln!(text, "{key} = {value}").expect("writing to a String never fails")
+            writeln!(text, "{key} = {value}").expect("writing to a String never fails");
         };
         line("bluestore block size", OSD_BYTES.to_string());
         line("keyring", format!("{here}/keyring"));

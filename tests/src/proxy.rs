@@ -243,7 +243,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
                 let shared = Arc::clone(shared);
                 // A connection ends with whatever ended it: cut on order, client gone, server gone.
                 connections.push(std::thread::spawn(move || {
-                    drop(http::serve(&client, &shared))
+                    drop(http::serve(&client, &shared));
                 }));
             }
             Err(_) => std::thread::sleep(POLL),

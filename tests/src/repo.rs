@@ -39,7 +39,7 @@ pub struct Repo {
 #[derive(Clone, Debug)]
 enum Place {
     Directory(PathBuf),
-    Bucket(Bucket, String),
+    Bucket(Box<Bucket>, String),
 }
 
 impl Repo {
@@ -77,7 +77,7 @@ impl Repo {
             flags.extend(["--s3-ca-file".to_owned(), ca.display().to_string()]);
         }
         let url = format!("s3://{}/{prefix}", bucket.name);
-        let place = Place::Bucket(bucket.clone(), prefix.to_owned());
+        let place = Place::Bucket(Box::new(bucket.clone()), prefix.to_owned());
         let repo = Self {
             url,
             secret,
@@ -97,6 +97,24 @@ impl Repo {
         ];
         Self {
             env,
+            ..self.clone()
+        }
+    }
+
+    /// Another prefix of the same bucket, or another address, with everything else as here. Its objects are not looked at.
+    #[must_use]
+    pub fn with_url(&self, url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The same repository with the environment emptied.
+    #[must_use]
+    pub fn without_env(&self) -> Self {
+        Self {
+            env: Vec::new(),
             ..self.clone()
         }
     }

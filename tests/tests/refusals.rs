@@ -161,10 +161,14 @@ fn init_leaves_nothing_but_config_and_keys() -> Result<()> {
 fn a_newer_format_is_refused_before_anything_is_touched() -> Result<()> {
     let (_scratch, repo, image) = rig("newer")?;
     repo.backup(&image.path, "disk", &[])?;
-    // Bytes 8..10 of every container hold the format version, little endian; a newer one is sealed by rules unknown here.
     for name in ["config", "config.b"] {
         let mut body = repo.read(name)?;
+        // FORMAT.md, "Header": version at byte 8, directory length at 12; the seal stands behind the directory.
         body[8] = 2;
+        let length = u32::from_le_bytes(body[12..16].try_into()?);
+        let end = 64 + usize::try_from(length)?;
+        let seal = blake3::hash(&body[..end]);
+        body[end..end + 32].copy_from_slice(seal.as_bytes());
         repo.write(name, &body)?;
     }
     for words in [vec!["points"], vec!["verify"], vec!["init", "--if-missing"]] {

@@ -434,8 +434,10 @@ fn points_and_show_tell_what_was_recorded() -> Result<()> {
             && points[0]["size_bytes"] == MIB
             && points[0]["new_bytes"] == MIB
     );
+    // A manifest cannot count itself, its copy and what comes after it.
+    let stored = points[0]["stored_bytes"].as_u64().unwrap_or(0);
     ensure!(
-        points[0]["stored_bytes"] == first.number("stored_bytes")?,
+        (MIB..=first.number("stored_bytes")?).contains(&stored),
         "{listed}"
     );
     ensure!(points[0]["state"] == "crash", "{listed}");

@@ -61,7 +61,7 @@ fn unencrypted_repositories_must_be_asked_for_and_say_so() -> Result<()> {
     let repo = Repo::directory(&scratch.join("repo"))?;
     let bare = repo.with_secret(Secret::None);
     // Standard input is no terminal here, so nothing can ask for a passphrase.
-    bare.fails(64, &["init"])?.names("--no-encryption")?;
+    bare.fails(64, &["init"])?.names("--passphrase-file")?;
     repo.fails(64, &["init", "--no-encryption"])?;
     let said = bare.ok(&["init", "--no-encryption"])?.json()?;
     ensure!(said["encrypted"] == false, "{said}");

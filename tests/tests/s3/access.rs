@@ -25,7 +25,7 @@ fn refused(repo: &Repo, words: &[&str], kind: &str) -> Result<()> {
     Ok(())
 }
 
-pub fn wrong_credentials(site: &Site) -> Result<()> {
+pub(crate) fn wrong_credentials(site: &Site) -> Result<()> {
     let repo = Repo::bucket(&site.bucket, "repo", site.scratch.path())?;
     let owner = &site.endpoint.owner;
     let thieves = [
@@ -43,7 +43,7 @@ pub fn wrong_credentials(site: &Site) -> Result<()> {
 }
 
 /// The usual files and variables of the AWS tools.
-pub fn credentials_from_a_profile(site: &Site) -> Result<()> {
+pub(crate) fn credentials_from_a_profile(site: &Site) -> Result<()> {
     let mut repo = Repo::bucket(&site.bucket, "repo", site.scratch.path())?;
     let owner = &site.endpoint.owner;
     let file = site.scratch.join("credentials");
@@ -60,14 +60,11 @@ pub fn credentials_from_a_profile(site: &Site) -> Result<()> {
         ("AWS_PROFILE".to_owned(), "backup".to_owned()),
     ];
     repo.init()?;
-    let none = Repo {
-        env: Vec::new(),
-        ..repo
-    };
+    let none = repo.without_env();
     none.fails(64, &["points"])?.names("credentials").map(drop)
 }
 
-pub fn bucket_missing(site: &Site) -> Result<()> {
+pub(crate) fn bucket_missing(site: &Site) -> Result<()> {
     let bucket = Bucket::new(&site.endpoint, "there-is-no-such-bucket");
     let repo = Repo::bucket(&bucket, "repo", site.scratch.path())?;
     for words in [&["init"][..], &["points"]] {
@@ -80,7 +77,7 @@ pub fn bucket_missing(site: &Site) -> Result<()> {
 }
 
 /// Restore, verify and lists need GET and LIST only; a reader that cannot announce itself says so once.
-pub fn readers_may_restore(site: &Site) -> Result<()> {
+pub(crate) fn readers_may_restore(site: &Site) -> Result<()> {
     let mut random = Random::new(4);
     let repo = Repo::bucket(&site.bucket, "repo", site.scratch.path())?;
     repo.init()?;
@@ -109,14 +106,11 @@ pub fn readers_may_restore(site: &Site) -> Result<()> {
         &["backup", &image.path.display().to_string()],
         "access-denied",
     )?;
-    let elsewhere = Repo {
-        url: format!("s3://{}/elsewhere", site.bucket.name),
-        ..reader
-    };
+    let elsewhere = reader.with_url(&format!("s3://{}/elsewhere", site.bucket.name));
     refused(&elsewhere, &["init"], "access-denied")
 }
 
-pub fn unknown_authority(site: &Site) -> Result<()> {
+pub(crate) fn unknown_authority(site: &Site) -> Result<()> {
     let repo = Repo::bucket(&site.bucket, "repo", site.scratch.path())?;
     repo.init()?;
     let trusting_none = repo.without_flag("--s3-ca-file");

@@ -12,7 +12,7 @@ use tests::bucket::REGION;
 use tests::cases::Site;
 
 /// Every case on a prefix of its own.
-pub fn every_case(site: &Site) -> Result<()> {
+pub(crate) fn every_case(site: &Site) -> Result<()> {
     let count = AtomicU32::new(0);
     let make = || -> Arc<dyn Store> {
         let options = S3Options {

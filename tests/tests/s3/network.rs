@@ -50,7 +50,7 @@ impl Rig {
     }
 }
 
-pub fn endpoint_down(site: &Site) -> Result<()> {
+pub(crate) fn endpoint_down(site: &Site) -> Result<()> {
     let [port] = free_ports()?;
     let repo = Repo::bucket(&site.bucket, "repo", site.scratch.path())?;
     for url in [
@@ -72,7 +72,7 @@ pub fn endpoint_down(site: &Site) -> Result<()> {
 }
 
 /// Every fourth request or so is refused, in bursts: the run slows down and succeeds.
-pub fn a_storm_that_passes(site: &Site) -> Result<()> {
+pub(crate) fn a_storm_that_passes(site: &Site) -> Result<()> {
     let rig = rig(site, "storm", 12 * MIB)?;
     for (status, skip) in [(503, 3), (500, 8), (503, 12), (429, 20)] {
         rig.proxy.add(
@@ -93,7 +93,7 @@ pub fn a_storm_that_passes(site: &Site) -> Result<()> {
 }
 
 /// Refused for ever: 69, the object named, no point; afterwards the same command works.
-pub fn a_storm_that_stays(site: &Site) -> Result<()> {
+pub(crate) fn a_storm_that_stays(site: &Site) -> Result<()> {
     let rig = rig(site, "endless", 4 * MIB)?;
     rig.proxy
         .add(Rule::every("PUT", "/seg/", Fault::Status(503)));
@@ -114,7 +114,7 @@ pub fn a_storm_that_stays(site: &Site) -> Result<()> {
 }
 
 /// Connections break in the middle of bodies, of segments, maps and the commit.
-pub fn cut_in_the_middle(site: &Site) -> Result<()> {
+pub(crate) fn cut_in_the_middle(site: &Site) -> Result<()> {
     let rig = rig(site, "cut", 8 * MIB)?;
     for (path, bytes) in [
         ("/seg/", 0),
@@ -141,7 +141,7 @@ pub fn cut_in_the_middle(site: &Site) -> Result<()> {
 }
 
 /// The server did it and the client cannot know. For create-only PUTs that is the hard case: who won?
-pub fn lost_answers(site: &Site) -> Result<()> {
+pub(crate) fn lost_answers(site: &Site) -> Result<()> {
     let rig = rig(site, "lost", 4 * MIB)?;
     for path in ["/seg/", "/map/", "/live/", "/snap/", "/copy/"] {
         rig.proxy.add(Rule::once("PUT", path, Fault::LostAnswer));
@@ -181,17 +181,14 @@ pub fn lost_answers(site: &Site) -> Result<()> {
     rig.restores(site)?;
 
     // The race of an `init` decided by a lost answer.
-    let other = Repo {
-        url: rig.repo.url.replace("/lost", "/other"),
-        ..rig.repo.clone()
-    };
+    let other = rig.repo.with_url(&rig.repo.url.replace("/lost", "/other"));
     rig.proxy
         .add(Rule::once("PUT", "/other/config", Fault::LostAnswer));
     other.ok(&["init"])?;
     other.fails(64, &["init"]).map(drop)
 }
 
-pub fn broken_reads(site: &Site) -> Result<()> {
+pub(crate) fn broken_reads(site: &Site) -> Result<()> {
     let rig = rig(site, "reads", 8 * MIB)?;
     rig.repo.backup(&rig.image.path, "disk", &[])?;
     for (path, fault) in [
@@ -218,7 +215,7 @@ pub fn broken_reads(site: &Site) -> Result<()> {
 }
 
 /// A line of half a megabyte a second is slow, not down.
-pub fn slow_lines(site: &Site) -> Result<()> {
+pub(crate) fn slow_lines(site: &Site) -> Result<()> {
     let rig = rig(site, "slow", 4 * MIB)?;
     rig.proxy.slow_down(500_000);
     rig.proxy
@@ -228,7 +225,7 @@ pub fn slow_lines(site: &Site) -> Result<()> {
 }
 
 /// The server goes away for good in the middle of a run.
-pub fn down_in_the_middle(site: &Site) -> Result<()> {
+pub(crate) fn down_in_the_middle(site: &Site) -> Result<()> {
     let rig = rig(site, "gone", 12 * MIB)?;
     let source = rig.image.path.display().to_string();
     let words = [
@@ -266,7 +263,7 @@ pub fn down_in_the_middle(site: &Site) -> Result<()> {
 }
 
 /// Requests that are never answered run into their deadline and are sent again.
-pub fn silence(site: &Site) -> Result<()> {
+pub(crate) fn silence(site: &Site) -> Result<()> {
     let rig = rig(site, "silence", 3 * MIB)?;
     rig.proxy.add(Rule::once("PUT", "/seg/", Fault::Silence));
     rig.proxy.add(Rule::once("PUT", "/snap/", Fault::Silence));

@@ -12,7 +12,7 @@ use tests::server::S3Server;
 use tests::tamper::{Damage, Kind, damage};
 
 /// Two points, everything that reads them, and nothing left behind.
-pub fn round_trip(site: &Site) -> Result<()> {
+pub(crate) fn round_trip(site: &Site) -> Result<()> {
     let mut random = Random::from_environment("s3-round-trip");
     let repo = Repo::bucket(&site.bucket, "deep/er", site.scratch.path())?;
     let made = repo.init()?.json()?;
@@ -58,7 +58,7 @@ pub fn round_trip(site: &Site) -> Result<()> {
 }
 
 /// The store decides; the losers say so and leave nothing that matters.
-pub fn one_of_two_inits_wins(site: &Site) -> Result<()> {
+pub(crate) fn one_of_two_inits_wins(site: &Site) -> Result<()> {
     for round in 0..3 {
         let repo = Repo::bucket(&site.bucket, &format!("round-{round}"), site.scratch.path())?;
         let runs: Result<Vec<_>> = (0..3).map(|_| repo.command(&["init"])?.start()).collect();
@@ -76,7 +76,7 @@ pub fn one_of_two_inits_wins(site: &Site) -> Result<()> {
     Ok(())
 }
 
-pub fn a_killed_backup_is_resumed(site: &Site) -> Result<()> {
+pub(crate) fn a_killed_backup_is_resumed(site: &Site) -> Result<()> {
     let mut random = Random::from_environment("s3-resume");
     let repo = Repo::bucket(&site.bucket, "repo", site.scratch.path())?;
     repo.init()?;
@@ -104,7 +104,7 @@ pub fn a_killed_backup_is_resumed(site: &Site) -> Result<()> {
     image.assert_same(&site.scratch.join("out"))
 }
 
-pub fn runs_at_once(site: &Site) -> Result<()> {
+pub(crate) fn runs_at_once(site: &Site) -> Result<()> {
     let mut random = Random::from_environment("s3-at-once");
     let repo = Repo::bucket(&site.bucket, "repo", site.scratch.path())?;
     repo.init()?;
@@ -130,7 +130,7 @@ pub fn runs_at_once(site: &Site) -> Result<()> {
 }
 
 /// The matrix of damage runs on directories; here one of each, to see that nothing depends on the store.
-pub fn damage_is_found(site: &Site) -> Result<()> {
+pub(crate) fn damage_is_found(site: &Site) -> Result<()> {
     let mut random = Random::from_environment("s3-damage");
     let repo = Repo::bucket(&site.bucket, "repo", site.scratch.path())?;
     repo.init()?;
@@ -156,7 +156,7 @@ pub fn damage_is_found(site: &Site) -> Result<()> {
 }
 
 /// `a` is no prefix of `ab` as far as repositories go.
-pub fn prefixes_do_not_meet(site: &Site) -> Result<()> {
+pub(crate) fn prefixes_do_not_meet(site: &Site) -> Result<()> {
     let mut random = Random::new(8);
     let image = Image::noise(&site.scratch.join("disk.img"), MIB, &mut random)?;
     let repos =
@@ -175,7 +175,7 @@ pub fn prefixes_do_not_meet(site: &Site) -> Result<()> {
     Ok(())
 }
 
-pub fn without_conditional_writes(site: &Site) -> Result<()> {
+pub(crate) fn without_conditional_writes(site: &Site) -> Result<()> {
     let mut random = Random::new(9);
     let repo = Repo::bucket(&site.bucket, "repo", site.scratch.path())?;
     let made = repo.ok(&["init", "--no-conditional-writes"])?.json()?;
@@ -189,7 +189,7 @@ pub fn without_conditional_writes(site: &Site) -> Result<()> {
 }
 
 /// A server whose create-only PUT looks first and writes later lets several callers win; `init` must not trust it.
-pub fn a_store_that_lies_is_found_out(site: &Site) -> Result<()> {
+pub(crate) fn a_store_that_lies_is_found_out(site: &Site) -> Result<()> {
     let server = InProcess::start_racy()?;
     let bucket = server.endpoint().bucket("bucket")?;
     let repo = Repo::bucket(&bucket, "repo", site.scratch.path())?;
@@ -202,7 +202,7 @@ pub fn a_store_that_lies_is_found_out(site: &Site) -> Result<()> {
 }
 
 /// Requests cost money: a small incremental is a handful.
-pub fn requests_are_few(site: &Site) -> Result<()> {
+pub(crate) fn requests_are_few(site: &Site) -> Result<()> {
     let mut random = Random::new(10);
     let proxy = Proxy::start(&site.endpoint)?;
     let bucket = tests::bucket::Bucket::new(proxy.endpoint(), &site.bucket.name);

@@ -282,7 +282,7 @@ fn encode(text: &str, keep_slash: bool) -> String {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(char::from(byte))
+                out.push(char::from(byte));
             }
             b'/' if keep_slash => out.push('/'),
             _ => write!(out, "%{byte:02X}").expect("writing to a String never fails"),

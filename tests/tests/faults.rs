@@ -147,9 +147,7 @@ fn a_full_repository_ends_with_69_and_keeps_its_points() -> Result<()> {
     small.assert_same(&scratch.join("out"))?;
     repo.ok(&["verify", &kept, "--level", "data"])?;
     // Room again: the same command resumes.
-    for name in ["filler"] {
-        ensure!(!place.join(name).exists());
-    }
+    ensure!(!place.join("filler").exists());
     let part = Image::noise(&scratch.join("part.img"), MIB, &mut random)?;
     let retried = repo
         .command(&[

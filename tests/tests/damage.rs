@@ -107,12 +107,8 @@ fn check(rig: &Rig, kind: Kind, how: Damage, random: &mut Random) -> Result<()> 
     let objects = kind.objects(&rig.repo)?;
     let at = random.index(objects.len());
     let name = &objects[at];
-    let other = objects
-        .iter()
-        .cycle()
-        .skip(at + 1)
-        .find(|other| *other != name)
-        .map(String::as_str);
+    let (before, behind) = (&objects[..at], &objects[at + 1..]);
+    let other = behind.iter().chain(before).next().map(String::as_str);
     let other = match (how, other) {
         // The only one of its kind is given the bytes of another kind.
         (Damage::Swap, None) => rig.repo.objects("seg/")?.pop(),

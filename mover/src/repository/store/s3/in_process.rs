@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Owns: the server's quirks. Must not: be part of a release. s3s-fs checks signatures and checksums, but its create-only
-//! PUT looks before it writes, so here one lock makes that one step.
+//! PUT looks before it writes, so here one lock makes that one step, and it makes missing buckets, so they are refused here.
 
 mod proxy;
 
@@ -271,6 +271,11 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         .any(|(name, value)| carries(&request, name, value))
     {
         return plain(StatusCode::NOT_IMPLEMENTED, "NotImplemented");
+    }
+    // s3s-fs would make the bucket.
+    let bucket = request.uri().path().split('/').nth(1).unwrap_or_default();
+    if !shared.root.join(bucket).is_dir() {
+        return plain(StatusCode::NOT_FOUND, "NoSuchBucket");
     }
     let conditional = request.headers().contains_key(IF_NONE_MATCH);
     let _one_at_a_time = if conditional {

@@ -402,26 +402,28 @@ fn wrong_credentials_are_final() {
 
 #[test]
 fn a_missing_bucket_is_final() {
+    let (error, requests) = refused(Quirks::default(), |options| {
+        options.bucket = "nobucket".to_owned();
+    });
+    let outcome = (error.kind(), requests);
+    assert_eq!(outcome, (ErrorKind::NotFound, 1), "{}", chain(&error));
+    assert!(error.hint_text().unwrap().contains("create the bucket"));
     let server = InProcessServer::start(Quirks::default()).unwrap();
     let store = connect(&S3Options {
         bucket: "nobucket".to_owned(),
         ..server.options("")
     });
-    let error = store.put("a", body(1)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound, "{}", chain(&error));
-    assert!(
-        error.hint_text().unwrap().contains("bucket"),
-        "{}",
-        chain(&error)
-    );
-    assert_eq!(server.seen().len(), 1);
-    assert_eq!(
-        list_all(&store, "").unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
-    assert_eq!(store.get("config").unwrap_err().kind(), ErrorKind::NotFound);
     let probed = probe(&store, ProbeOptions::default());
-    assert_eq!(probed.unwrap_err().kind(), ErrorKind::NotFound);
+    for error in [
+        store.put("a", body(1)).unwrap_err(),
+        store.create("a", body(1)).unwrap_err(),
+        store.delete("a").unwrap_err(),
+        list_all(&store, "").unwrap_err(),
+        probed.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{}", chain(&error));
+    }
+    assert_eq!(store.counts().retries, 0);
 }
 
 #[test]

@@ -64,9 +64,9 @@ pub struct Abort {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Beat {
-    /// Counts up, so that each heartbeat differs.
+    /// Always 1: what tells is the time of the object.
     #[n(0)]
-    pub count: u64,
+    pub version: u64,
 }
 
 /// The identity under which records of a session are sealed.

@@ -278,6 +278,34 @@ fn a_session_of_another_machine_is_taken_over_only_after_its_silence() {
 }
 
 #[test]
+fn a_session_beats_until_its_commit() {
+    let bench = Bench::new();
+    let session = bench.begin();
+    let beat = name::beat(session.key().session);
+    let modified = || {
+        bench
+            .repository
+            .store
+            .head(&beat)
+            .unwrap()
+            .unwrap()
+            .modified
+            .unwrap()
+    };
+    session.put_beat().unwrap();
+    let first = modified();
+    let renewed = (0..1000).any(|_| {
+        std::thread::sleep(Duration::from_millis(5));
+        session.put_beat().unwrap();
+        modified() > first
+    });
+    assert!(renewed, "a heartbeat is newer than the one before");
+    let manifest = empty(session.key());
+    session.commit(manifest).unwrap();
+    assert!(bench.repository.store.head(&beat).unwrap().is_none());
+}
+
+#[test]
 fn a_lost_control_object_shows_as_damage_and_the_copy_still_reads() {
     for lost in [name::open, name::slot] {
         let bench = Bench::new();

@@ -3,8 +3,7 @@
 //! Owns: the order of the protocol's requests (gc-protocol 4.1). Must not: move data. Nothing is undone on failure: a
 //! session without a commit is adopted by the next run of the same volume, or fenced and collected.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -26,7 +25,8 @@ pub struct WriterSession {
     key: SessionKey,
     pins: Vec<SessionKey>,
     adoption: Adoption,
-    beats: AtomicU64,
+    /// The sealed heartbeat, once one was sent.
+    beat: OnceLock<Bytes>,
 }
 
 /// What a new session builds on.
@@ -80,7 +80,7 @@ impl WriterSession {
             key,
             pins: begin.pins.to_vec(),
             adoption: Adoption::default(),
-            beats: AtomicU64::new(0),
+            beat: OnceLock::new(),
         };
         if let Err(error) = session
             .pins
@@ -117,23 +117,31 @@ impl WriterSession {
     /// # Errors
     /// `Fenced` where somebody took the slot. A heartbeat that fails is no error: it carries no safety.
     pub fn beat(&self) -> Result<()> {
-        let count = self.beats.fetch_add(1, Ordering::Relaxed);
-        let beat_name = name::beat(self.key.session);
-        let sent = seal(
-            &self.repository,
-            Class::Beat,
-            self.key.session,
-            &beat_name,
-            &Beat { count },
-        )
-        .and_then(|body| self.repository.store.put(&beat_name, body));
-        if let Err(error) = sent {
+        if let Err(error) = self.put_beat() {
             tracing::info!(%error, "miss a heartbeat");
         }
         match self.repository.store.head(&name::slot(&self.key)) {
             Ok(Some(_)) => Err(self.fenced()),
             _ => Ok(()),
         }
+    }
+
+    /// The same bytes each time: only the object's time changes, and stores may refuse to replace an object by another.
+    pub(super) fn put_beat(&self) -> Result<()> {
+        let (session, beat_name) = (self.key.session, name::beat(self.key.session));
+        let body = match self.beat.get() {
+            Some(body) => body.clone(),
+            None => seal(
+                &self.repository,
+                Class::Beat,
+                session,
+                &beat_name,
+                &Beat { version: 1 },
+            )?,
+        };
+        self.repository
+            .store
+            .put(&beat_name, self.beat.get_or_init(|| body).clone())
     }
 
     /// Commits the point: every object it references must have been stored before.
@@ -170,7 +178,7 @@ impl WriterSession {
         if let Err(error) = copied {
             tracing::warn!(%error, "store the second copy of the manifest; the next backup repeats it");
         }
-        if self.beats.load(Ordering::Relaxed) > 0
+        if self.beat.get().is_some()
             && let Err(error) = store.delete(&name::beat(self.key.session))
         {
             tracing::info!(%error, "leave a heartbeat behind; gc removes it later");

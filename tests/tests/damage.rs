@@ -326,8 +326,8 @@ fn salvage_saves_the_rest_and_reports_what_is_lost() -> Result<()> {
             "--salvage",
         ],
     )?;
-    outcome.names(&segment)?;
     let result = outcome.json()?;
+    ensure!(result["lost"].to_string().contains(&segment), "{result}");
     let lost: Vec<(u64, u64)> = result["lost"]
         .as_array()
         .into_iter()

@@ -354,7 +354,7 @@ fn parents_are_chosen_as_asked() -> Result<()> {
         auto.string("parent")? == chosen.string("point")?
             || auto.string("parent")? == alone.string("point")?
     );
-    // A new volume restored from a point may name that point as its parent.
+    // A volume restored from a point names that point as its first parent.
     let other = repo.backup(&image.path, "clone", &["--parent", &first])?;
     ensure!(other.number("new_bytes")? == 0, "{}", other.json()?);
     repo.fails(

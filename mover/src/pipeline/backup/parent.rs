@@ -36,9 +36,10 @@ pub fn choose(
     let parent = match choice {
         ParentChoice::None => None,
         ParentChoice::Auto => catalog.newest_complete(repository, &mut warnings)?,
-        ParentChoice::Point(text) => Some(given(repository, volume, text)?),
+        ParentChoice::Point(text) => Some(given(repository, text)?),
     };
     if let Some(parent) = &parent
+        && parent.manifest.volume == volume
         && !catalog.has_copy(&parent.key)
     {
         mend_copy(repository, parent);
@@ -53,25 +54,20 @@ pub fn choose(
     })
 }
 
-fn given(repository: &Repository, volume: &str, text: &str) -> Result<Point> {
+/// A point of any volume: what was restored from it builds on it.
+fn given(repository: &Repository, text: &str) -> Result<Point> {
     let point = resolve::resolve(repository, text)?;
-    let refuse = |why: String| {
+    let refuse = |why: &str| {
         Error::new(
             ErrorKind::InvalidRequest,
             format!("use point {} as parent: {why}", point.id()),
         )
         .hint("leave --parent out to build on the newest point of the volume")
     };
-    if point.manifest.volume != volume {
-        return Err(refuse(format!(
-            "it belongs to volume `{}`, not `{volume}`",
-            point.manifest.volume
-        )));
-    }
     match &point.status {
         PointStatus::Complete => Ok(point),
-        PointStatus::Forgotten => Err(refuse("it was forgotten".to_owned())),
-        PointStatus::Damaged(why) => Err(refuse(why.clone())),
+        PointStatus::Forgotten => Err(refuse("it was forgotten")),
+        PointStatus::Damaged(why) => Err(refuse(why)),
     }
 }
 

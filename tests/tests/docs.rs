@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use tests::image::{Image, MIB};
+use tests::in_process::InProcess;
 use tests::part;
-use tests::random::Random;
 use tests::scratch::Scratch;
+use tests::server::S3Server;
 use tests::snaphaul::{Snaphaul, binary};
 
 fn root() -> PathBuf {
@@ -39,7 +39,11 @@ fn is_path(word: &str) -> bool {
     ]
     .iter()
     .any(|top| word.starts_with(top));
-    plain && !word.starts_with('/') && (named || folder)
+    // `foo` is what the house style calls any module.
+    plain
+        && !word.starts_with(['/', '.'])
+        && !["foo.rs", "foo/tests.rs", "mod.rs"].contains(&word)
+        && (named || folder)
 }
 
 /// A file is named from the root, or below the source folder of a crate (`device/queue.rs`, `queue.rs`).
@@ -87,21 +91,17 @@ fn files_named_in_documents_exist() -> Result<()> {
     Ok(())
 }
 
-/// Fenced blocks of README.md that begin with ```` ```sh ````, each with the line before it.
+/// Fenced shell blocks of a document: what stands behind ```` ```sh ````, e.g. `test=s3`, and the commands.
 fn blocks(text: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();
-    let mut before = String::new();
     while let Some(line) = lines.next() {
-        if line.trim() == "```sh" {
+        if let Some(mark) = line.trim().strip_prefix("```sh") {
             let body: Vec<&str> = lines
                 .by_ref()
                 .take_while(|line| line.trim() != "```")
                 .collect();
-            blocks.push((before.clone(), body.join("\n")));
-        }
-        if !line.trim().is_empty() {
-            line.trim().clone_into(&mut before);
+            blocks.push((mark.trim().to_owned(), body.join("\n")));
         }
     }
     blocks
@@ -149,46 +149,66 @@ fn flags_shown_in_the_readme_exist() -> Result<()> {
     Ok(())
 }
 
-/// A block after `<!-- tested -->` runs as it stands: in an empty folder with a `disk.img`, a passphrase in the environment,
-/// and `/backup` read as a folder of the test.
-#[test]
-fn tested_blocks_of_the_readme_run() -> Result<()> {
-    let scratch = Scratch::new("readme")?;
-    let backup = scratch.join("backup").display().to_string();
-    std::fs::create_dir(scratch.join("work"))?;
-    Image::mixed(&scratch.join("work/disk.img"), 8 * MIB, &mut Random::new(2))?;
-    let program = binary()?;
-    let folder = program
-        .parent()
-        .context("the binary lies in a folder")?
-        .display()
-        .to_string();
-    let mut seen = 0;
-    for (before, body) in blocks(&read("README.md")?) {
-        if before != "<!-- tested -->" {
-            continue;
-        }
-        let script = format!(
-            "set -eu\n{}",
-            body.replace("/backup", &backup)
-                .replace("\n$ ", "\n")
-                .trim_start_matches("$ ")
-        );
-        let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
-        let mut shell = Command::new("bash");
-        shell
-            .args(["-c", &script])
-            .current_dir(scratch.join("work"))
-            .env("PATH", path);
-        shell
-            .env("SNAPHAUL_PASSPHRASE", "only for this test")
-            .env_remove("SNAPHAUL_REPO");
-        part::run(&mut shell).with_context(|| format!("README.md block:\n{body}"))?;
-        seen += 1;
-    }
+/// Runs the blocks of README.md marked `test=NAME`, in order, as one script in an empty folder.
+fn run_blocks(name: &str, variables: &[(&str, &str)]) -> Result<()> {
+    let mark = format!("test={name}");
+    let blocks = blocks(&read("README.md")?);
+    let bodies: Vec<&str> = blocks
+        .iter()
+        .filter(|(found, _)| *found == mark)
+        .map(|(_, body)| body.as_str())
+        .collect();
     ensure!(
-        seen >= 1,
-        "no block of README.md is marked `<!-- tested -->`"
+        !bodies.is_empty(),
+        "no block of README.md is marked `{mark}`"
     );
-    Ok(())
+    let scratch = Scratch::new("readme")?;
+    let program = binary()?;
+    let folder = program.parent().context("the binary lies in a folder")?;
+    let path = format!(
+        "{}:{}",
+        folder.display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let mut shell = Command::new("bash");
+    // The alias builds a release first; what it runs is the program's own demo.
+    let script = format!(
+        "set -eu\n{}",
+        bodies.join("\n").replace("cargo demo", "snaphaul demo")
+    );
+    shell
+        .args(["-c", &script])
+        .current_dir(scratch.path())
+        .env("PATH", path);
+    shell.envs(variables.iter().copied());
+    part::run(&mut shell)
+        .map(drop)
+        .with_context(|| format!("run the blocks `{mark}` of README.md"))
+}
+
+#[test]
+fn the_demo_of_the_readme_runs() -> Result<()> {
+    run_blocks("demo", &[])
+}
+
+#[test]
+fn the_first_backup_to_a_directory_runs() -> Result<()> {
+    run_blocks("directory", &[])
+}
+
+#[test]
+fn the_first_backup_to_s3_runs() -> Result<()> {
+    let server = InProcess::start()?;
+    let endpoint = server.endpoint();
+    endpoint.bucket("readme")?;
+    run_blocks(
+        "s3",
+        &[
+            ("AWS_ACCESS_KEY_ID", &endpoint.owner.access),
+            ("AWS_SECRET_ACCESS_KEY", &endpoint.owner.secret),
+            ("AWS_REGION", "us-east-1"),
+            ("S3_ENDPOINT", &endpoint.url),
+            ("BUCKET", "readme"),
+        ],
+    )
 }

@@ -64,9 +64,11 @@ impl Repo {
     /// # Errors
     /// Where the key file cannot be written.
     pub fn bucket(bucket: &Bucket, prefix: &str, keys: &Path) -> Result<Self> {
-        let secret = Secret::KeyFile(key_file(
-            &keys.join(format!("{}-{prefix}.key", bucket.name)),
-        )?);
+        let secret = Secret::KeyFile(key_file(&keys.join(format!(
+            "{}-{}.key",
+            bucket.name,
+            prefix.replace('/', "-")
+        )))?);
         let mut flags = vec![
             "--s3-path-style".to_owned(),
             "--s3-region".to_owned(),

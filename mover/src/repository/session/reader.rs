@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::origin::Origin;
 use super::points::{Point, PointStatus};
 use super::records::{Kind, MAX_ABORT_LEN, Open, seal};
+use super::writer::{OPEN_PAUSE, OPEN_TRIES};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::format::Class;
@@ -57,8 +58,6 @@ impl ReaderLease {
     }
 
     fn put(&mut self, kind: Kind, volume: VolumeId, points: &[&Point]) -> Result<()> {
-        let session = SessionId(random());
-        let name = name::reader(volume, session);
         let open = Open {
             kind,
             pins: points.iter().map(|point| point.key).collect(),
@@ -69,22 +68,37 @@ impl ReaderLease {
                 .unwrap_or_default(),
             origin: Origin::current(),
         };
-        let body = seal(&self.repository, Class::Open, session, &name, &open)?;
-        match self.repository.store.put_once(&name, body) {
-            Ok(()) => self.record = Some(name),
-            Err(error) if matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::NoSpace) => {
-                self.warning = Some(format!(
-                    "reading without a reader record, because the store refused it ({error}): \
-                     do not run gc until this ends"
-                ));
-            }
-            // The record may or may not be there; a new id would leave it behind, so it is dropped with the lease.
-            Err(error) => {
-                self.record = Some(name);
-                return Err(error);
+        let mut tries = 1;
+        loop {
+            let session = SessionId(random());
+            let name = name::reader(volume, session);
+            let body = seal(&self.repository, Class::Open, session, &name, &open)?;
+            match self.repository.store.put_once(&name, body) {
+                Ok(()) => {
+                    self.record = Some(name);
+                    return Ok(());
+                }
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::NoSpace) =>
+                {
+                    self.warning = Some(format!(
+                        "reading without a reader record, because the store refused it ({error}): \
+                         do not run gc until this ends"
+                    ));
+                    return Ok(());
+                }
+                // The record may or may not be there: it is removed, and another id taken.
+                Err(error) => {
+                    let removed = self.repository.store.delete(&name);
+                    if error.kind() != ErrorKind::Unavailable || tries == OPEN_TRIES {
+                        return Err(error);
+                    }
+                    tracing::info!(%error, removed = removed.is_ok(), "take another reader id");
+                    std::thread::sleep(OPEN_PAUSE * tries);
+                    tries += 1;
+                }
             }
         }
-        Ok(())
     }
 
     /// Tomb first, then open, then slot: a purge removes them in the order open, slot, tomb.

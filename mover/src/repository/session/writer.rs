@@ -4,10 +4,11 @@
 //! session without a commit is adopted by the next run of the same volume, or fenced and collected.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::adopt::{self, Adoption, Takeover};
+use super::adopt::{self, Adoption, Candidate, Takeover};
 use super::points::{Catalog, Point};
 use super::reader::check_pin;
 use super::records::{Abort, Beat, Kind, Open, seal};
@@ -15,8 +16,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::format::Class;
 use crate::repository::format::manifest::Manifest;
-use crate::repository::ids::{Sequence, SessionId, SessionKey, name, random};
+use crate::repository::ids::{Sequence, SessionId, SessionKey, VolumeId, name, random};
 use crate::repository::store::Created;
+
+/// Session ids tried before a store that does not answer is given up.
+pub(super) const OPEN_TRIES: u32 = 6;
+/// Pause before the second try; each further one waits as much longer.
+pub(super) const OPEN_PAUSE: Duration = Duration::from_millis(250);
 
 /// A session that will commit one point.
 #[derive(Debug)]
@@ -56,25 +62,7 @@ impl WriterSession {
     ) -> Result<Self> {
         let volume = repository.keys.volume_id(begin.volume);
         let candidates = adopt::candidates(repository, catalog, &begin.takeover)?;
-        let key = SessionKey {
-            volume,
-            sequence: begin.sequence,
-            session: SessionId(random()),
-        };
-        let open = Open {
-            kind: Kind::Backup,
-            pins: begin.pins.to_vec(),
-            adopts: candidates
-                .iter()
-                .flat_map(adopt::Candidate::with_inherited)
-                .collect(),
-            volume: begin.volume.to_owned(),
-            origin: begin.takeover.here.clone(),
-        };
-        let open_name = name::open(&key);
-        let body = seal(repository, Class::Open, key.session, &open_name, &open)?;
-        // Sent once and never again: an `open` that comes back after a purge would break the protocol.
-        repository.store.put_once(&open_name, body)?;
+        let key = put_open(repository, volume, begin, &candidates)?;
         let mut session = Self {
             repository: Arc::clone(repository),
             key,
@@ -197,6 +185,46 @@ impl WriterSession {
         Error::new(ErrorKind::Fenced, "commit the point: another process took this session over")
             .object(name::slot(&self.key))
             .hint("run the backup again; if this repeats, two schedulers back up the same volume, or --takeover-after is too short")
+    }
+}
+
+/// Stores a start record. It is sent once per session id and never again: one that comes back after a purge would break the
+/// protocol. So after any doubt a new id is taken; what the old one may have left is an empty session.
+fn put_open(
+    repository: &Repository,
+    volume: VolumeId,
+    begin: &Begin<'_>,
+    candidates: &[Candidate],
+) -> Result<SessionKey> {
+    let open = Open {
+        kind: Kind::Backup,
+        pins: begin.pins.to_vec(),
+        adopts: candidates
+            .iter()
+            .flat_map(Candidate::with_inherited)
+            .collect(),
+        volume: begin.volume.to_owned(),
+        origin: begin.takeover.here.clone(),
+    };
+    let mut tries = 1;
+    loop {
+        let session = SessionId(random());
+        let key = SessionKey {
+            volume,
+            sequence: begin.sequence,
+            session,
+        };
+        let open_name = name::open(&key);
+        let body = seal(repository, Class::Open, session, &open_name, &open)?;
+        match repository.store.put_once(&open_name, body) {
+            Ok(()) => return Ok(key),
+            Err(error) if error.kind() == ErrorKind::Unavailable && tries < OPEN_TRIES => {
+                tracing::info!(%error, "begin again under a new session id");
+                std::thread::sleep(OPEN_PAUSE * tries);
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

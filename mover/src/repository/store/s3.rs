@@ -179,7 +179,10 @@ impl S3Store {
         };
         let error = Error::new(failure.kind, action)
             .object(self.object_url(name))
-            .source(format!("{}, after {tried}", failure.cause));
+            .source(match &self.options.endpoint {
+                Some(endpoint) => format!("{}, after {tried} at {endpoint}", failure.cause),
+                None => format!("{}, after {tried}", failure.cause),
+            });
         match &failure.hint {
             Some(hint) => error.hint(hint),
             None => error,

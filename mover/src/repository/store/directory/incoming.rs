@@ -92,7 +92,12 @@ impl Writer {
     fn open(&self, root: &Path, folder: &Path, extra: OFlag) -> io::Result<Incoming> {
         let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | extra;
         if self.unnamed.load(Ordering::Relaxed) {
-            match open(folder, flags | OFlag::O_TMPFILE, file_mode()) {
+            let unnamed = |folder: &Path| open(folder, flags | OFlag::O_TMPFILE, file_mode());
+            match unnamed(folder).or_else(|errno| match errno {
+                // What ext4 says of a folder that was removed a moment ago (`ext4_new_inode`); the root stays.
+                Errno::EPERM => unnamed(root),
+                errno => Err(errno),
+            }) {
                 Ok(file) => {
                     return Ok(Incoming {
                         file: File::from(file),

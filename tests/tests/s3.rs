@@ -21,6 +21,8 @@ use tests::cases::{self, Case, Site};
 const PLAIN: &[&str] = &["s3s-fs", "seaweedfs", "minio"];
 /// Servers with a user who may only read.
 const WITH_READER: &[&str] = &["seaweedfs", "ceph-rgw"];
+/// Servers that do not make a bucket on the way.
+const NEEDS_BUCKET: &[&str] = &["seaweedfs", "minio", "ceph-rgw"];
 /// For faults that concern the client alone and take long.
 const FAST: &[&str] = &["s3s-fs"];
 
@@ -69,7 +71,7 @@ fn main() -> ExitCode {
             access::credentials_from_a_profile,
             FAST,
         ),
-        on("bucket_missing", access::bucket_missing, &[]),
+        on("bucket_missing", access::bucket_missing, NEEDS_BUCKET),
         on(
             "readers_may_restore",
             access::readers_may_restore,

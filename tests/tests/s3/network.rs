@@ -181,7 +181,9 @@ pub(crate) fn lost_answers(site: &Site) -> Result<()> {
     rig.restores(site)?;
 
     // The race of an `init` decided by a lost answer.
-    let other = rig.repo.with_url(&rig.repo.url.replace("/lost", "/other"));
+    let other = rig
+        .repo
+        .with_url(&format!("s3://{}/other", site.bucket.name));
     rig.proxy
         .add(Rule::once("PUT", "/other/config", Fault::LostAnswer));
     other.ok(&["init"])?;

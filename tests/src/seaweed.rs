@@ -133,7 +133,8 @@ fn arguments(folder: &Scratch, ports: &[u16; 8]) -> Vec<String> {
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-master.telemetry=false",
-        "-volume.max=1000",
+        "-volume.max=2000",
+        "-s3.autoCreateBucket=false",
     ] {
         args.push(fixed.to_owned());
     }

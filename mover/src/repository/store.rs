@@ -117,7 +117,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// See the trait.
     fn head(&self, name: &str) -> Result<Option<ObjectInfo>>;
 
-    /// Lists all objects whose name begins with `prefix`, ascending by name, page by page.
+    /// Lists all objects whose name begins with `prefix`, page by page, ascending by name inside each folder. Between folders
+    /// servers differ: S3 compares whole names, SeaweedFS one part after the other, so that `a/b` comes before `a.b`.
     ///
     /// # Errors
     /// See the trait, and whatever `page` returns.

@@ -244,18 +244,18 @@ fn another_thread_may_go_on(subject: &Subject<'_>, image: &[u8]) {
     }
     let completion = good(queue.wait());
     assert!(completion.buffer[..completion.len] == *data(image, &completion));
-    let mut queue = thread::scope(|scope| {
+    let (mut queue, mut last) = thread::scope(|scope| {
         let driver = scope.spawn(move || {
             let mut completion = good(queue.wait());
             completion.buffer.fill(0);
             queue.read(100, 0, BUFFER_LEN, completion.buffer);
-            good(queue.wait());
-            queue
+            // Any of those in flight may be next, the one of this thread too.
+            let next = good(queue.wait());
+            (queue, next.token)
         });
         driver.join().expect("the second thread drives the queue")
     });
     // The thread that submitted the last request is gone.
-    let mut last = 0;
     while queue.in_flight() > 0 {
         let completion = good(queue.wait());
         assert!(completion.buffer[..completion.len] == *data(image, &completion));

@@ -13,9 +13,10 @@ use std::ops::Range;
 /// disk, which is what a request costs there, and 2–3 ms of an S3 stream, a tenth of a round trip. (Same as for map pages.)
 pub(crate) const MAX_GAP_BYTES: u64 = 256 << 10;
 
-/// Longest range of one request: long enough that a round trip is small beside the transfer, short enough that eight of
-/// them fit into the fetch budget. A full segment is two requests, 66 k per TiB.
-pub(crate) const MAX_GET_BYTES: u64 = 16 << 20;
+/// Longest range of one request: long enough that a round trip is small beside the transfer, short enough that seven of
+/// them fit into the fetch budget. A little over half a full segment, whose directory and last body would else cost a third
+/// request: 66 k per TiB.
+pub(crate) const MAX_GET_BYTES: u64 = 17 << 20;
 
 /// A body to fetch, with whatever the caller keeps beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -53,7 +53,7 @@ fn groups_by_segment_in_order_of_appearance() {
 
 #[test]
 fn reads_the_head_alone_of_sparse_segments() {
-    let (head, chunk, cap) = (32 * 1024, 128 * 1024, 16 << 20);
+    let (head, chunk, cap) = (32 * 1024, 128 * 1024, 17 << 20);
     assert_eq!(job([200]).first_read(head, chunk, cap), head);
     assert_eq!(job([0, 50, 100]).first_read(head, chunk, cap), head);
     assert_eq!(job([0]).first_read(head, chunk, cap), head + chunk);

@@ -113,6 +113,8 @@ def memory_repository(lab, results):
     folder.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={image.stat().st_size + 1024 * MIB}", "tmpfs", folder], check=True)
     try:
+        touch_memory(folder / "touched", image.stat().st_size + 512 * MIB)
+
         def once(repeat):
             tools.fresh(folder)
             tools.snaphaul.init(f"file://{folder}/repository")
@@ -130,6 +132,16 @@ def memory_repository(lab, results):
         fio = samples["fio read"]
         results.figure("incompressible to tmpfs, of fio's read speed", ratio(fio, ours), "share", "at least 0.85", lambda v: v >= 0.85, beside=("fio read", seconds(fio)), measured=seconds(ours), probe=seconds(samples["ceiling-probe"]))
     results.plot("tmpfs", "First backup of 4 GiB of noise to tmpfs, seconds", samples)
+
+
+def touch_memory(path, size):
+    """Fills and removes a file in memory. The pages of a virtual machine that nobody has used yet are given to it on their
+    first touch, at 0.4 GB/s here: without this the tool that runs first would pay for all others."""
+    block = bytes(range(256)) * 4096
+    with open(path, "wb") as file:
+        for _ in range(size // len(block)):
+            file.write(block)
+    path.unlink()
 
 
 def unchanged(lab, results):

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::bucket::{Bucket, REGION};
 use crate::random::Random;
+use crate::scratch::Scratch;
 use crate::server::Login;
 use crate::snaphaul::{Outcome, Snaphaul};
 
@@ -40,6 +41,17 @@ pub struct Repo {
 enum Place {
     Directory(PathBuf),
     Bucket(Box<Bucket>, String),
+}
+
+/// A new, empty repository in a scratch folder, and random numbers whose seed is printed.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn fresh(name: &str) -> Result<(Scratch, Repo, Random)> {
+    let scratch = Scratch::new(name)?;
+    let repo = Repo::directory(&scratch.join("repo"))?;
+    repo.init()?;
+    Ok((scratch, repo, Random::from_environment(name)))
 }
 
 impl Repo {

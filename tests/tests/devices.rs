@@ -5,15 +5,8 @@ use tests::image::{Image, MIB, first_difference};
 use tests::loop_device::LoopDevice;
 use tests::mount::{FileSystem, Mounted};
 use tests::random::Random;
-use tests::repo::Repo;
+use tests::repo::{Repo, fresh};
 use tests::scratch::Scratch;
-
-fn rig(name: &str) -> Result<(Scratch, Repo, Random)> {
-    let scratch = Scratch::new(name)?;
-    let repo = Repo::directory(&scratch.join("repo"))?;
-    repo.init()?;
-    Ok((scratch, repo, Random::from_environment(name)))
-}
 
 /// Source, repository and target on one file system, as files and as devices of both sector sizes.
 fn everything_on(kind: FileSystem, name: &str) -> Result<()> {
@@ -75,7 +68,7 @@ fn tmpfs_works_without_direct_io() -> Result<()> {
 
 #[test]
 fn both_engines_read_and_write_the_same() -> Result<()> {
-    let (scratch, repo, mut random) = rig("engines")?;
+    let (scratch, repo, mut random) = fresh("engines")?;
     let image = Image::mixed(&scratch.join("disk.img"), 9 * MIB + 513, &mut random)?;
     let device_image = Image::mixed(&scratch.join("device.img"), 9 * MIB, &mut random)?;
     for engine in ["io_uring", "threads", "auto"] {
@@ -141,7 +134,7 @@ fn a_reflinked_image_differs_only_where_it_was_changed() -> Result<()> {
 
 #[test]
 fn a_target_full_of_ones_gets_its_zeros() -> Result<()> {
-    let (scratch, repo, mut random) = rig("ones")?;
+    let (scratch, repo, mut random) = fresh("ones")?;
     let image = Image::sparse(&scratch.join("disk.img"), 16 * MIB)?;
     image.write_noise(MIB, MIB, &mut random)?;
     image.write_noise(16 * MIB - 700, 700, &mut random)?;
@@ -160,7 +153,7 @@ fn a_target_full_of_ones_gets_its_zeros() -> Result<()> {
 
 #[test]
 fn delta_on_a_device_writes_only_what_differs() -> Result<()> {
-    let (scratch, repo, mut random) = rig("device-delta")?;
+    let (scratch, repo, mut random) = fresh("device-delta")?;
     let image = Image::mixed(&scratch.join("disk.img"), 16 * MIB, &mut random)?;
     repo.backup(&image.path, "disk", &[])?;
     let backing = image.copy_to(&scratch.join("target"))?;
@@ -180,7 +173,7 @@ fn delta_on_a_device_writes_only_what_differs() -> Result<()> {
 
 #[test]
 fn device_targets_are_refused_when_too_small_mounted_or_in_use() -> Result<()> {
-    let (scratch, repo, mut random) = rig("device-refused")?;
+    let (scratch, repo, mut random) = fresh("device-refused")?;
     let image = Image::noise(&scratch.join("disk.img"), 64 * MIB, &mut random)?;
     repo.backup(&image.path, "disk", &[])?;
     let refused = |device: &LoopDevice, flags: &[&str]| {
@@ -229,7 +222,7 @@ fn device_targets_are_refused_when_too_small_mounted_or_in_use() -> Result<()> {
 
 #[test]
 fn read_only_targets_are_refused() -> Result<()> {
-    let (scratch, repo, mut random) = rig("read-only")?;
+    let (scratch, repo, mut random) = fresh("read-only")?;
     let image = Image::noise(&scratch.join("disk.img"), 2 * MIB, &mut random)?;
     repo.backup(&image.path, "disk", &[])?;
     let backing = Image::noise(&scratch.join("target"), 2 * MIB, &mut random)?;
@@ -261,7 +254,7 @@ fn read_only_targets_are_refused() -> Result<()> {
 
 #[test]
 fn a_device_is_never_its_own_target() -> Result<()> {
-    let (scratch, repo, mut random) = rig("itself")?;
+    let (scratch, repo, mut random) = fresh("itself")?;
     let image = Image::noise(&scratch.join("disk.img"), 2 * MIB, &mut random)?;
     let device = LoopDevice::attach(&image.path, 512)?;
     repo.backup(device.path(), "disk", &[])?;

@@ -8,15 +8,8 @@ use tests::image::{Image, MIB};
 use tests::loop_device::LoopDevice;
 use tests::mount::{FileSystem, Mounted};
 use tests::random::Random;
-use tests::repo::Repo;
+use tests::repo::{Repo, fresh};
 use tests::scratch::Scratch;
-
-fn rig(name: &str) -> Result<(Scratch, Repo, Random)> {
-    let scratch = Scratch::new(name)?;
-    let repo = Repo::directory(&scratch.join("repo"))?;
-    repo.init()?;
-    Ok((scratch, repo, Random::from_environment(name)))
-}
 
 /// No point, or only these.
 fn points(repo: &Repo) -> Result<usize> {
@@ -28,7 +21,7 @@ fn points(repo: &Repo) -> Result<usize> {
 #[test]
 fn a_source_that_shrinks_while_it_is_read_makes_no_point() -> Result<()> {
     for engine in ["io_uring", "threads"] {
-        let (scratch, repo, mut random) = rig("shrinking")?;
+        let (scratch, repo, mut random) = fresh("shrinking")?;
         let image = Image::noise(&scratch.join("disk.img"), 32 * MIB, &mut random)?;
         let source = image.path.display().to_string();
         let words = [
@@ -60,7 +53,7 @@ fn a_source_that_shrinks_while_it_is_read_makes_no_point() -> Result<()> {
 #[test]
 fn a_source_that_changes_is_refused_or_marked_fuzzy() -> Result<()> {
     for (flags, code) in [(&[][..], 69), (&["--allow-live"], 0)] {
-        let (scratch, repo, mut random) = rig("changing")?;
+        let (scratch, repo, mut random) = fresh("changing")?;
         let image = Image::noise(&scratch.join("disk.img"), 24 * MIB, &mut random)?;
         let source = image.path.display().to_string();
         let mut words = vec![
@@ -91,7 +84,7 @@ fn a_source_that_changes_is_refused_or_marked_fuzzy() -> Result<()> {
 #[test]
 fn a_read_error_names_device_and_offset_and_makes_no_point() -> Result<()> {
     for (engine, sector) in [("io_uring", 512), ("threads", 4096)] {
-        let (scratch, repo, mut random) = rig("read-error")?;
+        let (scratch, repo, mut random) = fresh("read-error")?;
         let image = Image::noise(&scratch.join("disk.img"), 24 * MIB, &mut random)?;
         let device = LoopDevice::attach(&image.path, sector)?;
         // The device keeps its size; what lies behind the new end of its file cannot be read.
@@ -196,7 +189,7 @@ fn room_again_means_the_run_resumes() -> Result<()> {
 
 #[test]
 fn a_full_target_ends_with_69_and_leaves_no_finished_looking_file() -> Result<()> {
-    let (scratch, repo, mut random) = rig("target-full")?;
+    let (scratch, repo, mut random) = fresh("target-full")?;
     let image = Image::noise(&scratch.join("disk.img"), 64 * MIB, &mut random)?;
     repo.backup(&image.path, "disk", &[])?;
     let place = Mounted::new(FileSystem::Ext4, 32 * MIB)?;
@@ -254,7 +247,7 @@ fn a_read_only_repository_can_be_restored_from() -> Result<()> {
 
 #[test]
 fn a_stopped_and_continued_process_goes_on() -> Result<()> {
-    let (scratch, repo, mut random) = rig("suspended")?;
+    let (scratch, repo, mut random) = fresh("suspended")?;
     let image = Image::noise(&scratch.join("disk.img"), 12 * MIB, &mut random)?;
     let source = image.path.display().to_string();
     let mut run = repo

@@ -3,18 +3,11 @@
 use anyhow::{Result, ensure};
 use tests::image::{Image, MIB, allocated};
 use tests::random::Random;
-use tests::repo::Repo;
+use tests::repo::{Repo, fresh};
 use tests::scratch::Scratch;
 use tests::snaphaul::Outcome;
 
 const CHUNK: u64 = 128 << 10;
-
-fn rig(name: &str) -> Result<(Scratch, Repo, Random)> {
-    let scratch = Scratch::new(name)?;
-    let repo = Repo::directory(&scratch.join("repo"))?;
-    repo.init()?;
-    Ok((scratch, repo, Random::from_environment(name)))
-}
 
 fn check_sums(outcome: &Outcome) -> Result<()> {
     let kinds = [
@@ -37,7 +30,7 @@ fn check_sums(outcome: &Outcome) -> Result<()> {
 
 #[test]
 fn two_points_restore_bit_for_bit_and_the_second_stores_only_the_change() -> Result<()> {
-    let (scratch, repo, mut random) = rig("two-points")?;
+    let (scratch, repo, mut random) = fresh("two-points")?;
     let image = Image::mixed(&scratch.join("disk.img"), 24 * MIB, &mut random)?;
     let first = repo.backup(&image.path, "disk", &["--tag", "run=1"])?;
     check_sums(&first)?;
@@ -74,7 +67,7 @@ fn two_points_restore_bit_for_bit_and_the_second_stores_only_the_change() -> Res
 
 #[test]
 fn an_unchanged_volume_stores_no_data() -> Result<()> {
-    let (scratch, repo, mut random) = rig("unchanged")?;
+    let (scratch, repo, mut random) = fresh("unchanged")?;
     let image = Image::mixed(&scratch.join("disk.img"), 12 * MIB, &mut random)?;
     repo.backup(&image.path, "disk", &[])?;
     let segments = repo.objects("seg/")?;
@@ -96,7 +89,7 @@ fn an_unchanged_volume_stores_no_data() -> Result<()> {
 
 #[test]
 fn a_backup_tells_every_field_of_the_contract() -> Result<()> {
-    let (scratch, repo, mut random) = rig("fields")?;
+    let (scratch, repo, mut random) = fresh("fields")?;
     let image = Image::mixed(&scratch.join("disk.img"), 3 * MIB, &mut random)?;
     let backup = repo.backup(&image.path, "disk", &[])?.json()?;
     for field in [
@@ -160,7 +153,7 @@ fn a_backup_tells_every_field_of_the_contract() -> Result<()> {
 
 #[test]
 fn odd_sizes_round_trip() -> Result<()> {
-    let (scratch, repo, mut random) = rig("odd-sizes")?;
+    let (scratch, repo, mut random) = fresh("odd-sizes")?;
     for size in [
         0,
         1,
@@ -188,7 +181,7 @@ fn odd_sizes_round_trip() -> Result<()> {
 
 #[test]
 fn a_volume_may_grow_and_shrink_between_points() -> Result<()> {
-    let (scratch, repo, mut random) = rig("resize")?;
+    let (scratch, repo, mut random) = fresh("resize")?;
     let mut image = Image::mixed(&scratch.join("disk.img"), 5 * MIB + 3, &mut random)?;
     let mut kept = Vec::new();
     for size in [
@@ -217,7 +210,7 @@ fn a_volume_may_grow_and_shrink_between_points() -> Result<()> {
 
 #[test]
 fn sparse_sources_are_not_read_and_sparse_targets_stay_sparse() -> Result<()> {
-    let (scratch, repo, mut random) = rig("sparse")?;
+    let (scratch, repo, mut random) = fresh("sparse")?;
     let image = Image::sparse(&scratch.join("disk.img"), 64 << 30)?;
     for piece in 0..8_u64 {
         image.write_noise(piece * (8 << 30) + 12_288, 64 << 10, &mut random)?;
@@ -250,7 +243,7 @@ fn sparse_sources_are_not_read_and_sparse_targets_stay_sparse() -> Result<()> {
 
 #[test]
 fn zeros_and_repeats_are_stored_once_or_never() -> Result<()> {
-    let (scratch, repo, mut random) = rig("repeats")?;
+    let (scratch, repo, mut random) = fresh("repeats")?;
     let image = Image::sparse(&scratch.join("disk.img"), 16 * MIB)?;
     image.write_noise(0, MIB, &mut random)?;
     for copy in 1..8 {
@@ -275,7 +268,7 @@ fn zeros_and_repeats_are_stored_once_or_never() -> Result<()> {
 
 #[test]
 fn every_compression_round_trips_and_shrinks_text() -> Result<()> {
-    let (scratch, repo, mut random) = rig("compression")?;
+    let (scratch, repo, mut random) = fresh("compression")?;
     let image = Image::sparse(&scratch.join("disk.img"), 2 * MIB)?;
     image.write_text(0, 2 * MIB, &mut random)?;
     let mut stored = Vec::new();
@@ -344,7 +337,7 @@ fn every_chunk_and_segment_size_round_trips() -> Result<()> {
 
 #[test]
 fn parents_are_chosen_as_asked() -> Result<()> {
-    let (scratch, repo, mut random) = rig("parents")?;
+    let (scratch, repo, mut random) = fresh("parents")?;
     let image = Image::noise(&scratch.join("disk.img"), 2 * MIB, &mut random)?;
     let first = repo.backup(&image.path, "disk", &[])?.string("point")?;
     let alone = repo.backup(&image.path, "disk", &["--parent", "none"])?;
@@ -373,7 +366,7 @@ fn parents_are_chosen_as_asked() -> Result<()> {
 
 #[test]
 fn names_default_to_the_file_and_bad_ones_are_refused() -> Result<()> {
-    let (scratch, repo, mut random) = rig("names")?;
+    let (scratch, repo, mut random) = fresh("names")?;
     let image = Image::noise(&scratch.join("disk-1.img"), 4096, &mut random)?;
     let source = image.path.display().to_string();
     ensure!(repo.ok(&["backup", &source])?.string("volume")? == "disk-1.img");
@@ -401,249 +394,4 @@ fn names_default_to_the_file_and_bad_ones_are_refused() -> Result<()> {
     repo.fails(64, &["backup", &hidden.path.display().to_string()])?
         .names("--volume")?;
     Ok(())
-}
-
-#[test]
-fn points_and_show_tell_what_was_recorded() -> Result<()> {
-    let (scratch, repo, mut random) = rig("points")?;
-    ensure!(repo.ok(&["points"])?.json()?["points"] == serde_json::json!([]));
-    let image = Image::noise(&scratch.join("disk.img"), MIB, &mut random)?;
-    let flags = ["--tag", "host=db1", "--tag", "kind=a=b", "--group", "set-7"];
-    let first = repo.backup(&image.path, "db", &flags)?;
-    let second = repo.backup(&image.path, "db", &[])?;
-    repo.backup(&image.path, "web", &[])?;
-
-    let all = repo.ok(&["points"])?.json()?;
-    ensure!(
-        all["points"]
-            .as_array()
-            .is_some_and(|points| points.len() == 3),
-        "{all}"
-    );
-    let listed = repo.ok(&["points", "--volume", "db"])?.json()?;
-    let points = listed["points"].as_array().cloned().unwrap_or_default();
-    ensure!(
-        points.len() == 2 && points[0]["point"] == first.string("point")?.as_str(),
-        "{listed}"
-    );
-    ensure!(
-        points[1]["parent"] == points[0]["point"]
-            && points[1]["point"] == second.string("point")?.as_str()
-    );
-    ensure!(points[0]["tags"] == serde_json::json!({"host": "db1", "kind": "a=b"}));
-    ensure!(
-        points[0]["group"] == "set-7"
-            && points[0]["size_bytes"] == MIB
-            && points[0]["new_bytes"] == MIB
-    );
-    // A manifest cannot count itself, its copy and what comes after it.
-    let stored = points[0]["stored_bytes"].as_u64().unwrap_or(0);
-    ensure!(
-        (MIB..=first.number("stored_bytes")?).contains(&stored),
-        "{listed}"
-    );
-    ensure!(points[0]["state"] == "crash", "{listed}");
-    let created = points[0]["created"].as_str().unwrap_or_default();
-    ensure!(
-        created.starts_with("20") && created.ends_with('Z') && created.contains('T'),
-        "no RFC 3339 time: {created}"
-    );
-
-    let id = first.string("point")?;
-    for name in [id.as_str(), &id[..10], &id[..16]] {
-        let shown = repo.ok(&["show", name])?.json()?;
-        ensure!(
-            shown["point"] == id.as_str() && shown["tags"]["host"] == "db1",
-            "{shown}"
-        );
-    }
-    ensure!(repo.ok(&["show", "db@latest"])?.string("point")? == second.string("point")?);
-    for unknown in [
-        "db@first",
-        "nobody@latest",
-        "ffffffffffffffff-00000000",
-        "zz",
-        "",
-    ] {
-        repo.fails(64, &["show", unknown])?;
-    }
-    for text in [
-        repo.plain(&["points"])?.run()?.expect(0)?.text(),
-        repo.plain(&["show", &id])?.run()?.expect(0)?.text(),
-    ] {
-        ensure!(
-            text.contains(&id) && text.contains("db"),
-            "a person sees no point in {text}"
-        );
-    }
-    Ok(())
-}
-
-#[test]
-fn diff_lists_what_changed_and_nothing_more_than_its_chunks() -> Result<()> {
-    let (scratch, repo, mut random) = rig("diff")?;
-    let image = Image::noise(&scratch.join("disk.img"), 80 * MIB + 100, &mut random)?;
-    let first = repo.backup(&image.path, "disk", &[])?.string("point")?;
-    image.write_noise(CHUNK * 3 + 5, 10, &mut random)?;
-    image.write_noise(40 * MIB - 1, 2, &mut random)?;
-    image.write_zeros(60 * MIB, CHUNK)?;
-    image.write_noise(80 * MIB, 100, &mut random)?;
-    let second = repo.backup(&image.path, "disk", &[])?.string("point")?;
-    let outcome = repo.ok(&["diff", &first, &second])?;
-    let lines = outcome.lines()?;
-    let extents: Vec<(u64, u64)> = lines
-        .iter()
-        .filter(|line| line["type"] == "extent")
-        .map(|line| {
-            (
-                line["offset"].as_u64().unwrap_or(u64::MAX),
-                line["length"].as_u64().unwrap_or(u64::MAX),
-            )
-        })
-        .collect();
-    let expected = [
-        (CHUNK * 3, CHUNK),
-        (40 * MIB - CHUNK, 2 * CHUNK),
-        (60 * MIB, CHUNK),
-        (80 * MIB, 100),
-    ];
-    ensure!(extents == expected, "{extents:?}");
-    ensure!(outcome.number("changed_bytes")? == expected.iter().map(|(_, len)| len).sum::<u64>());
-    ensure!(outcome.number("extents")? == 4);
-    let same = repo.ok(&["diff", &second, &second])?;
-    ensure!(same.number("changed_bytes")? == 0 && same.lines()?.len() == 1);
-    repo.fails(64, &["diff", &first, "ffffffffffffffff-00000000"])?;
-    Ok(())
-}
-
-#[test]
-fn verify_reads_as_much_as_asked() -> Result<()> {
-    let (scratch, repo, mut random) = rig("verify")?;
-    let image = Image::noise(&scratch.join("disk.img"), 8 * MIB, &mut random)?;
-    let point = repo.backup(&image.path, "disk", &[])?.string("point")?;
-    repo.backup(&image.path, "other", &[])?;
-    let mut read = Vec::new();
-    for level in ["metadata", "sample", "data"] {
-        let verified = repo.ok(&["verify", "--all", "--level", level])?;
-        ensure!(verified.json()?["errors"] == serde_json::json!([]));
-        ensure!(verified.number("points")? == 2 && verified.string("level")? == level);
-        read.push(verified.number("read_bytes")?);
-    }
-    ensure!(
-        read[0] < read[2] && read[2] >= 16 * MIB,
-        "bytes read: {read:?}"
-    );
-    ensure!(
-        repo.ok(&["verify", &point, "--level", "data"])?
-            .number("points")?
-            == 1
-    );
-    ensure!(
-        repo.ok(&["verify"])?.number("points")? == 2,
-        "without points verify takes all"
-    );
-    repo.fails(64, &["verify", "ffffffffffffffff-00000000"])?;
-    repo.fails(64, &["verify", "--level", "everything"])?;
-    ensure!(
-        repo.objects("open/")?.len() == 2,
-        "readers left their records behind"
-    );
-    Ok(())
-}
-
-#[test]
-fn ranges_restore_to_files_and_stdout() -> Result<()> {
-    let (scratch, repo, mut random) = rig("ranges")?;
-    let image = Image::mixed(&scratch.join("disk.img"), 6 * MIB + 99, &mut random)?;
-    repo.backup(&image.path, "disk", &[])?;
-    let bytes = std::fs::read(&image.path)?;
-    let whole = repo
-        .plain(&["restore", "disk@latest", "-"])?
-        .run()?
-        .expect(0)?;
-    ensure!(whole.stdout == bytes, "stdout differs from the image");
-    for (offset, length) in [
-        (0_usize, 1_usize),
-        (5, 100),
-        (131_072, 131_072),
-        (131_071, 262_146),
-        (6 * 1_048_576, 99),
-    ] {
-        let range = format!("{offset}:{length}");
-        let part = repo
-            .plain(&["restore", "disk@latest", "-", "--range", &range])?
-            .run()?
-            .expect(0)?;
-        ensure!(
-            part.stdout == bytes[offset..offset + length],
-            "range {range} differs"
-        );
-        let target = scratch.join(&format!("part-{offset}"));
-        let restored = repo.restore("disk@latest", &target, &["--range", &range])?;
-        ensure!(
-            std::fs::read(&target)? == bytes[offset..offset + length],
-            "range {range} differs in a file"
-        );
-        ensure!(restored.number("size_bytes")? == length as u64);
-    }
-    for wrong in [
-        "6291555:1",
-        "0:6291556",
-        "5",
-        "x:1",
-        "-1:5",
-        "18446744073709551615:2",
-    ] {
-        let flag = format!("--range={wrong}");
-        repo.plain(&["restore", "disk@latest", "-", &flag])?
-            .run()?
-            .expect(64)?;
-    }
-    repo.fails(64, &["restore", "disk@latest", "-"]).map(drop)
-}
-
-#[test]
-fn delta_writes_only_what_differs() -> Result<()> {
-    let (scratch, repo, mut random) = rig("delta")?;
-    let image = Image::mixed(&scratch.join("disk.img"), 16 * MIB + 11, &mut random)?;
-    repo.backup(&image.path, "disk", &[])?;
-    let mut target = image.copy_to(&scratch.join("target"))?;
-    target.edit(5, &mut random)?;
-    let source = scratch.join("target");
-    repo.fails(
-        64,
-        &["restore", "disk@latest", &source.display().to_string()],
-    )?
-    .names("--force")?;
-    let restored = repo.restore("disk@latest", &target.path, &["--delta"])?;
-    image.assert_same(&target.path)?;
-    ensure!(
-        restored.number("skipped_bytes")? >= image.size / 2,
-        "{}",
-        restored.json()?
-    );
-    ensure!(
-        restored.number("written_bytes")? + restored.number("zero_bytes")? <= 5 * 7 * CHUNK,
-        "{}",
-        restored.json()?
-    );
-    let again = repo.restore("disk@latest", &target.path, &["--delta"])?;
-    ensure!(
-        again.number("skipped_bytes")? == image.size,
-        "{}",
-        again.json()?
-    );
-
-    target.write_noise(0, 16 * MIB, &mut random)?;
-    repo.restore("disk@latest", &target.path, &["--force"])?;
-    image.assert_same(&target.path)
-}
-
-#[test]
-fn salvage_of_an_intact_point_is_a_restore() -> Result<()> {
-    let (scratch, repo, mut random) = rig("salvage")?;
-    let image = Image::mixed(&scratch.join("disk.img"), 3 * MIB, &mut random)?;
-    repo.backup(&image.path, "disk", &[])?;
-    repo.restore("disk@latest", &scratch.join("out"), &["--salvage"])?;
-    image.assert_same(&scratch.join("out"))
 }

@@ -65,6 +65,7 @@ fn request(args: &BackupArgs) -> Result<BackupRequest> {
         allow_live: args.allow_live,
         takeover_after: args.takeover_after,
         engine: engine(args.engine),
+        recorded: None,
     })
 }
 

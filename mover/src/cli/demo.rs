@@ -160,6 +160,7 @@ fn take_point(
         allow_live: false,
         takeover_after: std::time::Duration::from_secs(600),
         engine: EngineChoice::Auto,
+        recorded: None,
     };
     let progress = Arc::new(Progress::default());
     let monitor = run.watch_with(step, ON_STOP, &progress)?;

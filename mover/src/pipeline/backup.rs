@@ -27,7 +27,7 @@ pub mod worker;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-pub use request::{BackupRequest, ChangedBlocksChoice, ParentChoice};
+pub use request::{BackupRequest, ChangedBlocksChoice, ParentChoice, Recorded};
 
 use crate::device::source::SourceDevice;
 use crate::error::{Error, ErrorKind, Result};
@@ -109,6 +109,13 @@ fn begin(
 ) -> Result<(WriterSession, Option<Point>, Vec<String>)> {
     let repository = &context.repository;
     repository.config.check_writable()?;
+    if request.changed_blocks == ChangedBlocksChoice::Delta
+        && !matches!(request.parent, ParentChoice::Point(_))
+    {
+        // Bound to any other point the answer would be about something else.
+        let message = "read only what changed without saying since which point";
+        return Err(Error::new(ErrorKind::Internal, message).object(&request.volume));
+    }
     let volume = repository.keys.volume_id(&request.volume);
     let takeover = Takeover {
         after: request.takeover_after,
@@ -171,7 +178,7 @@ impl Run<'_> {
             group: self.request.group.clone(),
             state,
             content_hash,
-            created_unix_millis: now_unix_millis(),
+            created_unix_millis: self.created(),
             tool: concat!("snaphaul ", env!("CARGO_PKG_VERSION")).to_owned(),
             stats,
             changed_blocks: self.changed_blocks.to_owned(),
@@ -193,7 +200,8 @@ impl Run<'_> {
     /// Whether the source stayed what it was.
     fn state(&mut self) -> Result<PointState> {
         if self.source.check_unchanged()? {
-            return Ok(PointState::Crash);
+            let recorded = self.request.recorded.as_ref();
+            return Ok(recorded.map_or(PointState::Crash, |recorded| recorded.state));
         }
         if !self.request.allow_live {
             return Err(Error::new(
@@ -214,6 +222,9 @@ impl Run<'_> {
 
     /// What later runs may bind a delta to.
     fn identity(&self) -> Vec<(String, String)> {
+        if let Some(recorded) = &self.request.recorded {
+            return recorded.identity.clone();
+        }
         let identity = self.source.identity();
         let immutable = identity
             .immutable
@@ -221,6 +232,11 @@ impl Run<'_> {
         std::iter::once(("kind".to_owned(), identity.kind))
             .chain(immutable)
             .collect()
+    }
+
+    fn created(&self) -> i64 {
+        let recorded = self.request.recorded.as_ref();
+        recorded.map_or_else(now_unix_millis, |recorded| recorded.created_unix_millis)
     }
 
     fn reason(&self) -> String {

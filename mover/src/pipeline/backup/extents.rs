@@ -25,10 +25,19 @@ pub enum Answer {
     Failed(SourceError),
 }
 
+/// What a source is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// What may hold anything but zeros?
+    Allocated,
+    /// What may differ from the base? Everything else is as the parent has it.
+    Delta,
+}
+
 /// Runs a source and sends its answer; returns early once nobody listens.
-pub fn send(source: &mut dyn ChangedBlocks, sender: &Sender<Answer>) {
+pub fn send(source: &mut dyn ChangedBlocks, question: Question, sender: &Sender<Answer>) {
     let mut batch = Vec::with_capacity(BATCH);
-    let result = source.allocated(&mut |extent| {
+    let mut sink = |extent| {
         batch.push(extent);
         batch.len() < BATCH
             || sender
@@ -37,7 +46,13 @@ pub fn send(source: &mut dyn ChangedBlocks, sender: &Sender<Answer>) {
                     Vec::with_capacity(BATCH),
                 )))
                 .is_ok()
-    });
+    };
+    let result = match question {
+        Question::Allocated => source.allocated(&mut sink),
+        Question::Delta => source
+            .delta(&mut sink)
+            .and_then(|answer| answer.ok_or_else(cannot_compare)),
+    };
     let last = match result {
         Ok(summary) => Answer::Complete(summary),
         Err(error) => Answer::Failed(error),
@@ -45,6 +60,14 @@ pub fn send(source: &mut dyn ChangedBlocks, sender: &Sender<Answer>) {
     if sender.send(Answer::Batch(batch)).is_ok() {
         // A reader that stopped listening has failed already and says why itself.
         let _ = sender.send(last);
+    }
+}
+
+fn cannot_compare() -> SourceError {
+    SourceError {
+        kind: SourceErrorKind::FullBackup,
+        message: "this source cannot compare with a base".to_owned(),
+        source: None,
     }
 }
 
@@ -139,6 +162,9 @@ pub fn reason(choice: ChangedBlocksChoice, name: &str) -> String {
         }
         (ChangedBlocksChoice::Scan | ChangedBlocksChoice::HoleMap, _) => {
             "asked for with --changed-blocks".to_owned()
+        }
+        (ChangedBlocksChoice::Delta, _) => {
+            "the source tells what differs from the parent".to_owned()
         }
     }
 }

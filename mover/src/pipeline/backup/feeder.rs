@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::leaves::LeafWork;
+use super::leaves::{LeafWork, Unread};
 use super::plan::{Geometry, LEAF_CHUNKS, LeafPlan};
 use crate::device::buffer::AlignedBuffer;
 use crate::device::queue::{Completion, IoQueue};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::budget::{Budget, Failure};
 use crate::pipeline::progress::{Progress, StopFlag};
-use crate::repository::map::{LeafRef, MapCursor, damaged_page};
+use crate::repository::map::{Entry, Leaf, LeafRef, MapCursor, damaged_page};
 
 /// Leaves in work at once. Reads in flight touch at most 32; the rest absorbs a slow read among fast ones (12 KiB each).
 pub const LEAVES_IN_WORK: usize = 512;
@@ -71,6 +71,7 @@ pub struct Watch<'a> {
 pub struct Feeder<'a, P> {
     geometry: Geometry,
     plans: P,
+    unread: Unread,
     next_plan: Option<LeafPlan>,
     parent: Option<MapCursor>,
     next_parent: Option<(u64, LeafRef)>,
@@ -93,13 +94,13 @@ enum Step {
 }
 
 impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
-    /// A feeder over `plans`, each leaf paired with the parent's.
+    /// A feeder over `plans`, each leaf paired with the parent's, and what becomes of the chunks that no plan has.
     ///
     /// # Errors
     /// What the parent's map answers.
     pub fn new(
         geometry: Geometry,
-        plans: P,
+        (plans, unread): (P, Unread),
         parent: Option<MapCursor>,
         mut queue: Box<dyn IoQueue>,
         lanes: Lanes,
@@ -110,6 +111,7 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
         let mut feeder = Self {
             geometry,
             plans,
+            unread,
             next_plan: None,
             parent,
             next_parent: None,
@@ -243,7 +245,9 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
                 None
             };
             let pending = plan.as_ref().map_or(0, LeafPlan::chunks);
-            let work = Arc::new(LeafWork::new(self.order, index, parent, pending, claim));
+            let kept = self.kept(index, parent.as_ref(), plan.as_ref());
+            let work = LeafWork::new(self.order, index, parent, (kept, pending), claim);
+            let work = Arc::new(work);
             self.order += 1;
             match plan {
                 Some(plan) => {
@@ -251,12 +255,32 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
                     self.current = Some((work, pieces.into_iter()));
                     self.advance_plan()?;
                 }
-                // Everything the parent had in this leaf is gone: it is zero now.
+                // Everything the parent had in this leaf is gone, and zero now, or is kept.
                 None => {
                     let _ = self.lanes.leaves.send(work);
                 }
             }
         }
+    }
+
+    /// The chunks of a leaf that stay what the parent has; chunks behind the end of the volume are gone.
+    fn kept(&self, index: u64, parent: Option<&LeafRef>, plan: Option<&LeafPlan>) -> Leaf {
+        let mut kept = Leaf::zero();
+        let Some(parent) = parent.filter(|_| self.unread == Unread::AsParent) else {
+            return kept;
+        };
+        let mut bytes = 0;
+        for (place, digest, location) in parent.leaf.data() {
+            let chunk = index * LEAF_CHUNKS + place as u64;
+            let is_read =
+                plan.is_some_and(|plan| plan.ranges.iter().any(|range| range.contains(&chunk)));
+            if !is_read && chunk < self.geometry.chunks() {
+                kept.set(place, Entry::Data { digest, location });
+                bytes += self.geometry.bytes_of(&(chunk..chunk + 1));
+            }
+        }
+        Progress::add(&self.watch.progress.unchanged, bytes);
+        kept
     }
 
     fn advance_plan(&mut self) -> Result<()> {
@@ -273,9 +297,11 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
         self.next_parent = loop {
             match cursor.next(from) {
                 Ok(found) => break found.filter(|(index, _)| *index < leaves),
-                // What cannot be compared is stored again: the source still has it.
+                // What cannot be compared is stored again: the source still has it. What is not read must be known.
                 Err(error) => match damaged_page(&error) {
-                    Some(page) if error.kind() == ErrorKind::Corrupt => {
+                    Some(page)
+                        if error.kind() == ErrorKind::Corrupt && self.unread == Unread::Zero =>
+                    {
                         tracing::warn!(%error, "store chunks again whose place in the parent's map is lost");
                         from = page.next_leaf();
                     }

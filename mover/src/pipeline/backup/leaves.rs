@@ -12,6 +12,15 @@ use std::sync::{Arc, Mutex};
 use crate::pipeline::budget::Claim;
 use crate::repository::map::{Entry, Leaf, LeafRef};
 
+/// What becomes of the chunks of a leaf that are not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// They are zero.
+    Zero,
+    /// They are what the parent has.
+    AsParent,
+}
+
 /// One leaf while its chunks are read.
 #[derive(Debug)]
 pub struct LeafWork {
@@ -33,19 +42,16 @@ struct State {
 }
 
 impl LeafWork {
-    /// A leaf of which `pending` chunks will be filled in; all others stay zero.
+    /// A leaf of which `pending` chunks will be filled in; all others stay what `leaf` has.
     #[must_use]
     pub fn new(
         order: u64,
         index: u64,
         parent: Option<LeafRef>,
-        pending: u64,
+        (leaf, pending): (Leaf, u64),
         claim: Claim,
     ) -> Self {
-        let state = Mutex::new(State {
-            leaf: Leaf::zero(),
-            pending,
-        });
+        let state = Mutex::new(State { leaf, pending });
         Self {
             order,
             index,
@@ -118,7 +124,13 @@ mod tests {
     use crate::pipeline::budget::Budget;
 
     fn leaf(order: u64, pending: u64) -> LeafWork {
-        LeafWork::new(order, order * 2, None, pending, Budget::new(1).claim())
+        LeafWork::new(
+            order,
+            order * 2,
+            None,
+            (Leaf::zero(), pending),
+            Budget::new(1).claim(),
+        )
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::device::queue::EngineChoice;
 use crate::repository::format::codec::Compression;
+use crate::repository::format::manifest::PointState;
 
 /// Which point the new one builds on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,19 @@ pub enum ChangedBlocksChoice {
     Scan,
     /// Skip the holes of a sparse file.
     HoleMap,
+    /// Read only what the source says may differ from the parent, which is the base that its answer is bound to.
+    Delta,
+}
+
+/// What is recorded with a point instead of what this run knows of its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// When the point was taken.
+    pub created_unix_millis: i64,
+    /// What kind of image it is.
+    pub state: PointState,
+    /// Where its bytes come from.
+    pub identity: Vec<(String, String)>,
 }
 
 /// A backup of one source to one point.
@@ -51,4 +65,6 @@ pub struct BackupRequest {
     pub takeover_after: Duration,
     /// How the source is read.
     pub engine: EngineChoice,
+    /// What the manifest says of the source, where this run is not the one to know it.
+    pub recorded: Option<Recorded>,
 }

@@ -10,17 +10,18 @@ use bytes::Bytes;
 use changed_blocks::ChangedBlocks;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
+use super::Run;
 use super::adopted::AdoptedChunks;
 use super::dedupe::DedupeTable;
-use super::extents::{self, Answer, BATCHES_IN_FLIGHT, ExtentStream};
+use super::extents::{self, Answer, BATCHES_IN_FLIGHT, ExtentStream, Question};
 use super::feeder::{Feeder, LEAVES_IN_WORK, Lanes, Watch};
+use super::leaves::{LeafWork, Unread};
 use super::map_stage::{self, Mapped};
 use super::plan::{ChunkRanges, LeafPlans, PIECE_BYTES};
 use super::request::ChangedBlocksChoice;
 use super::segment_log::SegmentLog;
 use super::upload::{self, Upload, Uploader};
 use super::worker::{self, Shared, WorkerLanes};
-use super::{Run, leaves::LeafWork};
 use crate::device::queue::{IoQueue, QueueOptions};
 use crate::device::source::SourceDevice;
 use crate::error::{Error, ErrorKind, Result};
@@ -49,7 +50,7 @@ pub fn changed_blocks(
     choice: ChangedBlocksChoice,
 ) -> Result<Box<dyn ChangedBlocks + Send>> {
     match choice {
-        ChangedBlocksChoice::Auto => source.hole_map(),
+        ChangedBlocksChoice::Auto | ChangedBlocksChoice::Delta => source.hole_map(),
         ChangedBlocksChoice::Scan => Ok(Box::new(changed_blocks::Scan::new(source.size()))),
         ChangedBlocksChoice::HoleMap => {
             let blocks = source.hole_map()?;
@@ -146,7 +147,11 @@ fn move_data(
 
     std::thread::scope(|scope| {
         let (answer, answers) = bounded(BATCHES_IN_FLIGHT);
-        scope.spawn(move || extents::send(blocks, &answer));
+        let question = match run.request.changed_blocks {
+            ChangedBlocksChoice::Delta => Question::Delta,
+            _ => Question::Allocated,
+        };
+        scope.spawn(move || extents::send(blocks, question, &answer));
         let (pieces, pieces_out) = bounded(READ_DEPTH);
         let (buffers, buffers_out) = bounded(READ_DEPTH);
         let (leaves, leaves_out) = bounded::<Arc<LeafWork>>(LEAVES_IN_WORK);
@@ -195,7 +200,11 @@ fn feed(
         .parent
         .as_ref()
         .map(|parent| MapCursor::new(&run.context.repository, &parent.manifest.root));
-    Feeder::new(run.geometry, plans, cursor, queue, lanes, watch)?.run()
+    let unread = match run.request.changed_blocks {
+        ChangedBlocksChoice::Delta => Unread::AsParent,
+        _ => Unread::Zero,
+    };
+    Feeder::new(run.geometry, (plans, unread), cursor, queue, lanes, watch)?.run()
 }
 
 /// Waits for the map stage and shows meanwhile that the session lives.

@@ -10,6 +10,7 @@ pub mod args;
 mod backup;
 mod completions;
 mod config;
+mod copy;
 mod demo;
 mod diff;
 pub mod exit;
@@ -81,6 +82,7 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Diff(args) => diff::run(run, args, repository, limits),
         Command::Verify(args) => verify::run(run, args, repository, limits),
         Command::Restore(args) => restore::run(run, args, repository, limits),
+        Command::Copy(args) => copy::run(run, args, repository, limits),
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Demo(args) => demo::run(run, args),
         Command::Completions(args) => completions::run(args),

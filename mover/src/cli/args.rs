@@ -9,8 +9,8 @@ mod global;
 use clap::{Parser, Subcommand};
 
 pub use commands::{
-    BackupArgs, ChangedBlocksFlag, CompletionsArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
-    KeyArgs, KeyCommand, LevelFlag, PointsArgs, RestoreArgs, ShowArgs, VerifyArgs,
+    BackupArgs, ChangedBlocksFlag, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag,
+    InitArgs, KeyArgs, KeyCommand, LevelFlag, PointsArgs, RestoreArgs, ShowArgs, VerifyArgs,
 };
 pub use global::{RepositoryArgs, RunArgs};
 
@@ -77,6 +77,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Write a point to a file, a block device or stdout
     Restore(RestoreArgs),
+    /// Copy points into another repository, with other keys, in another kind of store
+    Copy(CopyArgs),
     /// Look at the keys that open the repository
     Key(KeyArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
@@ -97,6 +99,7 @@ impl Command {
             Self::Diff(_) => "diff",
             Self::Verify(_) => "verify",
             Self::Restore(_) => "restore",
+            Self::Copy(_) => "copy",
             Self::Key(_) => "key",
             Self::Demo(_) => "demo",
             Self::Completions(_) => "completions",
@@ -104,7 +107,7 @@ impl Command {
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "init",
         "backup",
         "points",
@@ -112,6 +115,7 @@ impl Command {
         "diff",
         "verify",
         "restore",
+        "copy",
         "key",
         "demo",
         "completions",

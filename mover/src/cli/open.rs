@@ -12,6 +12,7 @@ use super::secret::{self, Ask};
 use crate::error::Result;
 use crate::repository::access::{self, Repository};
 use crate::repository::format::crypto::Cipher;
+use crate::repository::format::key_slot::Secret;
 use crate::repository::store::Store;
 use crate::repository::store::connect::{StoreOptions, connect};
 
@@ -28,8 +29,17 @@ pub(super) fn repository(
     limits: &RunArgs,
     run: &Run,
 ) -> Result<Arc<Repository>> {
+    repository_with(args, limits, run, secret::configured(args)?)
+}
+
+/// The same with the secret that was found for it, if any.
+pub(super) fn repository_with(
+    args: &RepositoryArgs,
+    limits: &RunArgs,
+    run: &Run,
+    configured: Option<Secret>,
+) -> Result<Arc<Repository>> {
     let options = store_options(args, limits)?;
-    let configured = secret::configured(args)?;
     let store = store(&options, false, run)?;
     let (config, _) = access::read_config(store.as_ref())?;
     store.adopt_profile(&config.profile);

@@ -113,6 +113,50 @@ pub struct VerifyFinding {
     pub ranges: Vec<(u64, u64)>,
 }
 
+/// One point that was copied to another repository.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CopiedPoint {
+    /// Id of the point that was read.
+    pub point: String,
+    /// Id of its copy in the target.
+    pub copy: String,
+    /// Name of the volume.
+    pub volume: String,
+    /// The point since which only what differs was read.
+    pub base: Option<String>,
+    /// Size of the volume.
+    pub size_bytes: u64,
+    /// Bytes fetched from the source repository.
+    pub fetched_bytes: u64,
+    /// Raw bytes stored anew in the target.
+    pub new_bytes: u64,
+    /// Raw bytes taken over from a copy that was killed.
+    pub resumed_bytes: u64,
+    /// Every byte PUT into the target, metadata included.
+    pub stored_bytes: u64,
+    /// What a person should know although the copy is good.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub duration_seconds: f64,
+}
+
+/// Result of a copy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CopyReport {
+    /// Where the points went.
+    pub to: String,
+    /// What was copied, in order.
+    pub points: Vec<CopiedPoint>,
+    /// Points that the target had already.
+    pub present: usize,
+    /// Bytes fetched from the source repository.
+    pub fetched_bytes: u64,
+    /// Every byte PUT into the target, metadata included.
+    pub stored_bytes: u64,
+    /// Wall time.
+    pub duration_seconds: f64,
+}
+
 /// Result of comparing two points.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DiffReport {

@@ -24,8 +24,9 @@ mod fetch;
 mod geometry;
 mod job;
 pub(crate) mod losses;
-mod ordered;
+pub(crate) mod ordered;
 mod output;
+pub(crate) mod parts;
 pub(crate) mod plan;
 pub(crate) mod ranges;
 mod readback;
@@ -55,6 +56,7 @@ use direct::Direct;
 use geometry::Geometry;
 use job::Job;
 use losses::Losses;
+use ordered::Part;
 use output::Output;
 use stream::{Blocks, Pipe};
 
@@ -205,7 +207,8 @@ impl Restore<'_> {
         let mut pipe = Pipe::new(stream);
         let mut walked = Walked::default();
         ordered::run(&job, &mut pipe, |sink| {
-            walked = content::walk(&job, self.point, self.seed, sink)?;
+            let items = &mut |item| sink(Part::Item(item));
+            walked = content::walk(&job, self.point, self.seed, items)?;
             Ok(())
         });
         if job.failure.goes_on() {
@@ -264,7 +267,8 @@ impl Restore<'_> {
         let mut blocks = Blocks::new(output, &options, chunk_size, job.geometry.len())?;
         let mut walked = Walked::default();
         ordered::run(job, &mut blocks, |sink| {
-            walked = content::walk(job, self.point, self.seed, sink)?;
+            let items = &mut |item| sink(Part::Item(item));
+            walked = content::walk(job, self.point, self.seed, items)?;
             Ok(())
         });
         if job.failure.goes_on() {

@@ -173,6 +173,71 @@ pub struct VerifyArgs {
     pub level: LevelFlag,
 }
 
+const COPY_EXAMPLES: &str = "\
+Examples:
+  snaphaul copy --all --repo /backup/vms --to s3://offsite/vms --to-key-file offsite.key \\
+      --to-s3-endpoint https://minio.example:9000 --to-s3-path-style
+      every point that the other repository does not have yet; run it after each backup
+  snaphaul copy db@latest --repo /backup/vms --to /mnt/usb/vms
+      one point, opened with the same passphrase
+
+Make the other repository with `snaphaul init` first. Each chunk is checked while it is read. Where the target has an older
+point of the volume, only what differs is read. A killed or interrupted copy keeps what it stored: run the same command again.
+A copy keeps time, tags and group of its point, and can itself be copied.";
+
+/// Flags of `copy`.
+#[derive(Args, Debug)]
+#[command(after_help = COPY_EXAMPLES)]
+pub struct CopyArgs {
+    /// Points to copy
+    #[arg(value_name = "POINT", required_unless_present = "all")]
+    pub points: Vec<String>,
+
+    /// Copy every intact point that was not forgotten
+    #[arg(long, conflicts_with = "points")]
+    pub all: bool,
+
+    /// Repository that receives the points: a directory or a bucket, made by `snaphaul init`
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+
+    /// Passphrase of the other repository; default the secret that opens the first
+    #[arg(long, value_name = "FILE", conflicts_with = "to_key_file")]
+    pub to_passphrase_file: Option<PathBuf>,
+
+    /// Key file of the other repository
+    #[arg(long, value_name = "FILE")]
+    pub to_key_file: Option<PathBuf>,
+
+    /// The other repository is not encrypted
+    #[arg(long, conflicts_with_all = ["to_passphrase_file", "to_key_file"])]
+    pub to_no_encryption: bool,
+
+    /// S3 endpoint of the other repository
+    #[arg(long, value_name = "URL")]
+    pub to_s3_endpoint: Option<String>,
+
+    /// S3 region of the other repository
+    #[arg(long, value_name = "REGION")]
+    pub to_s3_region: Option<String>,
+
+    /// Put the bucket of the other repository into the path of the URL
+    #[arg(long)]
+    pub to_s3_path_style: bool,
+
+    /// Trust the certificate authorities in this PEM file when talking to the other repository
+    #[arg(long, value_name = "FILE")]
+    pub to_s3_ca_file: Option<PathBuf>,
+
+    /// `lz4`, `zstd`, `zstd:LEVEL` (1 to 22) or `none`
+    #[arg(long, value_name = "METHOD", default_value = "lz4")]
+    pub compression: String,
+
+    /// Take over the data of an unfinished copy from another host once it was silent this long
+    #[arg(long, value_name = "TIME", default_value = "10min", value_parser = units::parse_duration)]
+    pub takeover_after: Duration,
+}
+
 const RESTORE_EXAMPLES: &str = "\
 Examples:
   snaphaul restore db@latest db.img --repo /backup/vms

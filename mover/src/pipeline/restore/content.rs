@@ -15,6 +15,7 @@ use super::plan::{Run, Wanted};
 use super::sample::{Expected, Sampler};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::walk::{LEAF_CHUNKS, Step, Walk};
+use crate::repository::access::Repository;
 use crate::repository::format::Manifest;
 use crate::repository::ids::name;
 use crate::repository::map::{FANOUT, LeafRef};
@@ -40,22 +41,8 @@ pub(crate) fn walk(
     seed: u64,
     sink: &mut dyn FnMut(Item) -> Result<()>,
 ) -> Result<Walked> {
-    let repository = &job.context.repository;
-    let Manifest {
-        root,
-        size,
-        chunk_size,
-        content_hash,
-        ..
-    } = &point.manifest;
     let mut walked = Walked::default();
-    if root.content_hash(&repository.keys, *size, *chunk_size) != *content_hash {
-        let error = Error::new(
-            ErrorKind::Corrupt,
-            "match the map with the content hash of its manifest",
-        )
-        .object(name::slot(&point.key))
-        .hint("choose another point; `snaphaul verify` lists all that is damaged");
+    if let Err(error) = check_root(&job.context.repository, point) {
         if !job.losses.is_salvage() {
             return Err(error);
         }
@@ -63,6 +50,7 @@ pub(crate) fn walk(
             "{error}: chunks may be missing or in the wrong place"
         ));
     }
+    let root = &point.manifest.root;
     let mut contents = Contents {
         job,
         sink,
@@ -79,6 +67,29 @@ pub(crate) fn walk(
     }
     walked.samples = contents.sampler.finish();
     Ok(walked)
+}
+
+/// Whether the map is the one that the manifest was written with.
+///
+/// # Errors
+/// `Corrupt` where it is not.
+pub(crate) fn check_root(repository: &Repository, point: &Point) -> Result<()> {
+    let Manifest {
+        root,
+        size,
+        chunk_size,
+        content_hash,
+        ..
+    } = &point.manifest;
+    if root.content_hash(&repository.keys, *size, *chunk_size) == *content_hash {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Corrupt,
+        "match the map with the content hash of its manifest",
+    )
+    .object(name::slot(&point.key))
+    .hint("choose another point; `snaphaul verify` lists all that is damaged"))
 }
 
 struct Contents<'a, 'j> {

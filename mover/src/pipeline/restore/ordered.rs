@@ -44,11 +44,30 @@ pub(crate) trait ByteSink: Send {
     /// # Errors
     /// What the target answers.
     fn zeros(&mut self, len: u64) -> Result<()>;
+
+    /// The next `len` bytes are not read. Only a reader of parts asks for that.
+    ///
+    /// # Errors
+    /// `Internal` where the target needs every byte.
+    fn unread(&mut self, len: u64) -> Result<()> {
+        let message = format!("leave {len} bytes out of a stream");
+        Err(Error::new(ErrorKind::Internal, message))
+    }
+}
+
+/// What comes next in the order of the volume.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// Something to deliver.
+    Item(Item),
+    /// Chunks that nobody wants.
+    Unread(Run),
 }
 
 /// What follows what in a window.
 #[derive(Clone, Copy, Debug)]
 enum Place {
+    Unread(Run),
     Zeros(Run),
     Chunk(u64),
 }
@@ -67,12 +86,12 @@ struct Delivered {
     bytes: Option<Vec<u8>>,
 }
 
-/// Runs a restore in order: `walk` hands over the items of the range, ascending, and everything ends up in `sink`. The first
+/// Runs a restore in order: `walk` hands over the parts of the range, ascending, and everything ends up in `sink`. The first
 /// failure is in `job`.
 pub(crate) fn run(
     job: &Job<'_>,
     sink: &mut dyn ByteSink,
-    walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<()>) -> Result<()>,
+    walk: impl FnOnce(&mut dyn FnMut(Part) -> Result<()>) -> Result<()>,
 ) {
     let (segment_tx, segments) = bounded::<SegmentJob>(FETCHERS);
     let ranges = bounded(FETCHERS);
@@ -107,7 +126,7 @@ pub(crate) fn run(
         });
         let mut planner = Planner::new(job, room, segment_tx, layout_tx);
         job.failure
-            .note(walk(&mut |item| planner.item(item)).and_then(|()| planner.flush()));
+            .note(walk(&mut |part| planner.part(part)).and_then(|()| planner.flush()));
     });
 }
 
@@ -154,10 +173,11 @@ impl<'a, 'j> Planner<'a, 'j> {
         }
     }
 
-    fn item(&mut self, item: Item) -> Result<()> {
-        match item {
-            Item::Zeros(run) => self.places.push(Place::Zeros(run)),
-            Item::Data(segment, wanted) => {
+    fn part(&mut self, part: Part) -> Result<()> {
+        match part {
+            Part::Unread(run) => self.places.push(Place::Unread(run)),
+            Part::Item(Item::Zeros(run)) => self.places.push(Place::Zeros(run)),
+            Part::Item(Item::Data(segment, wanted)) => {
                 self.places.push(Place::Chunk(wanted.chunk));
                 self.builder.data(segment, wanted);
                 self.data_chunks += 1;
@@ -264,6 +284,7 @@ fn emit(
                 return Ok(());
             }
             match *place {
+                Place::Unread(run) => sink.unread(job.geometry.place(run.first, run.count).1)?,
                 Place::Zeros(run) => emit_zeros(job, sink, run)?,
                 Place::Chunk(chunk) => {
                     let bytes = loop {

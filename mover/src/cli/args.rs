@@ -4,15 +4,19 @@
 //! at files, the environment (other than through clap) or the repository; `cli::config` gives the flags their meaning.
 
 mod commands;
+mod forget;
 mod global;
+mod keys;
 
 use clap::{Parser, Subcommand};
 
 pub use commands::{
     BackupArgs, ChangedBlocksFlag, CompletionsArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
-    KeyArgs, KeyCommand, LevelFlag, PointsArgs, RestoreArgs, ShowArgs, VerifyArgs,
+    LevelFlag, PointsArgs, RestoreArgs, ShowArgs, VerifyArgs,
 };
+pub use forget::{ForgetArgs, KeepArgs};
 pub use global::{RepositoryArgs, RunArgs};
+pub use keys::{ExportArgs, KeyArgs, KeyCommand, NewSecretArgs, RemoveArgs};
 
 const OVERVIEW: &str = "\
 First steps:
@@ -77,7 +81,9 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Write a point to a file, a block device or stdout
     Restore(RestoreArgs),
-    /// Look at the keys that open the repository
+    /// Give points up, by name or by a policy; gc frees their space
+    Forget(ForgetArgs),
+    /// Manage the keys that open the repository
     Key(KeyArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
     Demo(DemoArgs),
@@ -97,6 +103,7 @@ impl Command {
             Self::Diff(_) => "diff",
             Self::Verify(_) => "verify",
             Self::Restore(_) => "restore",
+            Self::Forget(_) => "forget",
             Self::Key(_) => "key",
             Self::Demo(_) => "demo",
             Self::Completions(_) => "completions",
@@ -104,7 +111,7 @@ impl Command {
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "init",
         "backup",
         "points",
@@ -112,6 +119,7 @@ impl Command {
         "diff",
         "verify",
         "restore",
+        "forget",
         "key",
         "demo",
         "completions",

@@ -57,6 +57,7 @@ fn request(args: &RestoreArgs) -> Result<RestoreRequest> {
         range: args.range,
         salvage: args.salvage,
         engine: engine(args.engine),
+        forgotten: args.forgotten,
     })
 }
 

@@ -17,6 +17,7 @@ mod forget;
 mod init;
 mod key;
 mod logging;
+mod memory;
 mod monitor;
 mod open;
 mod output;

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::args::{ForgetArgs, KeepArgs, RepositoryArgs, RunArgs};
 use super::config::{self, invalid};
+use super::memory;
 use super::open;
 use super::points;
 use super::run::{Outcome, Run, Text};
@@ -60,6 +61,14 @@ pub(super) fn run(
     };
     let repository = open::repository(repository, limits, run)?;
     let outcome = forget::run(&repository, &request)?;
+    if !args.dry_run {
+        let done = outcome.forgotten.iter().map(|judged| judged.key);
+        memory::forgot(
+            run,
+            &repository,
+            done.chain(outcome.already.iter().copied()),
+        );
+    }
     for warning in &outcome.warnings {
         run.warn(warning);
     }

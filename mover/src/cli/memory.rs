@@ -13,7 +13,7 @@
 mod file;
 mod ledger;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -62,7 +62,8 @@ fn observe_at(
     for seen in &seen {
         ledger.note(seen, now());
     }
-    for remembered in ledger.missing(scope, &seen) {
+    let there: BTreeSet<SessionKey> = all(listing).map(|seen| seen.key).collect();
+    for remembered in ledger.missing(scope, &seen, |key| there.contains(key)) {
         judge(run, repository, &mut ledger, (&remembered, &path))?;
     }
     if ledger != before {
@@ -157,8 +158,8 @@ fn is_forgotten(run: &Run, repository: &Repository, key: &SessionKey) -> Result<
     }
 }
 
-/// The newest point of each volume that nobody forgot, damaged ones included.
-fn newest(listing: &Listing) -> Vec<Seen> {
+/// Every point that nobody forgot, damaged ones included.
+fn all(listing: &Listing) -> impl Iterator<Item = Seen> + '_ {
     let points = listing
         .points
         .iter()
@@ -171,10 +172,15 @@ fn newest(listing: &Listing) -> Vec<Seen> {
         key: *key,
         volume: String::new(),
     });
+    points.chain(unreadable)
+}
+
+/// The newest of them of each volume.
+fn newest(listing: &Listing) -> Vec<Seen> {
     let mut newest: BTreeMap<VolumeId, Seen> = BTreeMap::new();
-    for seen in points.chain(unreadable) {
+    for seen in all(listing) {
         match newest.get(&seen.key.volume) {
-            Some(other) if ledger::rank(&other.key) >= ledger::rank(&seen.key) => {}
+            Some(other) if other.key >= seen.key => {}
             _ => {
                 newest.insert(seen.key.volume, seen);
             }

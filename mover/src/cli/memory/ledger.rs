@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::repository::ids::{Sequence, SessionId, SessionKey, VolumeId};
+use crate::repository::ids::{SessionKey, VolumeId};
 
 /// Everything that is remembered of one repository, by `<vol>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,21 +31,16 @@ pub(super) struct Seen {
     pub volume: String,
 }
 
-/// Place in a volume's history.
-pub(super) fn rank(key: &SessionKey) -> (Sequence, SessionId) {
-    (key.sequence, key.session)
-}
-
 impl Ledger {
     /// The newest point of a volume.
     pub(super) fn newest(&self, volume: VolumeId) -> Option<Remembered> {
         self.volumes.get(&volume).cloned()
     }
 
-    /// Remembers a point, unless a newer one of its volume is known.
+    /// Remembers a point, unless one of its volume is known that is not older.
     pub(super) fn note(&mut self, seen: &Seen, now_unix_secs: i64) {
         match self.volumes.get(&seen.key.volume) {
-            Some(known) if rank(&known.key) >= rank(&seen.key) => {}
+            Some(known) if known.key.sequence >= seen.key.sequence => {}
             _ => {
                 self.volumes.insert(
                     seen.key.volume,
@@ -70,15 +65,23 @@ impl Ledger {
         }
     }
 
-    /// Points newer than anything that was just seen of their volumes. `scope` is the only
-    /// volume that was looked at, if there is one.
-    pub(super) fn missing(&self, scope: Option<VolumeId>, seen: &[Seen]) -> Vec<Remembered> {
+    /// Points that are not there any more although nothing later is, so that no policy can have dropped them. `newest` was just
+    /// seen of each volume, `is_there` tells of single points, `scope` is the only volume that was looked at, if there is one.
+    ///
+    /// Another point with the same sequence is no later one: a store that was put back gets one with the next backup.
+    pub(super) fn missing(
+        &self,
+        scope: Option<VolumeId>,
+        newest: &[Seen],
+        is_there: impl Fn(&SessionKey) -> bool,
+    ) -> Vec<Remembered> {
         self.volumes
             .values()
             .filter(|known| scope.is_none_or(|scope| scope == known.key.volume))
+            .filter(|known| !is_there(&known.key))
             .filter(|known| {
-                !seen.iter().any(|seen| {
-                    seen.key.volume == known.key.volume && rank(&seen.key) >= rank(&known.key)
+                !newest.iter().any(|seen| {
+                    seen.key.volume == known.key.volume && seen.key.sequence > known.key.sequence
                 })
             })
             .cloned()
@@ -136,6 +139,7 @@ struct Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repository::ids::{Sequence, SessionId};
 
     fn seen(volume: u8, sequence: u32, session: u8) -> Seen {
         Seen {
@@ -150,7 +154,8 @@ mod tests {
 
     fn missing(ledger: &Ledger, scope: Option<u8>, now: &[Seen]) -> Vec<u32> {
         let scope = scope.map(|byte| VolumeId([byte; 16]));
-        let missing = ledger.missing(scope, now);
+        let is_there = |key: &SessionKey| now.iter().any(|seen| seen.key == *key);
+        let missing = ledger.missing(scope, now, is_there);
         missing.iter().map(|known| known.key.sequence.0).collect()
     }
 
@@ -167,7 +172,7 @@ mod tests {
             ledger.note(&point, 9);
         }
         let newest = ledger.newest(VolumeId([1; 16])).unwrap();
-        assert_eq!(rank(&newest.key), rank(&seen(1, 7, 2).key));
+        assert_eq!(newest.key, seen(1, 7, 2).key);
         assert_eq!(newest.seen_unix_secs, 9);
     }
 
@@ -184,7 +189,10 @@ mod tests {
         assert_eq!(missing(&ledger, None, &[]), [7, 3]);
         assert_eq!(missing(&ledger, Some(2), &[]), [3]);
         // One of two points with the same sequence is no proof of the other.
-        assert_eq!(missing(&ledger, Some(1), &[seen(1, 7, 0)]), [7]);
+        assert_eq!(missing(&ledger, Some(1), &[seen(1, 7, 2)]), [7]);
+        ledger.note(&seen(1, 7, 2), 0);
+        assert_eq!(missing(&ledger, Some(1), &[seen(1, 7, 2)]), [7]);
+        assert!(missing(&ledger, Some(1), &[seen(1, 7, 1), seen(1, 7, 2)]).is_empty());
     }
 
     #[test]

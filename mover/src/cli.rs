@@ -14,9 +14,11 @@ mod copy;
 mod demo;
 mod diff;
 pub mod exit;
+mod forget;
 mod init;
 mod key;
 mod logging;
+mod memory;
 mod monitor;
 mod open;
 mod output;
@@ -83,6 +85,7 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Verify(args) => verify::run(run, args, repository, limits),
         Command::Restore(args) => restore::run(run, args, repository, limits),
         Command::Copy(args) => copy::run(run, args, repository, limits),
+        Command::Forget(args) => forget::run(run, args, repository, limits),
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Demo(args) => demo::run(run, args),
         Command::Completions(args) => completions::run(args),

@@ -6,6 +6,7 @@ pub mod backup;
 pub mod budget;
 pub mod copy;
 pub mod diff;
+pub mod forget;
 pub mod progress;
 pub mod report;
 pub mod restore;

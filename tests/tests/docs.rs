@@ -130,7 +130,9 @@ fn flags_shown_in_the_readme_exist() -> Result<()> {
                 .unwrap_or_default()
                 .split_whitespace()
                 .collect();
-            let help = Snaphaul::new(&[words[1], "--help"])?
+            // `key` has commands of its own.
+            let command = &words[1..2 + usize::from(words[1] == "key")];
+            let help = Snaphaul::new(&[command, &["--help"]].concat())?
                 .run()?
                 .expect(0)
                 .with_context(|| line.clone())?
@@ -179,6 +181,7 @@ fn run_blocks(name: &str, variables: &[(&str, &str)]) -> Result<()> {
     shell
         .args(["-c", &script])
         .current_dir(scratch.path())
+        .env("XDG_STATE_HOME", scratch.join("state"))
         .env("PATH", path);
     shell.envs(variables.iter().copied());
     part::run(&mut shell)

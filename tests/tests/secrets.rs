@@ -187,3 +187,48 @@ fn secrets_never_appear_in_output() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn changing_keys_tells_none_of_them() -> Result<()> {
+    let scratch = Scratch::new("changes")?;
+    let repo = Repo::directory(&scratch.join("repo"))?.with_secret(Secret::None);
+    let (new, sheet) = (scratch.join("new"), scratch.join("sheet"));
+    std::fs::write(&new, "halibut-4407\n")?;
+    let (new, sheet) = (new.display().to_string(), sheet.display().to_string());
+    let run = |passphrase: &str, words: &[&str]| {
+        let outcome = repo
+            .command(words)?
+            .args(&["--log", "trace"])
+            .env("SNAPHAUL_PASSPHRASE", passphrase)
+            .run()?;
+        Ok::<_, anyhow::Error>(format!("{}{}", outcome.text(), outcome.stderr))
+    };
+    let mut said = run("swordfish-9931", &["init"])?;
+    for words in [
+        vec!["key", "export", "--output", &sheet],
+        vec!["key", "export"],
+        vec!["key", "add", "--new-passphrase-file", &new],
+        vec!["key", "add", "--new-passphrase-file", &new],
+        vec!["key", "remove", "00000000"],
+        vec!["key", "rotate", "--new-passphrase-file", &new],
+    ] {
+        said.push_str(&run("swordfish-9931", &words)?);
+    }
+    let paper = repo.with_flag("--recovery-sheet", &sheet);
+    for words in [vec!["key", "list"], vec!["key", "export"]] {
+        let outcome = paper.command(&words)?.args(&["--log", "trace"]).run()?;
+        said.push_str(&format!("{}{}", outcome.text(), outcome.stderr));
+    }
+    let text = std::fs::read_to_string(&sheet)?;
+    let keys = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("key "));
+    let lines: Vec<&str> = keys.filter_map(|line| line.get(3..17)).collect();
+    ensure!(lines.len() == 4, "{text}");
+    for secret in ["swordfish", "halibut"].iter().chain(&lines) {
+        ensure!(!said.contains(*secret), "the output tells {secret}");
+    }
+    // The control: the new passphrase is the key now.
+    ensure!(run("halibut-4407", &["points"])?.contains("\"ok\":true"));
+    Ok(())
+}

@@ -4,15 +4,19 @@
 //! at files, the environment (other than through clap) or the repository; `cli::config` gives the flags their meaning.
 
 mod commands;
+mod forget;
 mod global;
+mod keys;
 
 use clap::{Parser, Subcommand};
 
 pub use commands::{
     BackupArgs, ChangedBlocksFlag, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag,
-    InitArgs, KeyArgs, KeyCommand, LevelFlag, PointsArgs, RestoreArgs, ShowArgs, VerifyArgs,
+    InitArgs, LevelFlag, PointsArgs, RestoreArgs, ShowArgs, VerifyArgs,
 };
+pub use forget::{ForgetArgs, KeepArgs};
 pub use global::{RepositoryArgs, RunArgs};
+pub use keys::{ExportArgs, KeyArgs, KeyCommand, NewSecretArgs, RemoveArgs};
 
 const OVERVIEW: &str = "\
 First steps:
@@ -79,7 +83,9 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Copy points into another repository, with other keys, in another kind of store
     Copy(CopyArgs),
-    /// Look at the keys that open the repository
+    /// Give points up, by name or by a policy; gc frees their space
+    Forget(ForgetArgs),
+    /// Manage the keys that open the repository
     Key(KeyArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
     Demo(DemoArgs),
@@ -100,6 +106,7 @@ impl Command {
             Self::Verify(_) => "verify",
             Self::Restore(_) => "restore",
             Self::Copy(_) => "copy",
+            Self::Forget(_) => "forget",
             Self::Key(_) => "key",
             Self::Demo(_) => "demo",
             Self::Completions(_) => "completions",
@@ -107,7 +114,7 @@ impl Command {
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 12] = [
         "init",
         "backup",
         "points",
@@ -116,6 +123,7 @@ impl Command {
         "verify",
         "restore",
         "copy",
+        "forget",
         "key",
         "demo",
         "completions",

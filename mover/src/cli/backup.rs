@@ -4,6 +4,7 @@
 
 use super::args::{BackupArgs, ChangedBlocksFlag, EngineFlag, RepositoryArgs, RunArgs};
 use super::config;
+use super::memory;
 use super::open;
 use super::output::table::Table;
 use super::run::{Outcome, Run, Text};
@@ -31,10 +32,15 @@ pub(super) fn run(
             allow_live: args.allow_live,
         },
     )?;
+    let volume = repository.keys.volume_id(&request.volume);
+    memory::check(run, &repository, volume)?;
     let monitor = run.watch(format!("backup {}", request.volume), ON_STOP)?;
     let result = backup::run(&run.context(&repository), &source, &request);
     drop(monitor);
     let report = result?;
+    if let Some(key) = report.session {
+        memory::took(run, &repository, &request.volume, key);
+    }
     run.metrics.observe_backup(&report);
     for warning in &report.warnings {
         run.warn(warning);

@@ -10,7 +10,6 @@ use super::args::{CopyArgs, RepositoryArgs, RunArgs};
 use super::open;
 use super::output::table::{Align, Table};
 use super::run::{Outcome, Run, Text};
-use super::secret;
 use super::units;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::copy::{self, CopyOptions, Task};
@@ -36,12 +35,11 @@ pub(super) fn run(
     };
     let from = open::repository(repository, limits, run)?;
     let other = target(args, repository);
-    let secret = if args.to_no_encryption {
-        None
+    let to = if args.to_no_encryption {
+        open::unencrypted(&other, limits, run)?
     } else {
-        secret::configured(&other)?
+        open::repository(&other, limits, run)?
     };
-    let to = open::repository_with(&other, limits, run, secret)?;
     copy::check_pair(&from, &to)?;
     let mut report = CopyReport {
         to: to.store.url(),
@@ -182,6 +180,7 @@ fn target(args: &CopyArgs, repository: &RepositoryArgs) -> RepositoryArgs {
     };
     RepositoryArgs {
         url: Some(args.to.clone()),
+        recovery_sheet: None,
         passphrase_file: secret(&args.to_passphrase_file, &repository.passphrase_file),
         key_file: secret(&args.to_key_file, &repository.key_file),
         s3_endpoint: args.to_s3_endpoint.clone(),

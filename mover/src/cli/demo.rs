@@ -196,6 +196,7 @@ fn restore_point(
         range: None,
         salvage: false,
         engine: EngineChoice::Auto,
+        forgotten: false,
     };
     let progress = Arc::new(Progress::default());
     let monitor = run.watch_with("restore", ON_STOP, &progress)?;

@@ -41,6 +41,13 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let (chunk_size, segment_size) = config::repository_sizes(args)?;
     let options = open::store_options(repository, limits)?;
+    if repository.recovery_sheet.is_some() && !args.if_missing {
+        return Err(
+            invalid("make a repository with the recovery sheet of another").hint(
+                "give a passphrase or key file; every repository has a master key of its own",
+            ),
+        );
+    }
     let configured = secret::configured(repository)?;
     if args.no_encryption && configured.is_some() {
         return Err(invalid(
@@ -172,7 +179,8 @@ fn to_text(report: &InitReport) -> String {
     };
     let mut text = format!("{head}\n\n{pairs}\n");
     text.push_str(if report.encrypted {
-        "Keep the passphrase or key file somewhere else: without it the data is lost, and nobody can help.\n"
+        "Keep the passphrase or key file somewhere else: without it the data is lost, and nobody can help.\n\
+         `snaphaul key export` makes a recovery sheet to print and lock away.\n"
     } else {
         "The data is NOT encrypted: whoever can read the store can read it, and whoever can write there can forge it.\n"
     });
@@ -207,6 +215,8 @@ mod tests {
     #[test]
     fn the_text_says_what_happens_without_the_key() {
         assert!(to_text(&report(true)).contains("without it the data is lost"));
+        assert!(to_text(&report(true)).contains("key export"));
+        assert!(!to_text(&report(false)).contains("key export"));
         assert!(to_text(&report(false)).contains("NOT encrypted"));
         assert!(!to_text(&report(false)).contains("passphrase"));
     }

@@ -1,16 +1,22 @@
 //! `snaphaul key`.
 //!
-//! Owns: the list of key slots. Must not: show anything that helps to open one.
+//! Owns: the list of key slots, and which command does what. Must not: show anything that helps to open one (`export` does,
+//! which is what it is for).
+
+mod change;
+mod export;
+mod sheet;
 
 use serde::Serialize;
 
 use super::args::{KeyArgs, KeyCommand, RepositoryArgs, RunArgs};
+use super::config::invalid;
 use super::open;
 use super::output::table::{Align, Table};
 use super::run::{Outcome, Run, Text};
 use super::units;
 use crate::error::Result;
-use crate::repository::access::{self, KeySlotInfo};
+use crate::repository::access::{self, KeySlotInfo, Keyring, Opened};
 
 #[derive(Debug, PartialEq, Serialize)]
 struct KeyLine {
@@ -20,6 +26,8 @@ struct KeyLine {
     kdf: Option<KdfLine>,
     created: Option<String>,
     fault: Option<String>,
+    /// Whether it is the one that opened the repository for this command.
+    in_use: bool,
 }
 
 /// What deriving the slot's key costs. Null for a key file, which needs no derivation.
@@ -43,15 +51,29 @@ pub(super) fn run(
     repository: &RepositoryArgs,
     limits: &RunArgs,
 ) -> Result<Outcome> {
-    match args.command {
-        KeyCommand::List => list(run, repository, limits),
+    let opened = open::opened(repository, limits, run)?;
+    match &args.command {
+        KeyCommand::List => list(run, &opened),
+        KeyCommand::Add(args) => change::add(run, keyring(&opened)?, args),
+        KeyCommand::Remove(args) => change::remove(keyring(&opened)?, args),
+        KeyCommand::Rotate(args) => change::rotate(keyring(&opened)?, args),
+        KeyCommand::Export(args) => export::run(run, &opened, keyring(&opened)?, args),
     }
 }
 
-fn list(run: &Run, repository: &RepositoryArgs, limits: &RunArgs) -> Result<Outcome> {
-    let repository = open::repository(repository, limits, run)?;
+fn keyring(opened: &Opened) -> Result<&Keyring> {
+    opened.keyring.as_ref().ok_or_else(|| {
+        invalid("manage the keys of a repository that is not encrypted")
+            .object(opened.repository.store.url())
+            .hint("it was made with --no-encryption and needs no key; encryption is decided at `snaphaul init`")
+    })
+}
+
+fn list(run: &Run, opened: &Opened) -> Result<Outcome> {
+    let repository = &opened.repository;
+    let in_use = opened.keyring.as_ref().and_then(Keyring::opened_by);
     let slots = access::key_slots(repository.store.as_ref(), &repository.config)?;
-    let keys: Vec<KeyLine> = slots.into_iter().map(line).collect();
+    let keys: Vec<KeyLine> = slots.into_iter().map(|slot| line(slot, in_use)).collect();
     for key in &keys {
         if let Some(fault) = &key.fault {
             run.warn(format!("key slot {} is damaged: {fault}", key.id));
@@ -65,8 +87,9 @@ fn list(run: &Run, repository: &RepositoryArgs, limits: &RunArgs) -> Result<Outc
     Outcome::new(&report, Text::Answer(text))
 }
 
-fn line(slot: KeySlotInfo) -> KeyLine {
+fn line(slot: KeySlotInfo, in_use: Option<&str>) -> KeyLine {
     KeyLine {
+        in_use: in_use == Some(slot.id.as_str()),
         id: slot.id,
         kind: slot.kind.map(|kind| kind.to_string()),
         kdf: slot.kdf.map(|cost| KdfLine {
@@ -97,10 +120,10 @@ fn to_text(report: &KeysReport) -> String {
             key.kind.clone().unwrap_or_else(|| "?".to_owned()),
             key.kdf.as_ref().map_or_else(|| "-".to_owned(), derived_by),
             key.created.clone().unwrap_or_else(|| "?".to_owned()),
-            if key.fault.is_some() {
-                "damaged"
-            } else {
-                "good"
+            match (key.fault.is_some(), key.in_use) {
+                (true, _) => "damaged",
+                (false, true) => "good, in use",
+                (false, false) => "good",
             }
             .to_owned(),
         ]);
@@ -141,9 +164,9 @@ mod tests {
             ..slot(SecretKind::KeyFile)
         };
         let keys = vec![
-            line(slot(SecretKind::Passphrase)),
-            line(slot(SecretKind::KeyFile)),
-            line(lost),
+            line(slot(SecretKind::Passphrase), None),
+            line(slot(SecretKind::KeyFile), Some("0a")),
+            line(lost, None),
         ];
         let text = to_text(&KeysReport {
             encrypted: true,
@@ -155,12 +178,13 @@ mod tests {
             "{text}"
         );
         assert!(rows[2].contains("key file    -"), "{text}");
+        assert!(rows[2].ends_with("good, in use"), "{text}");
         assert!(rows[3].ends_with("damaged"), "{text}");
     }
 
     #[test]
     fn json_names_the_cost() {
-        let value = serde_json::to_value(line(slot(SecretKind::Passphrase))).unwrap();
+        let value = serde_json::to_value(line(slot(SecretKind::Passphrase), None)).unwrap();
         assert_eq!(value["kdf"]["memory_bytes"], 64 << 20);
         assert_eq!(value["kind"], "passphrase");
     }

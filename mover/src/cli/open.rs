@@ -10,7 +10,8 @@ use super::config::invalid;
 use super::run::Run;
 use super::secret::{self, Ask};
 use crate::error::Result;
-use crate::repository::access::{self, Repository};
+use crate::repository::access::{self, Opened, Opener, Repository};
+use crate::repository::format::RecoveryKey;
 use crate::repository::format::crypto::Cipher;
 use crate::repository::format::key_slot::Secret;
 use crate::repository::store::Store;
@@ -29,29 +30,59 @@ pub(super) fn repository(
     limits: &RunArgs,
     run: &Run,
 ) -> Result<Arc<Repository>> {
-    repository_with(args, limits, run, secret::configured(args)?)
+    Ok(Arc::new(opened(args, limits, run)?.repository))
 }
 
-/// The same with the secret that was found for it, if any.
-pub(super) fn repository_with(
+/// Opens the repository that the flags name, and gives its keys, too.
+pub(super) fn opened(args: &RepositoryArgs, limits: &RunArgs, run: &Run) -> Result<Opened> {
+    let sheet = args
+        .recovery_sheet
+        .as_deref()
+        .map(secret::recovery_sheet)
+        .transpose()?;
+    // A sheet is given on purpose; a passphrase in the environment may be there from other times.
+    let configured = match sheet {
+        Some(_) => None,
+        None => secret::configured(args)?,
+    };
+    opened_by(args, limits, run, (sheet, configured))
+}
+
+/// Opens a repository that the caller knows to be unencrypted, whatever secret the environment has.
+pub(super) fn unencrypted(
     args: &RepositoryArgs,
     limits: &RunArgs,
     run: &Run,
-    configured: Option<Secret>,
 ) -> Result<Arc<Repository>> {
+    Ok(Arc::new(
+        opened_by(args, limits, run, (None, None))?.repository,
+    ))
+}
+
+fn opened_by(
+    args: &RepositoryArgs,
+    limits: &RunArgs,
+    run: &Run,
+    (sheet, configured): (Option<RecoveryKey>, Option<Secret>),
+) -> Result<Opened> {
     let options = store_options(args, limits)?;
     let store = store(&options, false, run)?;
     let (config, _) = access::read_config(store.as_ref())?;
     store.adopt_profile(&config.profile);
     let secret = match configured {
-        None if config.cipher != Cipher::None => Some(secret::ask(Ask::Once)?),
+        None if sheet.is_none() && config.cipher != Cipher::None => Some(secret::ask(Ask::Once)?),
         configured => configured,
     };
-    let (repository, warnings) = access::open(store, secret.as_ref())?;
-    for warning in warnings {
+    let opener = match (&sheet, &secret) {
+        (Some(sheet), _) => Opener::Sheet(sheet),
+        (None, Some(secret)) => Opener::Secret(secret),
+        (None, None) => Opener::Nothing,
+    };
+    let mut opened = access::open_with(store, opener)?;
+    for warning in std::mem::take(&mut opened.warnings) {
         run.warn(warning);
     }
-    Ok(Arc::new(repository))
+    Ok(opened)
 }
 
 /// The flags that say where the store is and how it is reached.

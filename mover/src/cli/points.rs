@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::args::{PointsArgs, RepositoryArgs, RunArgs};
 use super::config;
+use super::memory;
 use super::open;
 use super::output::table::{Align, Table};
 use super::run::{Outcome, Run, Text};
@@ -56,6 +57,7 @@ pub(super) fn run(
         .as_deref()
         .map(|name| repository.keys.volume_id(name));
     let listing = points::list(&repository, id)?;
+    memory::observe(run, &repository, &listing, id)?;
     let report = PointsReport {
         points: lines(&listing),
     };

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::args::{RepositoryArgs, RestoreArgs, RunArgs};
 use super::backup::engine;
 use super::config::invalid;
+use super::memory;
 use super::open;
 use super::output::table::Table;
 use super::run::{Outcome, Run, Text};
@@ -28,6 +29,9 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let request = request(args)?;
     let repository = open::repository(repository, limits, run)?;
+    if let Some(volume) = args.point.strip_suffix("@latest") {
+        memory::check(run, &repository, repository.keys.volume_id(volume))?;
+    }
     let monitor = run.watch(format!("restore {}", args.point), ON_STOP)?;
     let result = restore::run(&run.context(&repository), &request);
     drop(monitor);
@@ -57,6 +61,7 @@ fn request(args: &RestoreArgs) -> Result<RestoreRequest> {
         range: args.range,
         salvage: args.salvage,
         engine: engine(args.engine),
+        forgotten: args.forgotten,
     })
 }
 

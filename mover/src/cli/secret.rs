@@ -9,9 +9,10 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::args::RepositoryArgs;
+use super::args::{NewSecretArgs, RepositoryArgs};
 use super::config::invalid;
 use crate::error::{Error, ErrorKind, Result};
+use crate::repository::format::RecoveryKey;
 use crate::repository::format::key_slot::Secret;
 
 /// The environment variable with a passphrase.
@@ -20,7 +21,7 @@ const PASSPHRASE_VARIABLE: &str = "SNAPHAUL_PASSPHRASE";
 const MIN_KEY_BYTES: usize = 32;
 /// More than this is surely the wrong file, e.g. a disk image.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
-const HOW_TO_GIVE: &str = "use --passphrase-file FILE, --key-file FILE or SNAPHAUL_PASSPHRASE, or run it in a terminal to be asked";
+const HOW_TO_GIVE: &str = "use --passphrase-file FILE, --key-file FILE or SNAPHAUL_PASSPHRASE, or run it in a terminal to be asked; --recovery-sheet FILE if the key is lost";
 
 /// Why a person is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +41,41 @@ pub(super) fn configured(args: &RepositoryArgs) -> Result<Option<Secret>> {
     )
 }
 
+/// The master key of a recovery sheet.
+pub(super) fn recovery_sheet(path: &Path) -> Result<RecoveryKey> {
+    let bytes = read_secret("recovery sheet", path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| {
+        invalid("read the recovery sheet: it is no UTF-8 text")
+            .object(path.display())
+            .hint("give a text file with the four key lines of the sheet")
+    })?;
+    RecoveryKey::parse(text).map_err(|error| error.object(path.display()))
+}
+
+/// The secret of a new key: from a file, else a terminal is asked twice. Never from the environment, which may hold the old one.
+pub(super) fn new_secret(args: &NewSecretArgs) -> Result<Secret> {
+    match (&args.new_key_file, &args.new_passphrase_file) {
+        (Some(path), _) => key_file(path),
+        (None, Some(path)) => passphrase_file(path),
+        (None, None) if std::io::stdin().is_terminal() => {
+            ask_for("New passphrase: ", Ask::Twice)
+        }
+        (None, None) => Err(invalid("find the new passphrase or key").hint(
+            "use --new-passphrase-file FILE or --new-key-file FILE, or run it in a terminal to be asked",
+        )),
+    }
+}
+
 /// Asks on the terminal.
 pub(super) fn ask(how: Ask) -> Result<Secret> {
     if !std::io::stdin().is_terminal() {
         return Err(invalid("find a passphrase or key for the repository").hint(HOW_TO_GIVE));
     }
-    let passphrase = prompt("Passphrase of the repository: ")?;
+    ask_for("Passphrase of the repository: ", how)
+}
+
+fn ask_for(text: &str, how: Ask) -> Result<Secret> {
+    let passphrase = prompt(text)?;
     if passphrase.is_empty() {
         return Err(invalid("use an empty passphrase").hint(HOW_TO_GIVE));
     }

@@ -190,6 +190,7 @@ impl Run<'_> {
         let mut report = self.report(stats);
         let point = self.session.commit(manifest)?;
         report.point = point.id().to_string();
+        report.session = Some(point.key);
         let counts = self.context.repository.store.counts();
         report.stored_bytes = counts.put_bytes - self.counts_before.put_bytes;
         report.put_requests = counts.put - self.counts_before.put;

@@ -4,11 +4,16 @@
 
 use serde::Serialize;
 
+use crate::repository::ids::SessionKey;
+
 /// Result of a backup. `size_bytes = zero + unchanged + deduplicated + new`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BackupReport {
     /// Id of the new point.
     pub point: String,
+    /// What the new point's objects are named by.
+    #[serde(skip)]
+    pub session: Option<SessionKey>,
     /// Name of the volume.
     pub volume: String,
     /// Id of the parent point.

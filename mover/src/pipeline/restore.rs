@@ -89,6 +89,8 @@ pub struct RestoreRequest {
     pub salvage: bool,
     /// How the target is written.
     pub engine: EngineChoice,
+    /// Whether a point that was forgotten, but not collected yet, may be read.
+    pub forgotten: bool,
 }
 
 /// Restores a point. With `salvage`, the report's `lost` says what could not be: the caller must not call that a success.
@@ -119,12 +121,15 @@ pub fn run(context: &Context, request: &RestoreRequest) -> Result<RestoreReport>
             geometry.chunk_size()
         )));
     }
-    let lease = ReaderLease::take(&context.repository, Kind::Restore, &[&point])?;
+    let lease = lease(context, request, &point)?;
     let mut warnings: Vec<String> = lease.warning().map(str::to_owned).into_iter().collect();
     if let PointStatus::Damaged(why) = &point.status {
         warnings.push(format!(
             "the point is damaged and was read through its second copy: {why}"
         ));
+    }
+    if point.status == PointStatus::Forgotten {
+        warnings.push("the point is forgotten: gc will remove it".to_owned());
     }
     context
         .progress
@@ -145,7 +150,8 @@ pub fn run(context: &Context, request: &RestoreRequest) -> Result<RestoreReport>
             restore.to_target(job, target)
         }
     };
-    let mut report = report.map_err(|error| name_vanished(error, &lease))?;
+    let is_forgotten = point.status == PointStatus::Forgotten;
+    let mut report = report.map_err(|error| name_vanished(error, &lease, is_forgotten))?;
     warnings.append(&mut report.warnings);
     Ok(RestoreReport {
         warnings,
@@ -165,9 +171,32 @@ fn check_flags(request: &RestoreRequest) -> Result<()> {
     Ok(())
 }
 
-/// A segment that is gone was removed by a collector if the store refused our record, and is lost if it took it.
-fn name_vanished(error: Error, lease: &ReaderLease) -> Error {
-    if !lease.is_held() && crate::repository::segments::is_missing(&error) {
+/// Pins the point. One that was forgotten is read only if the user knows.
+fn lease(context: &Context, request: &RestoreRequest, point: &Point) -> Result<ReaderLease> {
+    if point.status != PointStatus::Forgotten {
+        return ReaderLease::take(&context.repository, Kind::Restore, &[point]);
+    }
+    if !request.forgotten {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("use point {}: it was forgotten", point.id()),
+        )
+        .object(point.id())
+        .hint("--forgotten restores it all the same, as long as gc has not removed it"));
+    }
+    ReaderLease::take_forgotten(&context.repository, Kind::Restore, &[point])
+}
+
+/// What is gone was removed by a collector if the point was forgotten or the store refused our record, and is lost otherwise.
+fn name_vanished(error: Error, lease: &ReaderLease, is_forgotten: bool) -> Error {
+    let is_missing = crate::repository::segments::is_missing(&error);
+    // A collector may also have taken single chunks out of a segment, which reads as damage.
+    if is_forgotten && (is_missing || error.kind() == ErrorKind::Corrupt) {
+        return error
+            .context("read a forgotten point: gc has removed it, or a part of it")
+            .hint("choose another point; what gc removed cannot be restored");
+    }
+    if !lease.is_held() && is_missing {
         return error
             .context("read an object that is gone: it may have been removed by gc while reading")
             .hint("the store refuses reader records, which protect from that: choose a newer point and run no gc meanwhile");

@@ -8,16 +8,18 @@
 //! Owns: `init`, opening, and the list of key slots. Must not: ask for secrets, or know bytes (`format`).
 
 mod copies;
+mod keyring;
 mod slots;
 
 use std::sync::Arc;
 
 pub use copies::check_roots;
+pub use keyring::{Keyring, Rotated};
 pub use slots::{KeySlotInfo, key_slots};
 
 use super::format::config::ConfigRecord;
 use super::format::key_slot::{KdfCost, SlotSeed};
-use super::format::{Cipher, Config, KeySlot, Keys, MasterKey, Secret};
+use super::format::{Cipher, Config, KeySlot, Keys, MasterKey, RecoveryKey, Secret};
 use super::ids::{RepositoryId, name, random};
 use super::store::profile::StoreProfile;
 use super::store::{Created, Store};
@@ -75,7 +77,13 @@ pub(crate) fn init_at_cost(
     copies::require_vacant(&*store)?;
     let keys = config.keys(&master);
     let slot = match secret {
-        Some(secret) => Some(put_slot(&*store, &config, secret, &master, cost)?),
+        Some(secret) => Some(put_slot(
+            &*store,
+            &config,
+            (secret, &master),
+            cost,
+            config.created_unix_secs,
+        )?),
         None => None,
     };
     store.sync()?;
@@ -135,16 +143,16 @@ fn plan(options: &InitOptions, secret: Option<&Secret>) -> Result<(Config, Maste
 fn put_slot(
     store: &dyn Store,
     config: &Config,
-    secret: &Secret,
-    master: &MasterKey,
+    (secret, master): (&Secret, &MasterKey),
     cost: KdfCost,
+    created_unix_secs: i64,
 ) -> Result<String> {
     let seed = SlotSeed {
         id: random(),
         salt: random(),
         kdf_salt: random(),
         cost,
-        created_unix_secs: config.created_unix_secs,
+        created_unix_secs,
     };
     let object = KeySlot::seal(config.repository, secret, master, &seed)?;
     let slot = KeySlot::object_name(&seed.id);
@@ -189,44 +197,87 @@ fn load_config(store: &dyn Store) -> Result<(ConfigRecord, Vec<String>)> {
     Ok((record, warnings))
 }
 
+/// What a repository is opened with.
+#[derive(Clone, Copy, Debug)]
+pub enum Opener<'a> {
+    /// Nothing: it is not encrypted.
+    Nothing,
+    /// A passphrase or key file.
+    Secret(&'a Secret),
+    /// The master key from paper.
+    Sheet(&'a RecoveryKey),
+}
+
+/// A repository with what its opening brought to light.
+#[derive(Debug)]
+pub struct Opened {
+    /// The repository.
+    pub repository: Repository,
+    /// Its keys; `None` where it is not encrypted.
+    pub keyring: Option<Keyring>,
+    /// For people: damaged second copies, for instance.
+    pub warnings: Vec<String>,
+}
+
 /// Opens a repository and gives warnings for people: damaged second copies, for instance.
 ///
 /// # Errors
 /// As [`read_config`]; `InvalidRequest` where a key is needed and none given, or given and none needed; `WrongKey`; `Corrupt` where no
 /// intact slot is left or the config was not written with the key.
 pub fn open(store: Arc<dyn Store>, secret: Option<&Secret>) -> Result<(Repository, Vec<String>)> {
+    let opened = open_with(store, secret.map_or(Opener::Nothing, Opener::Secret))?;
+    Ok((opened.repository, opened.warnings))
+}
+
+/// As [`open`], with anything that opens a repository.
+///
+/// # Errors
+/// As [`open`]; `InvalidRequest` for a sheet of another repository.
+pub fn open_with(store: Arc<dyn Store>, opener: Opener<'_>) -> Result<Opened> {
     let (record, mut warnings) = load_config(&*store)?;
-    let master = master_key(&*store, record.config(), secret, &mut warnings)?;
+    let (master, slot) = master_key(&*store, record.config(), opener, &mut warnings)?;
     let (config, keys) = authenticate(&*store, &record, &master, &mut warnings)?;
     store.adopt_profile(&config.profile);
-    Ok((
-        Repository {
+    let keyring = config
+        .is_encrypted()
+        .then(|| Keyring::new(Arc::clone(&store), config.clone(), master, slot));
+    Ok(Opened {
+        repository: Repository {
             store,
             config,
             keys: Arc::new(keys),
         },
+        keyring,
         warnings,
-    ))
+    })
 }
 
+/// The master key, and the slot it came from, if any.
 fn master_key(
     store: &dyn Store,
     config: &Config,
-    secret: Option<&Secret>,
+    opener: Opener<'_>,
     warnings: &mut Vec<String>,
-) -> Result<MasterKey> {
+) -> Result<(MasterKey, Option<String>)> {
     let refuse = |what| Error::new(ErrorKind::InvalidRequest, what).object(store.url());
-    match (config.public_master(), secret) {
-        (Some(master), None) => Ok(master),
+    match (config.public_master(), opener) {
+        (Some(master), Opener::Nothing) => Ok((master, None)),
         // Whoever took the repository's place must not get a backup in the clear from a user who expects encryption.
-        (Some(_), Some(_)) => Err(refuse("refuse a repository that claims to be unencrypted")
-            .hint("a passphrase or key file is configured: remove it if you made this repository with --no-encryption, else find out who replaced it")),
-        (None, None) => Err(refuse("need the passphrase or key file of this repository")
+        (Some(_), _) => Err(refuse("refuse a repository that claims to be unencrypted")
+            .hint("a passphrase or key is configured: remove it if you made this repository with --no-encryption, else find out who replaced it")),
+        (None, Opener::Nothing) => Err(refuse("need the passphrase or key file of this repository")
             .hint(HOW_TO_GIVE)),
-        (None, Some(secret)) => {
+        (None, Opener::Secret(secret)) => {
             secret.check()?;
-            slots::unlock(store, config, secret, warnings)
+            let (master, slot) = slots::unlock(store, config, (secret, None), warnings)?;
+            Ok((master, Some(slot)))
         }
+        (None, Opener::Sheet(sheet)) if sheet.repository() != config.repository => {
+            let (theirs, ours) = (sheet.repository(), config.repository);
+            Err(refuse("refuse the recovery sheet of another repository")
+                .hint(format!("the sheet is of repository {theirs}, here is {ours}: check --repo")))
+        }
+        (None, Opener::Sheet(sheet)) => Ok((sheet.master().clone(), None)),
     }
 }
 

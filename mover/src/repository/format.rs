@@ -28,6 +28,7 @@ pub mod key_slot;
 pub mod manifest;
 pub mod pool;
 pub mod record;
+pub mod recovery;
 
 pub use builder::ContainerBuilder;
 pub use class::Class;
@@ -41,6 +42,7 @@ pub use key_slot::{KeySlot, Secret};
 pub use manifest::{Manifest, PointState, PointStats};
 pub use pool::BufferPool;
 pub use record::{open_record, seal_record};
+pub use recovery::RecoveryKey;
 
 /// Version of the format that this code writes, and the only one it reads.
 pub const VERSION: u16 = 1;

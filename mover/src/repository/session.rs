@@ -9,6 +9,7 @@
 //! Must not: move data, or delete anything but its own reader record and heartbeat: that is the collector's work.
 
 pub mod adopt;
+pub mod forget;
 pub mod origin;
 pub mod points;
 pub mod reader;

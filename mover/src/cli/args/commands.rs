@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use crate::cli::units;
 
@@ -17,7 +17,8 @@ Examples:
       --s3-endpoint https://minio.example:9000 --s3-path-style
       in a bucket, opened by a key file; credentials come from the AWS environment
 
-Keep the passphrase or key file somewhere else than the repository: without it the data is lost, and nobody can help.";
+Keep the passphrase or key file somewhere else than the repository: without it the data is lost, and nobody can help.
+`snaphaul key export` makes a recovery sheet to print and lock away.";
 
 /// Flags of `init`.
 #[derive(Args, Debug)]
@@ -275,25 +276,13 @@ pub struct RestoreArgs {
     #[arg(long)]
     pub salvage: bool,
 
+    /// Restore a point although it was forgotten, as long as gc has not removed it
+    #[arg(long)]
+    pub forgotten: bool,
+
     /// How to write the target
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineFlag::Auto)]
     pub engine: EngineFlag,
-}
-
-/// Flags of `key`.
-#[derive(Args, Debug)]
-pub struct KeyArgs {
-    /// Which of the key commands.
-    #[command(subcommand)]
-    pub command: KeyCommand,
-}
-
-/// The commands of `key`.
-#[derive(Debug, Subcommand)]
-#[command(disable_help_subcommand = true)]
-pub enum KeyCommand {
-    /// List the key slots: what kind each is, how it is derived, when it was made; never a secret
-    List,
 }
 
 const DEMO_EXAMPLES: &str = "\

@@ -31,6 +31,10 @@ pub struct RepositoryArgs {
     #[arg(long, value_name = "FILE", global = true)]
     pub key_file: Option<PathBuf>,
 
+    /// Open with the key lines of a recovery sheet, typed into FILE; `snaphaul key export` makes one
+    #[arg(long, value_name = "FILE", global = true, conflicts_with_all = ["key_file", "passphrase_file"])]
+    pub recovery_sheet: Option<PathBuf>,
+
     /// S3 endpoint, e.g. `https://minio.example:9000`; without it AWS is used
     #[arg(long, value_name = "URL", global = true, help_heading = "S3")]
     pub s3_endpoint: Option<String>,

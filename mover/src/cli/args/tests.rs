@@ -64,7 +64,6 @@ fn contradictions_are_refused() {
         "points --jobs 0",
         "restore p t --range 5",
         "key",
-        "forget",
     ] {
         assert!(parse(line).is_err(), "{line}");
     }

@@ -26,6 +26,7 @@ fn request(key: &SessionKey, target: &Path) -> RestoreRequest {
         range: None,
         salvage: false,
         engine: EngineChoice::Auto,
+        forgotten: false,
     }
 }
 

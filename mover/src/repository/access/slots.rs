@@ -10,7 +10,7 @@ use super::copies::{load, slot_names};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Most slots looked at: each costs up to a second of Argon2id, and nobody has so many keys.
-const MAX_SLOTS: usize = 64;
+pub(super) const MAX_SLOTS: usize = 64;
 
 /// One key slot for `key list`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,16 +66,19 @@ fn is_of_the_slot(error: &Error) -> bool {
     )
 }
 
-/// Unwraps the master key with whichever slot `secret` opens.
+/// Unwraps the master key with whichever slot the secret opens, and gives the slot's name. One slot may be passed over.
 pub(super) fn unlock(
     store: &dyn Store,
     config: &Config,
-    secret: &Secret,
+    (secret, skip): (&Secret, Option<&str>),
     warnings: &mut Vec<String>,
-) -> Result<MasterKey> {
+) -> Result<(MasterKey, String)> {
     let mut lost = Vec::new();
     let mut refused = 0;
     for name in slot_names(store)?.into_iter().take(MAX_SLOTS) {
+        if skip == Some(name.as_str()) {
+            continue;
+        }
         let slot = match load(store, &name, KeySlot::parse, warnings) {
             Ok(slot) => slot,
             Err(error) if is_of_the_slot(&error) => {
@@ -90,7 +93,7 @@ pub(super) fn unlock(
         match slot.unwrap_master(secret) {
             Ok(master) => {
                 warnings.extend(lost.iter().map(ToString::to_string));
-                return Ok(master);
+                return Ok((master, name));
             }
             Err(error) if error.kind() == ErrorKind::WrongKey => refused += 1,
             Err(error) => return Err(error),
@@ -104,7 +107,7 @@ fn failure(store: &dyn Store, kind: SecretKind, refused: usize, mut lost: Vec<Er
     if refused == 0 && lost.is_empty() && slot_names(store).is_ok_and(|slots| slots.is_empty()) {
         return Error::new(ErrorKind::Corrupt, "open the repository: no key slot is left")
             .object(name::KEYS)
-            .hint("get the objects below keys/ back from a copy of the repository: without one its data is lost");
+            .hint("give the recovery sheet that `snaphaul key export` made with --recovery-sheet, or get the objects below keys/ back from a copy of the repository: without either its data is lost");
     }
     if refused == 0
         && let Some(error) = lost.pop()

@@ -13,7 +13,7 @@ use super::*;
 
 /// A store in memory.
 #[derive(Debug, Default)]
-struct MemoryStore {
+pub(super) struct MemoryStore {
     objects: Mutex<BTreeMap<String, Bytes>>,
     adopted: Mutex<Option<StoreProfile>>,
     /// A repository that another `init` creates at the moment when ours tries.
@@ -21,26 +21,26 @@ struct MemoryStore {
 }
 
 impl MemoryStore {
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         self.objects.lock().unwrap().keys().cloned().collect()
     }
 
-    fn object(&self, name: &str) -> Bytes {
+    pub(super) fn object(&self, name: &str) -> Bytes {
         self.objects.lock().unwrap()[name].clone()
     }
 
-    fn set(&self, name: &str, bytes: impl Into<Bytes>) {
+    pub(super) fn set(&self, name: &str, bytes: impl Into<Bytes>) {
         self.objects
             .lock()
             .unwrap()
             .insert(name.to_owned(), bytes.into());
     }
 
-    fn remove(&self, name: &str) {
+    pub(super) fn remove(&self, name: &str) {
         self.objects.lock().unwrap().remove(name).unwrap();
     }
 
-    fn damage(&self, name: &str) {
+    pub(super) fn damage(&self, name: &str) {
         let mut bytes = self.object(name).to_vec();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
@@ -129,15 +129,15 @@ impl Store for MemoryStore {
     }
 }
 
-fn passphrase(text: &str) -> Secret {
+pub(super) fn passphrase(text: &str) -> Secret {
     Secret::Passphrase(text.to_owned().into())
 }
 
-fn key_file() -> Secret {
+pub(super) fn key_file() -> Secret {
     Secret::KeyFile(vec![3; 32].into())
 }
 
-fn options(cipher: Cipher) -> InitOptions {
+pub(super) fn options(cipher: Cipher) -> InitOptions {
     InitOptions {
         cipher,
         chunk_size: 128 << 10,
@@ -159,13 +159,16 @@ fn init_on(
     init_at_cost(store, &options(cipher), secret, CHEAP)
 }
 
-fn open_on(store: &Arc<MemoryStore>, secret: Option<&Secret>) -> Result<(Repository, Vec<String>)> {
+pub(super) fn open_on(
+    store: &Arc<MemoryStore>,
+    secret: Option<&Secret>,
+) -> Result<(Repository, Vec<String>)> {
     let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(store);
     open(store, secret)
 }
 
 /// An encrypted repository for `open sesame`, and the name of its slot.
-fn encrypted() -> (Arc<MemoryStore>, String) {
+pub(super) fn encrypted() -> (Arc<MemoryStore>, String) {
     let store = Arc::new(MemoryStore::default());
     init_on(&store, Cipher::Aes256Gcm, Some(&passphrase("open sesame"))).unwrap();
     let slot = store
@@ -176,13 +179,17 @@ fn encrypted() -> (Arc<MemoryStore>, String) {
     (store, slot)
 }
 
-fn unencrypted() -> Arc<MemoryStore> {
+pub(super) fn unencrypted() -> Arc<MemoryStore> {
     let store = Arc::new(MemoryStore::default());
     init_on(&store, Cipher::None, None).unwrap();
     store
 }
 
-fn assert_fails<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind, words: &str) -> Error {
+pub(super) fn assert_fails<T: std::fmt::Debug>(
+    result: Result<T>,
+    kind: ErrorKind,
+    words: &str,
+) -> Error {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     let text = format!("{error} {:?}", error.hint_text());

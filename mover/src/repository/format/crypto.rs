@@ -74,6 +74,12 @@ impl MasterKey {
     pub(super) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Whether both are the same key; takes as long whatever they are.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        blake3::hash(self.bytes()) == blake3::hash(other.bytes())
+    }
 }
 
 impl fmt::Debug for MasterKey {

@@ -20,6 +20,8 @@ pub struct ReaderLease {
     repository: Arc<Repository>,
     record: Option<String>,
     warning: Option<String>,
+    /// Whether points that were forgotten, but not collected yet, may be read.
+    forgotten: bool,
 }
 
 impl ReaderLease {
@@ -28,10 +30,33 @@ impl ReaderLease {
     /// # Errors
     /// `NotFound` where a point is gone by now, otherwise what the store answers.
     pub fn take(repository: &Arc<Repository>, kind: Kind, points: &[&Point]) -> Result<Self> {
+        Self::take_any(repository, kind, points, false)
+    }
+
+    /// As [`ReaderLease::take`], also for points that were forgotten. The record keeps away every collector that begins after
+    /// it was stored; one that began before may still remove the points while they are read.
+    ///
+    /// # Errors
+    /// As [`ReaderLease::take`]; `NotFound` where gc removed a point already.
+    pub fn take_forgotten(
+        repository: &Arc<Repository>,
+        kind: Kind,
+        points: &[&Point],
+    ) -> Result<Self> {
+        Self::take_any(repository, kind, points, true)
+    }
+
+    fn take_any(
+        repository: &Arc<Repository>,
+        kind: Kind,
+        points: &[&Point],
+        forgotten: bool,
+    ) -> Result<Self> {
         let mut lease = Self {
             repository: Arc::clone(repository),
             record: None,
             warning: None,
+            forgotten,
         };
         let Some(volume) = points.first().map(|point| point.key.volume) else {
             return Ok(lease);
@@ -105,6 +130,9 @@ impl ReaderLease {
     fn check(&self, point: &Point) -> Result<()> {
         match point.status {
             PointStatus::Damaged(_) => Ok(()),
+            PointStatus::Complete | PointStatus::Forgotten if self.forgotten => {
+                check_present(&self.repository, &point.key)
+            }
             PointStatus::Complete | PointStatus::Forgotten => {
                 check_pin(&self.repository, &point.key)
             }
@@ -124,23 +152,29 @@ impl Drop for ReaderLease {
 
 /// Checks that a pinned point was neither forgotten nor purged before the pin was stored (gc-protocol 4.1.3).
 pub(crate) fn check_pin(repository: &Repository, key: &SessionKey) -> Result<()> {
-    let store = repository.store.as_ref();
-    let gone = |why: &str| {
-        Error::new(
-            ErrorKind::NotFound,
-            format!("use point {}: it {why}", key.point()),
-        )
-        .object(name::slot(key))
-        .hint("choose another point with `snaphaul points`")
-    };
-    if store.head(&name::tomb(key))?.is_some() {
-        return Err(gone("was forgotten"));
+    if repository.store.head(&name::tomb(key))?.is_some() {
+        return Err(gone(key, "was forgotten"));
     }
+    check_present(repository, key)
+}
+
+/// Checks that a point was not purged.
+fn check_present(repository: &Repository, key: &SessionKey) -> Result<()> {
+    let store = repository.store.as_ref();
     if store.head(&name::open(key))?.is_none() {
-        return Err(gone("was removed"));
+        return Err(gone(key, "was removed"));
     }
     match store.head(&name::slot(key))? {
         Some(slot) if slot.size > MAX_ABORT_LEN => Ok(()),
-        _ => Err(gone("was removed")),
+        _ => Err(gone(key, "was removed")),
     }
+}
+
+fn gone(key: &SessionKey, why: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("use point {}: it {why}", key.point()),
+    )
+    .object(name::slot(key))
+    .hint("choose another point with `snaphaul points`")
 }

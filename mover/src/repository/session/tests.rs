@@ -7,6 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::adopt::Takeover;
+use super::forget::{Tomb, bury, read_tomb};
 use super::origin::Origin;
 use super::points::{self, Catalog, Point, PointStatus};
 use super::reader::ReaderLease;
@@ -360,4 +361,43 @@ fn a_reader_pins_its_points_and_leaves_nothing_behind() {
     let refused = ReaderLease::take(&bench.repository, Kind::Restore, &[&point]).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NotFound);
     assert_eq!(readers(), before);
+}
+
+#[test]
+fn a_forget_order_is_given_once_and_says_who_and_why() {
+    let bench = Bench::new();
+    let point = bench.point();
+    assert_eq!(read_tomb(&bench.repository, &point.key).unwrap(), None);
+    let first = Tomb::new("named", 7);
+    assert!(bury(&bench.repository, &point.key, &first).unwrap());
+    assert!(!bury(&bench.repository, &point.key, &Tomb::new("again", 8)).unwrap());
+    assert_eq!(
+        read_tomb(&bench.repository, &point.key).unwrap(),
+        Some(first)
+    );
+    assert_eq!(bench.all()[0].status, PointStatus::Forgotten);
+    // Nobody else's bytes pass for one.
+    bench.delete(&name::tomb(&point.key));
+    bench.forget(&point.key);
+    let error = read_tomb(&bench.repository, &point.key).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn a_forgotten_point_is_read_only_on_purpose() {
+    let bench = Bench::new();
+    let point = bench.point();
+    bury(&bench.repository, &point.key, &Tomb::new("named", 7)).unwrap();
+    let point = bench.all().remove(0);
+    let refused = ReaderLease::take(&bench.repository, Kind::Restore, &[&point]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+    let lease = ReaderLease::take_forgotten(&bench.repository, Kind::Restore, &[&point]).unwrap();
+    assert!(lease.is_held());
+    drop(lease);
+    // A collector is ahead: it removes the start record first.
+    bench.delete(&name::open(&point.key));
+    let refused =
+        ReaderLease::take_forgotten(&bench.repository, Kind::Restore, &[&point]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+    assert!(refused.message().contains("removed"), "{refused}");
 }

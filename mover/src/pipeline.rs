@@ -9,7 +9,7 @@ pub mod progress;
 pub mod report;
 pub mod restore;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod verify;
 mod walk;
 

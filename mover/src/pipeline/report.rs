@@ -90,6 +90,10 @@ pub struct VerifyReport {
     pub chunks: u64,
     /// Bytes fetched.
     pub read_bytes: u64,
+    /// Bytes of the volume that a restore test put together, zeros included.
+    pub restored_bytes: u64,
+    /// Content hash of what a restore test gave; it must be that of the manifest.
+    pub content_hash: Option<String>,
     /// What is wrong.
     pub errors: Vec<VerifyFinding>,
     /// What a person should know.
@@ -105,6 +109,8 @@ pub struct VerifyFinding {
     pub kind: String,
     /// Name of the object.
     pub object: String,
+    /// What is wrong with it, and what to do next.
+    pub message: String,
     /// Name of the volume hurt, where known.
     pub volume: Option<String>,
     /// Points hurt.

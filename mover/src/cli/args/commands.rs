@@ -153,8 +153,13 @@ Examples:
       all points: metadata, and a sample of the data
   snaphaul verify db@latest --level data --repo /backup/vms
       reads, decrypts and checks every byte that a restore of this point would need
+  snaphaul verify --level sample --sample-percent 10 --repo /backup/vms
+      a tenth of the data each time, oldest first: ten runs have read everything
+  snaphaul verify --restore-test db@latest --repo /backup/vms
+      a whole restore without a target, compared with the hash of what was backed up
 
-Exit code 65 and a list of what is damaged, and whom it hurts, if anything is wrong.";
+Exit code 65 and a list of what is damaged, and whom it hurts, if anything is wrong. Chunks found bad are marked, where the
+store lets us: the next backup of the volume stores them again. `snaphaul repair` mends what needs no source.";
 
 /// Flags of `verify`.
 #[derive(Args, Debug)]
@@ -171,6 +176,14 @@ pub struct VerifyArgs {
     /// How much to read
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LevelFlag::Sample)]
     pub level: LevelFlag,
+
+    /// Share of the data that the level `sample` reads: what was not read for longest, so that 100/PERCENT runs read all
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    pub sample_percent: f64,
+
+    /// Restore this point to nowhere and compare what comes out with the hash of what went in
+    #[arg(long, value_name = "POINT", conflicts_with_all = ["points", "all", "level", "sample_percent"])]
+    pub restore_test: Option<String>,
 }
 
 const RESTORE_EXAMPLES: &str = "\
@@ -289,7 +302,7 @@ pub enum EngineFlag {
 pub enum LevelFlag {
     /// Records and maps, and that every object they name is there with its length
     Metadata,
-    /// Also a random sample of the data
+    /// Also a share of the data, what was not read for longest
     Sample,
     /// Also every byte of the data
     Data,

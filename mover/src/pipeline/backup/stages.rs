@@ -28,6 +28,7 @@ use crate::pipeline::budget::{Budget, Failure, uploads_in_flight};
 use crate::repository::format::codec::Encoder;
 use crate::repository::ids::{SegmentId, name};
 use crate::repository::map::{MapCursor, MapWriter};
+use crate::repository::quarantine::Quarantine;
 
 /// Reads in flight: 32 of 1 MiB saturate local disks as well as networked ones, within the budget of 32 MiB.
 const READ_DEPTH: usize = 32;
@@ -79,6 +80,16 @@ pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Res
         progress: &run.context.progress,
     };
     let adopted = AdoptedChunks::load(repository, &run.session.adoption().sessions)?;
+    let builds_on_something = run.parent.is_some() || !run.session.adoption().sessions.is_empty();
+    let quarantine = if builds_on_something {
+        Quarantine::load(repository.store.as_ref())?
+    } else {
+        Quarantine::default()
+    };
+    let known = Known {
+        adopted: &adopted,
+        quarantine: &quarantine,
+    };
     let in_flight = uploads_in_flight(run.context.memory, repository.config.segment_size);
     let (uploader, uploads) = Uploader::new(1 + in_flight + MAP_SEGMENTS_IN_FLIGHT);
     let mapped = std::thread::scope(|scope| {
@@ -89,7 +100,7 @@ pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Res
         }
         drop(uploads);
         // The upload threads end with the last sender, which `move_data` drops on its way out.
-        move_data(run, blocks, watch, &adopted, uploader)
+        move_data(run, blocks, watch, known, uploader)
     });
     if let Some(error) = failure.take() {
         return Err(error);
@@ -107,12 +118,19 @@ pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Res
     }
 }
 
+/// What is stored already, beside the parent's chunks, and what only seems to be.
+#[derive(Clone, Copy, Debug)]
+struct Known<'a> {
+    adopted: &'a AdoptedChunks,
+    quarantine: &'a Quarantine,
+}
+
 /// Reads, compares and stores; the last segments may still be on their way when it returns.
 fn move_data(
     run: &Run<'_>,
     blocks: &mut (dyn ChangedBlocks + Send),
     watch: Watch<'_>,
-    adopted: &AdoptedChunks,
+    known: Known<'_>,
     uploader: Uploader,
 ) -> Result<Option<Mapped>> {
     let repository = &run.context.repository;
@@ -132,7 +150,8 @@ fn move_data(
         geometry,
         keys: &repository.keys,
         dedupe: &dedupe,
-        adopted,
+        adopted: known.adopted,
+        quarantine: known.quarantine,
         log: &log,
         watch,
     };

@@ -238,6 +238,7 @@ fn decode_chunk(
             bytes: Some(bytes),
         }),
         Err(error) => {
+            job.bad.note(unit.directory.id(), &[*wanted], &error);
             job.losses.note(
                 &[Run {
                     first: chunk,

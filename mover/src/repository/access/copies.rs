@@ -132,7 +132,13 @@ pub(super) fn require_vacant(store: &dyn Store) -> Result<()> {
                 name::SEG,
             ]
             .into_iter()
-            .chain([name::MAP, name::BEAT, "config"])
+            .chain([
+                name::MAP,
+                name::BEAT,
+                name::QUARANTINE,
+                name::CHECKED,
+                "config",
+            ])
             .any(|prefix| info.name.starts_with(prefix));
             if ours {
                 return Err(

@@ -21,6 +21,7 @@ mod open;
 mod output;
 mod panics;
 mod points;
+mod repair;
 mod restore;
 mod run;
 mod secret;
@@ -80,6 +81,7 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Show(args) => show::run(run, args, repository, limits),
         Command::Diff(args) => diff::run(run, args, repository, limits),
         Command::Verify(args) => verify::run(run, args, repository, limits),
+        Command::Repair(args) => repair::run(run, args, repository, limits),
         Command::Restore(args) => restore::run(run, args, repository, limits),
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Demo(args) => demo::run(run, args),

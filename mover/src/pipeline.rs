@@ -1,4 +1,4 @@
-//! Moving data: backup, restore, verify and diff.
+//! Moving data: backup, restore, verify, repair and diff.
 //!
 //! Owns: the threads of the data plane and their byte budgets. Must not: parse flags or print.
 
@@ -6,6 +6,7 @@ pub mod backup;
 pub mod budget;
 pub mod diff;
 pub mod progress;
+pub mod repair;
 pub mod report;
 pub mod restore;
 #[cfg(test)]

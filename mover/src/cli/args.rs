@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 pub use commands::{
     BackupArgs, ChangedBlocksFlag, CompletionsArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
-    KeyArgs, KeyCommand, LevelFlag, PointsArgs, RestoreArgs, ShowArgs, VerifyArgs,
+    KeyArgs, KeyCommand, LevelFlag, PointsArgs, RepairArgs, RestoreArgs, ShowArgs, VerifyArgs,
 };
 pub use global::{RepositoryArgs, RunArgs};
 
@@ -75,6 +75,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Check that points can be restored
     Verify(VerifyArgs),
+    /// Mend what can be mended without the source, and say what cannot
+    Repair(RepairArgs),
     /// Write a point to a file, a block device or stdout
     Restore(RestoreArgs),
     /// Look at the keys that open the repository
@@ -96,6 +98,7 @@ impl Command {
             Self::Show(_) => "show",
             Self::Diff(_) => "diff",
             Self::Verify(_) => "verify",
+            Self::Repair(_) => "repair",
             Self::Restore(_) => "restore",
             Self::Key(_) => "key",
             Self::Demo(_) => "demo",
@@ -104,13 +107,14 @@ impl Command {
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "init",
         "backup",
         "points",
         "show",
         "diff",
         "verify",
+        "repair",
         "restore",
         "key",
         "demo",

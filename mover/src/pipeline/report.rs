@@ -119,6 +119,40 @@ pub struct VerifyFinding {
     pub ranges: Vec<(u64, u64)>,
 }
 
+/// Result of a repair.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RepairReport {
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// Points looked at.
+    pub points: u64,
+    /// What was mended, or would be.
+    pub repaired: Vec<Repaired>,
+    /// What could not be mended.
+    pub lost: Vec<VerifyFinding>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub duration_seconds: f64,
+}
+
+/// One thing that was mended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Repaired {
+    /// `copied` from the other copy, or `recommitted`: the point was committed again.
+    pub kind: String,
+    /// The object that was lost.
+    pub object: String,
+    /// Name of the volume, where it is of one.
+    pub volume: Option<String>,
+    /// The point that was hurt.
+    pub points: Vec<String>,
+    /// The point that took its place.
+    pub new_point: Option<String>,
+    /// What was wrong and what was done.
+    pub message: String,
+}
+
 /// Result of comparing two points.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DiffReport {

@@ -12,7 +12,7 @@
 
 mod controls;
 mod findings;
-mod maps;
+pub(crate) mod maps;
 mod memory;
 mod segments;
 
@@ -104,6 +104,15 @@ pub struct VerifyRequest {
 /// # Errors
 /// `NotFound` for an unknown point, `Interrupted` on request, and what the store answers: an unreachable store is no finding.
 pub fn run(context: &Context, request: &VerifyRequest) -> Result<VerifyReport> {
+    check(context, request, true).map(|(report, _)| report)
+}
+
+/// As [`run`], with the points that were looked at; without `notes` nothing is marked or remembered.
+pub(crate) fn check(
+    context: &Context,
+    request: &VerifyRequest,
+    notes: bool,
+) -> Result<(VerifyReport, Vec<Point>)> {
     let started = Instant::now();
     memory::check_percent(request.sample_percent)?;
     let findings = Findings::default();
@@ -130,7 +139,9 @@ pub fn run(context: &Context, request: &VerifyRequest) -> Result<VerifyReport> {
     if !faults.is_empty() {
         maps::attribute(context, &reader, &selected, &faults, &findings)?;
         // Without a record of ours a collector may have removed what is missing.
-        warnings.extend(mark(&context.repository, &faults, lease.is_held())?);
+        if notes {
+            warnings.extend(mark(&context.repository, &faults, lease.is_held())?);
+        }
     }
     for at in without_copy {
         controls::settle_copy(&context.repository, &selected[at], &findings)?;
@@ -139,7 +150,7 @@ pub fn run(context: &Context, request: &VerifyRequest) -> Result<VerifyReport> {
     if untold > 0 {
         warnings.push(format!("{untold} more findings are not listed"));
     }
-    Ok(VerifyReport {
+    let report = VerifyReport {
         level: request.level.as_str().to_owned(),
         points: selected.len() as u64,
         // Start record, slot, second copy and liveness of each point, and every segment.
@@ -150,7 +161,8 @@ pub fn run(context: &Context, request: &VerifyRequest) -> Result<VerifyReport> {
         warnings,
         duration_seconds: started.elapsed().as_secs_f64(),
         ..VerifyReport::default()
-    })
+    };
+    Ok((report, selected))
 }
 
 /// Checks the share of the data that was not looked at for longest, and remembers it. Gives what a person should know.

@@ -12,7 +12,7 @@ mod slots;
 
 use std::sync::Arc;
 
-pub use copies::check_roots;
+pub use copies::{MendedRoots, check_roots, mend_roots};
 pub use slots::{KeySlotInfo, key_slots};
 
 use super::format::config::ConfigRecord;

@@ -186,6 +186,36 @@ pub struct VerifyArgs {
     pub restore_test: Option<String>,
 }
 
+const REPAIR_EXAMPLES: &str = "\
+Examples:
+  snaphaul repair --dry-run --repo /backup/vms
+      what could be mended, and what is lost
+  snaphaul repair db@latest --repo /backup/vms
+      one point, and the root objects of the repository
+
+Mended are: second copies, from the good one; a point whose start record, manifest, liveness or map was lost, by committing it
+again with the same data under a new id. A lost map is made again from the segments, and only used if its hash proves it right.
+Everything that was mended is listed. Lost chunks need the source: the next backup stores them again.
+
+Exit code 65 if anything stays lost.";
+
+/// Flags of `repair`.
+#[derive(Args, Debug)]
+#[command(after_help = REPAIR_EXAMPLES)]
+pub struct RepairArgs {
+    /// Points to repair; none means all
+    #[arg(value_name = "POINT")]
+    pub points: Vec<String>,
+
+    /// Repair all points, as without any POINT
+    #[arg(long, conflicts_with = "points")]
+    pub all: bool,
+
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 const RESTORE_EXAMPLES: &str = "\
 Examples:
   snaphaul restore db@latest db.img --repo /backup/vms

@@ -170,15 +170,17 @@ impl<'a> MapCheck<'a> {
 }
 
 /// Compares what a walk meets with what the liveness says: it may say more, never less.
-struct LiveCheck<'l> {
+pub(crate) struct LiveCheck<'l> {
     liveness: Option<&'l Liveness>,
     met: SegmentTable,
     last_path: Vec<Location>,
-    is_complete: bool,
+    /// Whether everything met so far is live.
+    pub is_complete: bool,
 }
 
 impl<'l> LiveCheck<'l> {
-    fn new(liveness: Option<&'l Liveness>) -> Self {
+    /// Nothing was met yet; without a liveness nothing is found either.
+    pub(crate) fn new(liveness: Option<&'l Liveness>) -> Self {
         Self {
             liveness,
             met: SegmentTable::default(),
@@ -187,7 +189,8 @@ impl<'l> LiveCheck<'l> {
         }
     }
 
-    fn leaf(&mut self, leaf: &LeafRef) {
+    /// Takes the next leaf of the walk.
+    pub(crate) fn leaf(&mut self, leaf: &LeafRef) {
         let Some(liveness) = self.liveness else {
             return;
         };

@@ -50,6 +50,14 @@ impl DamagedPage {
         }
     }
 
+    /// As if the root of a map could not be read.
+    #[cfg(test)]
+    pub(crate) fn of_root(root: &super::MapRoot) -> Self {
+        let pointer = root.pointer.expect("the map is not empty");
+        let error = Error::new(ErrorKind::Corrupt, "lose the root");
+        Self::new(root.depth - 1, 0, &pointer, &error)
+    }
+
     /// The chunks that cannot be located; the last of them may lie behind the end of the volume.
     #[must_use]
     pub fn chunks(&self) -> Range<u64> {

@@ -50,7 +50,7 @@ use run::{Outcome, Run};
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let started = Instant::now();
     panics::install_hook();
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = usage::help_spelled_out(arguments.into_iter().collect());
     match Cli::try_parse_from(&arguments) {
         Ok(cli) => execute(&cli, started),
         Err(stop) => usage::report(&stop, &arguments),

@@ -158,8 +158,8 @@ Examples:
   snaphaul verify --restore-test db@latest --repo /backup/vms
       a whole restore without a target, compared with the hash of what was backed up
 
-Exit code 65 and a list of what is damaged, and whom it hurts, if anything is wrong. Chunks found bad are marked, where the
-store lets us: the next backup of the volume stores them again. `snaphaul repair` mends what needs no source.";
+Exit code 65 and a list of what is damaged, and whom it hurts, if anything is wrong. Chunks found bad are marked, where
+the store lets us: the next backup of the volume stores them again. `snaphaul repair` mends what needs no source.";
 
 /// Flags of `verify`.
 #[derive(Args, Debug)]
@@ -193,9 +193,9 @@ Examples:
   snaphaul repair db@latest --repo /backup/vms
       one point, and the root objects of the repository
 
-Mended are: second copies, from the good one; a point whose start record, manifest, liveness or map was lost, by committing it
-again with the same data under a new id. A lost map is made again from the segments, and only used if its hash proves it right.
-Everything that was mended is listed. Lost chunks need the source: the next backup stores them again.
+Mended are: second copies, from the good one; a point whose start record, manifest, liveness or map was lost, by
+committing it again with the same data under a new id. A lost map is made again from the segments, and only used if its
+hash proves it right. Everything that was mended is listed. Lost chunks need the source: the next backup stores them.
 
 Exit code 65 if anything stays lost.";
 

@@ -87,6 +87,15 @@ fn open_new(path: &Path, options: &TargetOptions) -> Result<Target> {
             "it is a link that leads nowhere, or no file name",
         ));
     };
+    let folder = parent_of(path);
+    if !folder.is_dir() {
+        return Err(
+            refused(path, "there is no directory to make it in").hint(format!(
+                "make the directory `{}`, or give another TARGET",
+                folder.display()
+            )),
+        );
+    }
     let mut partial_name = name.to_owned();
     partial_name.push(".partial");
     let partial = path.with_file_name(partial_name);

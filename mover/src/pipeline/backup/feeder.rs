@@ -187,7 +187,7 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
 
     /// Hands a finished read over; false once nobody listens.
     fn deliver(&mut self, completion: Completion) -> Result<bool> {
-        completion.result?;
+        completion.result.map_err(cut_short)?;
         let slot = usize::try_from(completion.token)
             .ok()
             .and_then(|slot| self.reading.get_mut(slot));
@@ -298,4 +298,22 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
             }
         }
     }
+}
+
+/// A source that ends before its size became smaller while it was read.
+fn cut_short(error: Error) -> Error {
+    let is_short = std::error::Error::source(&error)
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::UnexpectedEof);
+    if !is_short {
+        return error;
+    }
+    let object = error.object_name().unwrap_or_default().to_owned();
+    Error::new(
+        ErrorKind::SourceChanged,
+        "read the source: it became smaller while it was read",
+    )
+    .object(object)
+    .hint("back up a snapshot of it, or stop what writes to it, then run again")
+    .source(error)
 }

@@ -207,6 +207,24 @@ pub(super) fn slot_names(store: &dyn Store) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Whether a place without a config has other objects of a repository. One that cannot be listed has none to tell of.
+pub(super) fn has_rest(store: &dyn Store) -> bool {
+    [name::SNAP, name::SEG].into_iter().any(|prefix| {
+        let mut found = false;
+        let listed = store.list(prefix, &mut |page| {
+            found |= !page.is_empty();
+            // One page tells; the rest is not asked for.
+            if found {
+                Err(Error::new(ErrorKind::Interrupted, "stop listing"))
+            } else {
+                Ok(())
+            }
+        });
+        drop(listed);
+        found
+    })
+}
+
 /// Refuses a place where a repository, the rest of one, or anything foreign is.
 pub(super) fn require_vacant(store: &dyn Store) -> Result<()> {
     if store.head(name::CONFIG)?.is_some() {

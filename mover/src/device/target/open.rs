@@ -89,11 +89,14 @@ fn open_new(path: &Path, options: &TargetOptions) -> Result<Target> {
     };
     let folder = parent_of(path);
     if !folder.is_dir() {
+        let make = format!(
+            "make the directory `{}`, or give another TARGET",
+            folder.display()
+        );
         return Err(
-            refused(path, "there is no directory to make it in").hint(format!(
-                "make the directory `{}`, or give another TARGET",
-                folder.display()
-            )),
+            Error::new(ErrorKind::NotFound, "find the directory of the target")
+                .object(path.display())
+                .hint(make),
         );
     }
     let mut partial_name = name.to_owned();

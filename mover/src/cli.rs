@@ -24,6 +24,7 @@ mod open;
 mod output;
 mod panics;
 mod points;
+mod repair;
 mod restore;
 mod run;
 mod secret;
@@ -52,7 +53,7 @@ use run::{Outcome, Run};
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let started = Instant::now();
     panics::install_hook();
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = usage::help_spelled_out(arguments.into_iter().collect());
     match Cli::try_parse_from(&arguments) {
         Ok(cli) => execute(&cli, started),
         Err(stop) => usage::report(&stop, &arguments),
@@ -83,6 +84,7 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Show(args) => show::run(run, args, repository, limits),
         Command::Diff(args) => diff::run(run, args, repository, limits),
         Command::Verify(args) => verify::run(run, args, repository, limits),
+        Command::Repair(args) => repair::run(run, args, repository, limits),
         Command::Restore(args) => restore::run(run, args, repository, limits),
         Command::Copy(args) => copy::run(run, args, repository, limits),
         Command::Forget(args) => forget::run(run, args, repository, limits),

@@ -1,4 +1,4 @@
-//! Moving data: backup, restore, verify and diff.
+//! Moving data: backup, restore, verify, repair and diff.
 //!
 //! Owns: the threads of the data plane and their byte budgets. Must not: parse flags or print.
 
@@ -8,10 +8,11 @@ pub mod copy;
 pub mod diff;
 pub mod forget;
 pub mod progress;
+pub mod repair;
 pub mod report;
 pub mod restore;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod verify;
 mod walk;
 

@@ -15,6 +15,7 @@ pub mod access;
 pub mod format;
 pub mod ids;
 pub mod map;
+pub mod quarantine;
 pub mod retention;
 pub mod segments;
 pub mod session;

@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 
 pub use commands::{
     BackupArgs, ChangedBlocksFlag, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag,
-    InitArgs, LevelFlag, PointsArgs, RestoreArgs, ShowArgs, VerifyArgs,
+    InitArgs, LevelFlag, PointsArgs, RepairArgs, RestoreArgs, ShowArgs, VerifyArgs,
 };
 pub use forget::{ForgetArgs, KeepArgs};
 pub use global::{RepositoryArgs, RunArgs};
@@ -79,6 +79,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Check that points can be restored
     Verify(VerifyArgs),
+    /// Mend what can be mended without the source, and say what cannot
+    Repair(RepairArgs),
     /// Write a point to a file, a block device or stdout
     Restore(RestoreArgs),
     /// Copy points into another repository, with other keys, in another kind of store
@@ -104,6 +106,7 @@ impl Command {
             Self::Show(_) => "show",
             Self::Diff(_) => "diff",
             Self::Verify(_) => "verify",
+            Self::Repair(_) => "repair",
             Self::Restore(_) => "restore",
             Self::Copy(_) => "copy",
             Self::Forget(_) => "forget",
@@ -114,13 +117,14 @@ impl Command {
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 13] = [
         "init",
         "backup",
         "points",
         "show",
         "diff",
         "verify",
+        "repair",
         "restore",
         "copy",
         "forget",

@@ -119,7 +119,7 @@ pub(super) fn checked_name(what: &str, name: &str) -> Result<String> {
     if fits {
         return Ok(name.to_owned());
     }
-    Err(invalid(format!("use `{}` as the name of a {what}", name.escape_debug())).hint(format!(
+    Err(invalid(format!("use `{}` as the name of a {what}", name.escape_debug())).object(name).hint(format!(
         "a name begins with a letter or digit, goes on with letters, digits and `. _ / -`, and has at most {MAX_NAME_BYTES} characters"
     )))
 }
@@ -129,19 +129,23 @@ pub(super) fn tags(texts: &[String]) -> Result<BTreeMap<String, String>> {
     let mut tags = BTreeMap::new();
     for text in texts {
         let (key, value) = text.split_once('=').ok_or_else(|| {
-            invalid(format!("read the tag `{}`", text.escape_debug())).hint("write --tag KEY=VALUE")
+            invalid(format!("read the tag `{}`", text.escape_debug()))
+                .object(text)
+                .hint("write --tag KEY=VALUE")
         })?;
         let key_fits = !key.is_empty()
             && key.len() <= MAX_TAG_KEY_BYTES
             && key.chars().all(|c| !c.is_whitespace() && !c.is_control());
         let value_fits = value.len() <= MAX_TAG_VALUE_BYTES && !value.chars().any(char::is_control);
         if !key_fits || !value_fits {
-            return Err(invalid(format!("use the tag `{}`", text.escape_debug())).hint(format!(
+            return Err(invalid(format!("use the tag `{}`", text.escape_debug())).object(text).hint(format!(
                 "a key has 1 to {MAX_TAG_KEY_BYTES} characters without spaces, a value at most {MAX_TAG_VALUE_BYTES}, neither has control characters"
             )));
         }
         if tags.insert(key.to_owned(), value.to_owned()).is_some() {
-            return Err(invalid(format!("set the tag `{key}` twice")).hint("give each key once"));
+            return Err(invalid(format!("set the tag `{key}` twice"))
+                .object(key)
+                .hint("give each key once"));
         }
     }
     if tags.len() > MAX_TAGS {

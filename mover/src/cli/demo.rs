@@ -225,6 +225,7 @@ fn compare_disks(run: &Run, disk: &Path, restored: &Path) -> Result<Step> {
 
 fn verify_all(run: &Run, repository: &Arc<Repository>) -> Result<Step> {
     let request = VerifyRequest {
+        sample_percent: verify::DEFAULT_SAMPLE_PERCENT,
         points: Vec::new(),
         level: VerifyLevel::Data,
     };

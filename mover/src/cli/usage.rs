@@ -11,6 +11,15 @@ use super::exit::Exit;
 use super::output::{Output, OutputMode, errors};
 use crate::error::{Error, Result};
 
+/// `snaphaul help COMMAND…` is `snaphaul COMMAND… --help`, as people know it from other programs.
+pub(super) fn help_spelled_out(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.get(1).is_some_and(|first| first == "help") {
+        arguments.remove(1);
+        arguments.push("--help".into());
+    }
+    arguments
+}
+
 /// Prints what the parser stopped with, and says how the process ends.
 pub(super) fn report(stop: &clap::Error, arguments: &[OsString]) -> Exit {
     let json = wants_json(arguments);
@@ -138,6 +147,24 @@ mod tests {
             "{}",
             err.text()
         );
+    }
+
+    #[test]
+    fn help_may_be_asked_for_as_a_command() {
+        let spelled = |line: &str| {
+            let arguments = line.split(' ').map(OsString::from).collect();
+            Cli::try_parse_from(help_spelled_out(arguments))
+                .unwrap_err()
+                .kind()
+        };
+        for line in [
+            "snaphaul help",
+            "snaphaul help restore",
+            "snaphaul help key list",
+        ] {
+            assert_eq!(spelled(line), ClapKind::DisplayHelp, "{line}");
+        }
+        assert_ne!(spelled("snaphaul help frobnicate"), ClapKind::DisplayHelp);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::run::{Outcome, Run, Text};
 use super::units;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::report::VerifyReport;
+use crate::pipeline::restore;
 use crate::pipeline::verify::{self, VerifyLevel, VerifyRequest};
 
 const ON_STOP: &str = "stopping: nothing was changed; run it again from the start";
@@ -26,7 +27,11 @@ pub(super) fn run(
     let request = request(args);
     let repository = open::repository(repository, limits, run)?;
     let monitor = run.watch("verify", ON_STOP)?;
-    let result = verify::run(&run.context(&repository), &request);
+    let context = run.context(&repository);
+    let result = match &args.restore_test {
+        Some(point) => restore::test(&context, point),
+        None => verify::run(&context, &request),
+    };
     drop(monitor);
     let report = result?;
     run.metrics.observe_verify(&report);
@@ -45,15 +50,28 @@ fn request(args: &VerifyArgs) -> VerifyRequest {
             LevelFlag::Sample => VerifyLevel::Sample,
             LevelFlag::Data => VerifyLevel::Data,
         },
+        sample_percent: args.sample_percent,
     }
 }
 
 fn finding(report: &VerifyReport) -> Option<Error> {
     let first = report.errors.first()?;
+    let mut volumes: Vec<&str> = report
+        .errors
+        .iter()
+        .filter_map(|found| found.volume.as_deref())
+        .collect();
+    volumes.sort_unstable();
+    volumes.dedup();
+    let hurt = match volumes.len() {
+        0 => String::new(),
+        _ => format!(", which hurts points of {}", shortened(&volumes)),
+    };
+    let count = report.errors.len();
     Some(
-        Error::new(ErrorKind::Corrupt, format!("verify the points: {} objects are damaged or missing", report.errors.len()))
+        Error::new(ErrorKind::Corrupt, format!("verify the points: {count} findings of damaged or missing objects{hurt}"))
             .object(&first.object)
-            .hint("`snaphaul backup --parent none` stores the volume again from its source; `restore --salvage` saves what is left of a point"),
+            .hint("back the hurt volumes up again: what was found bad is stored anew; `snaphaul repair --dry-run` says what else can be mended, `restore --salvage` saves what is left of a point"),
     )
 }
 
@@ -77,6 +95,9 @@ fn to_text(report: &VerifyReport) -> String {
             ]);
         }
         text.push_str(&format!("{table}"));
+        for finding in report.errors.iter().take(SHOWN_FINDINGS) {
+            text.push_str(&format!("\n{}: {}\n", finding.object, finding.message));
+        }
         if report.errors.len() > SHOWN_FINDINGS {
             text.push_str(&format!(
                 "and {} more; --json lists all\n",
@@ -85,7 +106,7 @@ fn to_text(report: &VerifyReport) -> String {
         }
         text.push('\n');
     }
-    let pairs = Table::pairs([
+    let mut rows = vec![
         ("level", report.level.clone()),
         ("points", report.points.to_string()),
         ("objects", report.objects.to_string()),
@@ -100,8 +121,12 @@ fn to_text(report: &VerifyReport) -> String {
                 units::rate(report.read_bytes, report.duration_seconds)
             ),
         ),
-    ]);
-    format!("{text}{pairs}")
+    ];
+    if let Some(hash) = &report.content_hash {
+        rows.insert(2, ("put together", units::size(report.restored_bytes)));
+        rows.insert(3, ("content hash", hash.clone()));
+    }
+    format!("{text}{}", Table::pairs(rows))
 }
 
 fn hurt(ranges: &[(u64, u64)]) -> String {
@@ -116,13 +141,17 @@ fn hurt(ranges: &[(u64, u64)]) -> String {
 }
 
 fn points(points: &[String]) -> String {
-    let shown = points
+    shortened(&points.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn shortened(names: &[&str]) -> String {
+    let shown = names
         .iter()
         .take(SHOWN_POINTS)
-        .map(String::as_str)
+        .copied()
         .collect::<Vec<_>>()
         .join(" ");
-    match points
+    match names
         .len()
         .checked_sub(SHOWN_POINTS)
         .filter(|more| *more > 0)
@@ -141,6 +170,7 @@ mod tests {
         let finding = VerifyFinding {
             kind: "missing".to_owned(),
             object: "seg/1".to_owned(),
+            message: "it is gone; back up again".to_owned(),
             volume: Some("db".to_owned()),
             points: (0..5).map(|n| format!("p{n}")).collect(),
             ranges: vec![(0, 1 << 20), (5 << 20, 1 << 20)],
@@ -159,6 +189,7 @@ mod tests {
             text.contains("missing  seg/1   db      2 MiB  p0 p1 p2 and 2 more\n"),
             "{text}"
         );
+        assert!(text.contains("seg/1: it is gone; back up again"), "{text}");
         assert!(to_text(&report(60)).contains("and 10 more; --json lists all"));
     }
 
@@ -170,6 +201,7 @@ mod tests {
             (error.kind(), error.object_name()),
             (ErrorKind::Corrupt, Some("seg/1"))
         );
+        assert!(error.message().ends_with("hurts points of db"), "{error}");
     }
 
     #[test]
@@ -178,6 +210,8 @@ mod tests {
             points: Vec::new(),
             all: true,
             level: LevelFlag::Data,
+            sample_percent: 7.0,
+            restore_test: None,
         };
         let request = request(&args);
         assert!(request.points.is_empty());

@@ -107,7 +107,16 @@ impl Source {
     pub fn open(path: &Path, options: &SourceOptions) -> Result<Self> {
         let failed = |error| io_error("open source", path, error);
         // Before opening: to open a FIFO would wait for its writer.
-        let kind = fs::metadata(path).map_err(failed)?.file_type();
+        let kind = match fs::metadata(path) {
+            Ok(metadata) => metadata.file_type(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::new(ErrorKind::NotFound, "find source")
+                    .object(path.display())
+                    .hint("check the path of SOURCE: an image file or a block device that exists")
+                    .source(error));
+            }
+            Err(error) => return Err(failed(error)),
+        };
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::new(ErrorKind::InvalidRequest, "refuse source")
                 .object(path.display())

@@ -88,6 +88,7 @@ fn restore_and_verify_have_their_own_values() {
         ..RestoreReport::default()
     });
     let finding = VerifyFinding {
+        message: "gone".to_owned(),
         kind: "missing".to_owned(),
         object: "seg".to_owned(),
         volume: None,

@@ -95,6 +95,10 @@ pub struct VerifyReport {
     pub chunks: u64,
     /// Bytes fetched.
     pub read_bytes: u64,
+    /// Bytes of the volume that a restore test put together, zeros included.
+    pub restored_bytes: u64,
+    /// Content hash of what a restore test gave; it must be that of the manifest.
+    pub content_hash: Option<String>,
     /// What is wrong.
     pub errors: Vec<VerifyFinding>,
     /// What a person should know.
@@ -110,6 +114,8 @@ pub struct VerifyFinding {
     pub kind: String,
     /// Name of the object.
     pub object: String,
+    /// What is wrong with it, and what to do next.
+    pub message: String,
     /// Name of the volume hurt, where known.
     pub volume: Option<String>,
     /// Points hurt.
@@ -145,6 +151,23 @@ pub struct CopiedPoint {
     pub duration_seconds: f64,
 }
 
+/// Result of a repair.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RepairReport {
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// Points looked at.
+    pub points: u64,
+    /// What was mended, or would be.
+    pub repaired: Vec<Repaired>,
+    /// What could not be mended.
+    pub lost: Vec<VerifyFinding>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub duration_seconds: f64,
+}
+
 /// Result of a copy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CopyReport {
@@ -160,6 +183,23 @@ pub struct CopyReport {
     pub stored_bytes: u64,
     /// Wall time.
     pub duration_seconds: f64,
+}
+
+/// One thing that was mended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Repaired {
+    /// `copied` from the other copy, or `recommitted`: the point was committed again.
+    pub kind: String,
+    /// The object that was lost.
+    pub object: String,
+    /// Name of the volume, where it is of one.
+    pub volume: Option<String>,
+    /// The point that was hurt.
+    pub points: Vec<String>,
+    /// The point that took its place.
+    pub new_point: Option<String>,
+    /// What was wrong and what was done.
+    pub message: String,
 }
 
 /// Result of comparing two points.

@@ -14,6 +14,7 @@
 //! Memory: 128 MiB of fetched bytes, 32 MiB of write buffers (twice with `--delta`), 64 MiB of map and directory caches and
 //! the plan of one window (8 MiB), whatever the size of the point.
 
+mod bad;
 mod budget;
 mod content;
 mod decode;
@@ -28,6 +29,7 @@ pub(crate) mod ordered;
 mod output;
 pub(crate) mod parts;
 pub(crate) mod plan;
+mod proof;
 pub(crate) mod ranges;
 mod readback;
 mod runs;
@@ -37,6 +39,7 @@ mod writer;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -58,6 +61,7 @@ use job::Job;
 use losses::Losses;
 use ordered::Part;
 use output::Output;
+pub use proof::test;
 use stream::{Blocks, Pipe};
 
 /// Writes in flight: enough for a networked disk, 32 MiB of buffers.
@@ -137,6 +141,7 @@ pub fn run(context: &Context, request: &RestoreRequest) -> Result<RestoreReport>
         .store(geometry.len(), Ordering::Relaxed);
     let losses = Losses::new(request.salvage, point.id().to_string(), geometry.clone());
     let job = Job::new(context, geometry, losses);
+    let bad = Arc::clone(&job.bad);
     let seed = u64::from_le_bytes(random());
     let restore = Restore {
         point: &point,
@@ -151,6 +156,10 @@ pub fn run(context: &Context, request: &RestoreRequest) -> Result<RestoreReport>
         }
     };
     let is_forgotten = point.status == PointStatus::Forgotten;
+    if !is_forgotten {
+        // What a collector took from a forgotten point is no damage.
+        bad.mark(&context.repository, lease.is_held());
+    }
     let mut report = report.map_err(|error| name_vanished(error, &lease, is_forgotten))?;
     warnings.append(&mut report.warnings);
     Ok(RestoreReport {

@@ -20,7 +20,7 @@ use crate::repository::format::{
     Cipher, Class, Compression, ContainerBuilder, Encoder, Manifest, PointState, PointStats, Secret,
 };
 use crate::repository::ids::{Digest, SegmentId, Sequence, SessionId, SessionKey, name, random};
-use crate::repository::map::{Entry, FANOUT, Leaf, LivenessBuilder, Location, MapWriter};
+use crate::repository::map::{Entry, FANOUT, Leaf, LivenessBuilder, Location, MapRoot, MapWriter};
 use crate::repository::session::origin::Origin;
 use crate::repository::session::records::{Kind, Open, seal};
 use crate::repository::store::Store;
@@ -143,6 +143,36 @@ impl Bed {
         let chunks = image.len().div_ceil(CHUNK) as u64;
         self.commit(volume, key, image.len() as u64, (chunks, &leaves));
         key
+    }
+
+    /// The root of a map of `chunks` chunks of which these are not zero; nothing is stored.
+    pub(crate) fn root_of(&self, digests: &[(u64, Digest)], chunks: u64) -> MapRoot {
+        let session = SessionId(random());
+        let mut leaves: BTreeMap<u64, Leaf> = BTreeMap::new();
+        for (chunk, digest) in digests {
+            let leaf = leaves
+                .entry(chunk / FANOUT as u64)
+                .or_insert_with(Leaf::zero);
+            let segment = SegmentId { session, number: 0 };
+            let location = Location {
+                segment,
+                ordinal: 0,
+            };
+            let place = usize::try_from(chunk % FANOUT as u64).unwrap();
+            leaf.set(
+                place,
+                Entry::Data {
+                    digest: *digest,
+                    location,
+                },
+            );
+        }
+        let keys = Arc::clone(&self.repository.keys);
+        let mut map = MapWriter::new(keys, session, SEGMENT, Box::new(|_, _| Ok(())));
+        for (index, leaf) in &leaves {
+            map.push(*index, leaf).unwrap();
+        }
+        map.finish(chunks).unwrap().root
     }
 
     fn commit(

@@ -2,19 +2,21 @@
 //!
 //! ```text
 //!   roots, records ─► maps, liveness ─► segments: exist, sizes, directories agree with the maps
-//!                                          sample: a few bodies of each        data: all bodies
-//!   faults ─► walk the maps again ─► points and byte ranges hurt
+//!                                          sample: the bodies of some        data: all bodies
+//!   faults ─► walk the maps again ─► points and byte ranges hurt ─► marks, so that the next backup stores them again
 //! ```
 //!
-//! Owns: the levels and the run. Must not: repair, or stop at the first fault. Each object is read once, however many points
+//! Owns: the levels and the run. Must not: repair, or stop at the first fault. Each segment is read once, however many points
 //! share it. Memory: directories (32 MiB), map cache (32 MiB), 128 MiB of bodies being checked, and per TiB of different data about
 //! 6 MiB of segment ids, sizes and leaf hashes; nothing per chunk but one bit while a point's liveness is checked.
 
 mod controls;
 mod findings;
-mod maps;
+pub(crate) mod maps;
+mod memory;
 mod segments;
 
+use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,23 +29,26 @@ use crate::pipeline::Context;
 use crate::pipeline::budget::Failure;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::report::VerifyReport;
+use crate::repository::access::Repository;
 use crate::repository::format::Decoder;
-use crate::repository::ids::{name, random};
+use crate::repository::ids::{SegmentId, name, random};
+use crate::repository::quarantine::{Quarantine, is_refusal};
 use crate::repository::segments::SegmentReader;
 use crate::repository::session::points::{self, Point, PointStatus};
 use crate::repository::session::reader::ReaderLease;
 use crate::repository::session::records::Kind;
 use crate::repository::session::resolve::resolve;
-use findings::{Fault, Findings};
+use findings::{Fault, Findings, Flaw};
 use maps::{MapCheck, Task};
-use segments::Checker;
+use memory::Memory;
+use segments::{Checker, SegmentFault};
 
 /// How deep a verification looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyLevel {
     /// Everything but chunks: records, maps, liveness, and that every segment exists, has its size and an intact directory.
     Metadata,
-    /// And a few chunks of every segment.
+    /// And all chunks of some segments, those that were not checked for longest.
     Sample,
     /// And all chunks.
     Data,
@@ -78,6 +83,9 @@ impl FromStr for VerifyLevel {
     }
 }
 
+/// Share of the data that a sample takes unless it is told, in percent.
+pub const DEFAULT_SAMPLE_PERCENT: f64 = 5.0;
+
 /// What to verify.
 #[derive(Clone, Debug)]
 pub struct VerifyRequest {
@@ -85,14 +93,28 @@ pub struct VerifyRequest {
     pub points: Vec<String>,
     /// How deep.
     pub level: VerifyLevel,
+    /// Share of the data at the sample level, in percent.
+    pub sample_percent: f64,
 }
 
 /// Verifies points. What is wrong is in the report's `errors`; the caller must not call a report with errors a success.
 ///
+/// Bodies found bad are marked, where the store takes marks, so that the next backup stores their chunks again.
+///
 /// # Errors
 /// `NotFound` for an unknown point, `Interrupted` on request, and what the store answers: an unreachable store is no finding.
 pub fn run(context: &Context, request: &VerifyRequest) -> Result<VerifyReport> {
+    check(context, request, true).map(|(report, _)| report)
+}
+
+/// As [`run`], with the points that were looked at; without `notes` nothing is marked or remembered.
+pub(crate) fn check(
+    context: &Context,
+    request: &VerifyRequest,
+    notes: bool,
+) -> Result<(VerifyReport, Vec<Point>)> {
     let started = Instant::now();
+    memory::check_percent(request.sample_percent)?;
     let findings = Findings::default();
     let selected = select(context, request, &findings)?;
     let pins: Vec<&Point> = selected.iter().collect();
@@ -102,36 +124,96 @@ pub fn run(context: &Context, request: &VerifyRequest) -> Result<VerifyReport> {
         .progress
         .total
         .store(sizes.fold(0, u64::saturating_add), Ordering::Relaxed);
+    let mut warnings: Vec<String> = lease.warning().map(str::to_owned).into_iter().collect();
     controls::check_repository(&context.repository, &findings)?;
     let reader = Arc::new(SegmentReader::new(&context.repository));
-    let checker = Checker::new(
-        context,
-        &reader,
-        request.level,
-        u64::from_le_bytes(random()),
-    );
+    let checker = Checker::new(context, &reader, request.level);
     let without_copy = check_all(context, &selected, &reader, &checker, &findings)?;
+    if request.level == VerifyLevel::Sample {
+        warnings.extend(sample(context, request, &checker)?);
+    }
     let (faults, map_faults, counted) = checker.finish();
     for fault in map_faults.values() {
-        findings.object(&fault.object, fault.fault);
+        findings.object(&fault.object, &fault.flaw);
     }
     if !faults.is_empty() {
         maps::attribute(context, &reader, &selected, &faults, &findings)?;
+        // Without a record of ours a collector may have removed what is missing.
+        if notes {
+            warnings.extend(mark(&context.repository, &faults, lease.is_held())?);
+        }
     }
     for at in without_copy {
         controls::settle_copy(&context.repository, &selected[at], &findings)?;
     }
-    Ok(VerifyReport {
+    let (errors, untold) = findings.finish();
+    if untold > 0 {
+        warnings.push(format!("{untold} more findings are not listed"));
+    }
+    let report = VerifyReport {
         level: request.level.as_str().to_owned(),
         points: selected.len() as u64,
         // Start record, slot, second copy and liveness of each point, and every segment.
         objects: counted.objects + 4 * selected.len() as u64,
         chunks: counted.chunks,
         read_bytes: Progress::read_of(&context.progress.read),
-        errors: findings.finish(),
-        warnings: lease.warning().map(str::to_owned).into_iter().collect(),
+        errors,
+        warnings,
         duration_seconds: started.elapsed().as_secs_f64(),
-    })
+        ..VerifyReport::default()
+    };
+    Ok((report, selected))
+}
+
+/// Checks the share of the data that was not looked at for longest, and remembers it. Gives what a person should know.
+fn sample(
+    context: &Context,
+    request: &VerifyRequest,
+    checker: &Checker<'_>,
+) -> Result<Option<String>> {
+    let repository = &context.repository;
+    let memory = Memory::load(repository)?;
+    let segments = checker.opened();
+    let seed = u64::from_le_bytes(random());
+    let chosen = memory.choose(&segments, request.sample_percent, seed);
+    with_threads(context, checker, |emit| {
+        chosen.iter().try_for_each(|id| emit(Task::Bodies(*id)))
+    })?;
+    let known = request.points.is_empty().then_some(&segments[..]);
+    match memory.store(repository, &chosen, known) {
+        Ok(()) => Ok(None),
+        Err(error) if is_refusal(&error) => Ok(Some(format!(
+            "the store takes no notes ({error}): the next sample does not know what this one checked, and takes what chance brings"
+        ))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Marks what was found bad, where the store lets us. Gives what a person should know.
+fn mark(
+    repository: &Repository,
+    faults: &HashMap<SegmentId, SegmentFault>,
+    is_held: bool,
+) -> Result<Option<String>> {
+    let mut marks = Quarantine::load(repository.store.as_ref())?;
+    for (id, fault) in faults {
+        if !is_held && fault.flaw.fault == Fault::Missing {
+            continue;
+        }
+        let ordinals: Vec<u16> = fault.ordinals.iter().copied().collect();
+        let ordinals = (!fault.whole).then_some(&ordinals[..]);
+        match marks.mark(repository, *id, ordinals, &fault.flaw.why) {
+            Ok(_) => {}
+            Err(error) if is_refusal(&error) => {
+                return Ok(Some(format!(
+                    "the store takes no marks ({error}): the next backup does not know what to store again; verify with an account that may write"
+                )));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    repository.store.sync()?;
+    Ok(None)
 }
 
 /// The points to look at. Points that are lost, in part or whole, are findings.
@@ -146,12 +228,12 @@ fn select(context: &Context, request: &VerifyRequest, findings: &Findings) -> Re
     }
     let listing = points::list(repository, None)?;
     for (key, error) in listing.unreadable {
-        let Some(fault) = Fault::of(&error) else {
+        let Some(flaw) = Flaw::of(&error) else {
             return Err(error);
         };
         findings.hurts_named(
             &name::slot(&key),
-            fault,
+            &flaw,
             ("", &key.point().to_string()),
             None,
         );
@@ -172,27 +254,8 @@ fn check_all(
     checker: &Checker<'_>,
     findings: &Findings,
 ) -> Result<Vec<usize>> {
-    let failure = Failure::default();
-    let chunk_size = u64::from(context.repository.config.chunk_size);
-    let threads = checker.threads();
-    let (tasks, tasks_out) = bounded::<Task>(threads);
-    let without_copy = std::thread::scope(|scope| {
-        for _ in 0..threads {
-            let tasks = tasks_out.clone();
-            let failure = &failure;
-            scope.spawn(move || check_segments(checker, &tasks, chunk_size, failure));
-        }
-        drop(tasks_out);
-        let mut emit = |task| {
-            let sent = tasks.send(task).is_ok() && !failure.is_failed();
-            sent.then_some(()).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Internal,
-                    "go on: a thread that checks segments ended early",
-                )
-            })
-        };
-        let mut maps = MapCheck::new(context, reader, findings, &mut emit);
+    with_threads(context, checker, |emit| {
+        let mut maps = MapCheck::new(context, reader, findings, emit);
         let mut without_copy = Vec::new();
         for (at, point) in points.iter().enumerate() {
             let (liveness, copy_is_missing) =
@@ -202,12 +265,42 @@ fn check_all(
             }
             maps.point(point, liveness.as_ref())?;
         }
-        drop(tasks);
         Ok(without_copy)
+    })
+}
+
+/// Runs `work`, whose tasks other threads take; returns when all are done.
+fn with_threads<T>(
+    context: &Context,
+    checker: &Checker<'_>,
+    work: impl FnOnce(&mut dyn FnMut(Task) -> Result<()>) -> Result<T>,
+) -> Result<T> {
+    let failure = Failure::default();
+    let chunk_size = u64::from(context.repository.config.chunk_size);
+    let threads = checker.threads();
+    let (tasks, tasks_out) = bounded::<Task>(threads);
+    let done = std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let tasks = tasks_out.clone();
+            let failure = &failure;
+            scope.spawn(move || check_segments(checker, &tasks, chunk_size, failure));
+        }
+        drop(tasks_out);
+        let done = work(&mut |task| {
+            let sent = tasks.send(task).is_ok() && !failure.is_failed();
+            sent.then_some(()).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Internal,
+                    "go on: a thread that checks segments ended early",
+                )
+            })
+        });
+        drop(tasks);
+        done
     });
     match failure.take() {
         Some(error) => Err(error),
-        None => without_copy,
+        None => done,
     }
 }
 
@@ -220,7 +313,8 @@ fn check_segments(
     let mut decoder = Decoder::new();
     while let Ok(task) = tasks.recv() {
         let checked = match task {
-            Task::Map(id) => checker.map(&mut decoder, id),
+            Task::Map(id) => checker.map(id),
+            Task::Bodies(id) => checker.bodies(&mut decoder, id),
             Task::Data(job, size) => {
                 let chunk_len = |chunk: u64| {
                     size.saturating_sub(chunk.saturating_mul(chunk_size))

@@ -13,7 +13,7 @@ mod slots;
 
 use std::sync::Arc;
 
-pub use copies::check_roots;
+pub use copies::{MendedRoots, check_roots, mend_roots};
 pub use keyring::{Keyring, Rotated};
 pub use slots::{KeySlotInfo, key_slots};
 
@@ -188,6 +188,13 @@ fn load_config(store: &dyn Store) -> Result<(ConfigRecord, Vec<String>)> {
     let mut warnings = Vec::new();
     let found = copies::load(store, name::CONFIG, ConfigRecord::parse, &mut warnings);
     let record = found.map_err(|error| match error.kind() {
+        ErrorKind::NotFound if copies::has_rest(store) => Error::new(
+            ErrorKind::Corrupt,
+            "read the config: both of its copies are gone, the rest of the repository is there",
+        )
+        .object(name::CONFIG)
+        .hint("put `config` or `config.b` back from a backup of the store; without it the data cannot be read, and `init` refuses the place")
+        .source(error),
         ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "find a repository")
             .object(store.url())
             .hint("check --repo, or make a repository there with `snaphaul init`")

@@ -262,6 +262,10 @@ pub mod name {
     pub const MAP: &str = "map/";
     /// Heartbeats.
     pub const BEAT: &str = "beat/";
+    /// Marks on bodies that were found bad.
+    pub const QUARANTINE: &str = "quarantine/";
+    /// When segments were last verified.
+    pub const CHECKED: &str = "checked/";
 
     /// The second copy of a root object.
     #[must_use]
@@ -327,5 +331,20 @@ pub mod name {
     #[must_use]
     pub fn beat(session: SessionId) -> String {
         format!("{BEAT}{session}")
+    }
+
+    /// The mark on the bodies `first` to `last` of a data segment.
+    #[must_use]
+    pub fn quarantine(id: SegmentId, first: u16, last: u16) -> String {
+        format!(
+            "{QUARANTINE}{}/{:08}/{first:05}-{last:05}",
+            id.session, id.number
+        )
+    }
+
+    /// What the verification `run` remembers.
+    #[must_use]
+    pub fn checked(run: SessionId) -> String {
+        format!("{CHECKED}{run}")
     }
 }

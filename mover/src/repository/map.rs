@@ -11,6 +11,7 @@
 //! which of them are new. Depth follows the size of the volume: a map of depth `d` covers 256^d chunks.
 
 pub(crate) mod cbor;
+pub mod content;
 pub mod cursor;
 pub mod damage;
 pub mod diff;
@@ -20,6 +21,7 @@ pub mod hostile;
 pub mod leaf;
 pub mod liveness;
 mod node;
+pub mod orphans;
 pub mod page;
 mod pages;
 mod plan;
@@ -29,6 +31,7 @@ pub(crate) mod testing;
 mod walk;
 pub mod writer;
 
+pub use content::ContentTree;
 pub use cursor::{LeafRef, MapCursor};
 pub use damage::{DamagedPage, damaged_page};
 pub use diff::diff;

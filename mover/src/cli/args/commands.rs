@@ -154,8 +154,13 @@ Examples:
       all points: metadata, and a sample of the data
   snaphaul verify db@latest --level data --repo /backup/vms
       reads, decrypts and checks every byte that a restore of this point would need
+  snaphaul verify --level sample --sample-percent 10 --repo /backup/vms
+      a tenth of the data each time, oldest first: ten runs have read everything
+  snaphaul verify --restore-test db@latest --repo /backup/vms
+      a whole restore without a target, compared with the hash of what was backed up
 
-Exit code 65 and a list of what is damaged, and whom it hurts, if anything is wrong.";
+Exit code 65 and a list of what is damaged, and whom it hurts, if anything is wrong. Chunks found bad are marked, where
+the store lets us: the next backup of the volume stores them again. `snaphaul repair` mends what needs no source.";
 
 /// Flags of `verify`.
 #[derive(Args, Debug)]
@@ -172,6 +177,44 @@ pub struct VerifyArgs {
     /// How much to read
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LevelFlag::Sample)]
     pub level: LevelFlag,
+
+    /// Share of the data that the level `sample` reads: what was not read for longest, so that 100/PERCENT runs read all
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    pub sample_percent: f64,
+
+    /// Restore this point to nowhere and compare what comes out with the hash of what went in
+    #[arg(long, value_name = "POINT", conflicts_with_all = ["points", "all", "level", "sample_percent"])]
+    pub restore_test: Option<String>,
+}
+
+const REPAIR_EXAMPLES: &str = "\
+Examples:
+  snaphaul repair --dry-run --repo /backup/vms
+      what could be mended, and what is lost
+  snaphaul repair db@latest --repo /backup/vms
+      one point, and the root objects of the repository
+
+Mended are: second copies, from the good one; a point whose start record, manifest, liveness or map was lost, by
+committing it again with the same data under a new id. A lost map is made again from the segments, and only used if its
+hash proves it right. Everything that was mended is listed. Lost chunks need the source: the next backup stores them.
+
+Exit code 65 if anything stays lost.";
+
+/// Flags of `repair`.
+#[derive(Args, Debug)]
+#[command(after_help = REPAIR_EXAMPLES)]
+pub struct RepairArgs {
+    /// Points to repair; none means all
+    #[arg(value_name = "POINT")]
+    pub points: Vec<String>,
+
+    /// Repair all points, as without any POINT
+    #[arg(long, conflicts_with = "points")]
+    pub all: bool,
+
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 const COPY_EXAMPLES: &str = "\
@@ -343,7 +386,7 @@ pub enum EngineFlag {
 pub enum LevelFlag {
     /// Records and maps, and that every object they name is there with its length
     Metadata,
-    /// Also a random sample of the data
+    /// Also a share of the data, what was not read for longest
     Sample,
     /// Also every byte of the data
     Data,

@@ -87,6 +87,18 @@ fn open_new(path: &Path, options: &TargetOptions) -> Result<Target> {
             "it is a link that leads nowhere, or no file name",
         ));
     };
+    let folder = parent_of(path);
+    if !folder.is_dir() {
+        let make = format!(
+            "make the directory `{}`, or give another TARGET",
+            folder.display()
+        );
+        return Err(
+            Error::new(ErrorKind::NotFound, "find the directory of the target")
+                .object(path.display())
+                .hint(make),
+        );
+    }
     let mut partial_name = name.to_owned();
     partial_name.push(".partial");
     let partial = path.with_file_name(partial_name);

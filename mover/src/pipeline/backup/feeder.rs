@@ -19,6 +19,7 @@ use crate::device::queue::{Completion, IoQueue};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::budget::{Budget, Failure};
 use crate::pipeline::progress::{Progress, StopFlag};
+use crate::repository::ids::name;
 use crate::repository::map::{Entry, Leaf, LeafRef, MapCursor, damaged_page};
 
 /// Leaves in work at once. Reads in flight touch at most 32; the rest absorbs a slow read among fast ones (12 KiB each).
@@ -71,7 +72,7 @@ pub struct Watch<'a> {
 pub struct Feeder<'a, P> {
     geometry: Geometry,
     plans: P,
-    unread: Unread,
+    unread: Unread<'a>,
     next_plan: Option<LeafPlan>,
     parent: Option<MapCursor>,
     next_parent: Option<(u64, LeafRef)>,
@@ -100,7 +101,7 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
     /// What the parent's map answers.
     pub fn new(
         geometry: Geometry,
-        (plans, unread): (P, Unread),
+        (plans, unread): (P, Unread<'a>),
         parent: Option<MapCursor>,
         mut queue: Box<dyn IoQueue>,
         lanes: Lanes,
@@ -189,7 +190,7 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
 
     /// Hands a finished read over; false once nobody listens.
     fn deliver(&mut self, completion: Completion) -> Result<bool> {
-        completion.result?;
+        completion.result.map_err(cut_short)?;
         let slot = usize::try_from(completion.token)
             .ok()
             .and_then(|slot| self.reading.get_mut(slot));
@@ -245,7 +246,7 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
                 None
             };
             let pending = plan.as_ref().map_or(0, LeafPlan::chunks);
-            let kept = self.kept(index, parent.as_ref(), plan.as_ref());
+            let kept = self.kept(index, parent.as_ref(), plan.as_ref())?;
             let work = LeafWork::new(self.order, index, parent, (kept, pending), claim);
             let work = Arc::new(work);
             self.order += 1;
@@ -264,23 +265,30 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
     }
 
     /// The chunks of a leaf that stay what the parent has; chunks behind the end of the volume are gone.
-    fn kept(&self, index: u64, parent: Option<&LeafRef>, plan: Option<&LeafPlan>) -> Leaf {
+    fn kept(&self, index: u64, parent: Option<&LeafRef>, plan: Option<&LeafPlan>) -> Result<Leaf> {
         let mut kept = Leaf::zero();
-        let Some(parent) = parent.filter(|_| self.unread == Unread::AsParent) else {
-            return kept;
+        let (Unread::AsParent(quarantine), Some(parent)) = (self.unread, parent) else {
+            return Ok(kept);
         };
         let mut bytes = 0;
         for (place, digest, location) in parent.leaf.data() {
             let chunk = index * LEAF_CHUNKS + place as u64;
             let is_read =
                 plan.is_some_and(|plan| plan.ranges.iter().any(|range| range.contains(&chunk)));
-            if !is_read && chunk < self.geometry.chunks() {
-                kept.set(place, Entry::Data { digest, location });
-                bytes += self.geometry.bytes_of(&(chunk..chunk + 1));
+            if is_read || chunk >= self.geometry.chunks() {
+                continue;
             }
+            if quarantine.contains(location) {
+                let message = format!("keep chunk {chunk} of the parent: it was found bad");
+                return Err(Error::new(ErrorKind::Corrupt, message)
+                    .object(name::segment(location.segment, 0))
+                    .hint("read everything, so that it is stored again"));
+            }
+            kept.set(place, Entry::Data { digest, location });
+            bytes += self.geometry.bytes_of(&(chunk..chunk + 1));
         }
         Progress::add(&self.watch.progress.unchanged, bytes);
-        kept
+        Ok(kept)
     }
 
     fn advance_plan(&mut self) -> Result<()> {
@@ -300,7 +308,8 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
                 // What cannot be compared is stored again: the source still has it. What is not read must be known.
                 Err(error) => match damaged_page(&error) {
                     Some(page)
-                        if error.kind() == ErrorKind::Corrupt && self.unread == Unread::Zero =>
+                        if error.kind() == ErrorKind::Corrupt
+                            && matches!(self.unread, Unread::Zero) =>
                     {
                         tracing::warn!(%error, "store chunks again whose place in the parent's map is lost");
                         from = page.next_leaf();
@@ -324,4 +333,22 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
             }
         }
     }
+}
+
+/// A source that ends before its size became smaller while it was read.
+fn cut_short(error: Error) -> Error {
+    let is_short = std::error::Error::source(&error)
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::UnexpectedEof);
+    if !is_short {
+        return error;
+    }
+    let object = error.object_name().unwrap_or_default().to_owned();
+    Error::new(
+        ErrorKind::SourceChanged,
+        "read the source: it became smaller while it was read",
+    )
+    .object(object)
+    .hint("back up a snapshot of it, or stop what writes to it, then run again")
+    .source(error)
 }

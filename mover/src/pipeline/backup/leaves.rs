@@ -11,14 +11,15 @@ use std::sync::{Arc, Mutex};
 
 use crate::pipeline::budget::Claim;
 use crate::repository::map::{Entry, Leaf, LeafRef};
+use crate::repository::quarantine::Quarantine;
 
 /// What becomes of the chunks of a leaf that are not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unread {
+#[derive(Clone, Copy, Debug)]
+pub enum Unread<'a> {
     /// They are zero.
     Zero,
-    /// They are what the parent has.
-    AsParent,
+    /// They are what the parent has, unless that was found bad.
+    AsParent(&'a Quarantine),
 }
 
 /// One leaf while its chunks are read.

@@ -62,6 +62,7 @@ fn given(repository: &Repository, text: &str) -> Result<Point> {
             ErrorKind::InvalidRequest,
             format!("use point {} as parent: {why}", point.id()),
         )
+        .object(point.id())
         .hint("leave --parent out to build on the newest point of the volume")
     };
     match &point.status {

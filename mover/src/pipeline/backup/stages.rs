@@ -29,6 +29,7 @@ use crate::pipeline::budget::{Budget, Failure, uploads_in_flight};
 use crate::repository::format::codec::Encoder;
 use crate::repository::ids::{SegmentId, name};
 use crate::repository::map::{MapCursor, MapWriter};
+use crate::repository::quarantine::Quarantine;
 
 /// Reads in flight: 32 of 1 MiB saturate local disks as well as networked ones, within the budget of 32 MiB.
 const READ_DEPTH: usize = 32;
@@ -80,6 +81,16 @@ pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Res
         progress: &run.context.progress,
     };
     let adopted = AdoptedChunks::load(repository, &run.session.adoption().sessions)?;
+    let builds_on_something = run.parent.is_some() || !run.session.adoption().sessions.is_empty();
+    let quarantine = if builds_on_something {
+        Quarantine::load(repository.store.as_ref())?
+    } else {
+        Quarantine::default()
+    };
+    let known = Known {
+        adopted: &adopted,
+        quarantine: &quarantine,
+    };
     let in_flight = uploads_in_flight(run.context.memory, repository.config.segment_size);
     let (uploader, uploads) = Uploader::new(1 + in_flight + MAP_SEGMENTS_IN_FLIGHT);
     let mapped = std::thread::scope(|scope| {
@@ -90,7 +101,7 @@ pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Res
         }
         drop(uploads);
         // The upload threads end with the last sender, which `move_data` drops on its way out.
-        move_data(run, blocks, watch, &adopted, uploader)
+        move_data(run, blocks, watch, known, uploader)
     });
     if let Some(error) = failure.take() {
         return Err(error);
@@ -108,12 +119,19 @@ pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Res
     }
 }
 
+/// What is stored already, beside the parent's chunks, and what only seems to be.
+#[derive(Clone, Copy, Debug)]
+struct Known<'a> {
+    adopted: &'a AdoptedChunks,
+    quarantine: &'a Quarantine,
+}
+
 /// Reads, compares and stores; the last segments may still be on their way when it returns.
 fn move_data(
     run: &Run<'_>,
     blocks: &mut (dyn ChangedBlocks + Send),
     watch: Watch<'_>,
-    adopted: &AdoptedChunks,
+    known: Known<'_>,
     uploader: Uploader,
 ) -> Result<Option<Mapped>> {
     let repository = &run.context.repository;
@@ -133,7 +151,8 @@ fn move_data(
         geometry,
         keys: &repository.keys,
         dedupe: &dedupe,
-        adopted,
+        adopted: known.adopted,
+        quarantine: known.quarantine,
         log: &log,
         watch,
     };
@@ -174,7 +193,11 @@ fn move_data(
             });
         }
         drop(worker_lanes);
-        scope.spawn(move || record(watch, feed(run, answers, queue, lanes, watch)));
+        let unread = match question {
+            Question::Delta => Unread::AsParent(known.quarantine),
+            Question::Allocated => Unread::Zero,
+        };
+        scope.spawn(move || record(watch, feed(run, (answers, unread), queue, lanes, watch)));
         let (ended, end) = bounded(1);
         let log = &log;
         scope.spawn(move || {
@@ -189,7 +212,7 @@ fn move_data(
 
 fn feed(
     run: &Run<'_>,
-    answers: Receiver<Answer>,
+    (answers, unread): (Receiver<Answer>, Unread<'_>),
     queue: Box<dyn IoQueue>,
     lanes: Lanes,
     watch: Watch<'_>,
@@ -200,10 +223,6 @@ fn feed(
         .parent
         .as_ref()
         .map(|parent| MapCursor::new(&run.context.repository, &parent.manifest.root));
-    let unread = match run.request.changed_blocks {
-        ChangedBlocksChoice::Delta => Unread::AsParent,
-        _ => Unread::Zero,
-    };
     Feeder::new(run.geometry, (plans, unread), cursor, queue, lanes, watch)?.run()
 }
 

@@ -19,6 +19,7 @@ use crate::pipeline::progress::Progress;
 use crate::repository::format::codec::Encoder;
 use crate::repository::format::crypto::Keys;
 use crate::repository::map::Entry;
+use crate::repository::quarantine::Quarantine;
 
 /// What all workers of a backup share.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,8 @@ pub struct Shared<'a> {
     pub dedupe: &'a DedupeTable,
     /// Chunks of the sessions it took over.
     pub adopted: &'a AdoptedChunks,
+    /// Bodies that were found bad: what only they hold counts as not stored.
+    pub quarantine: &'a Quarantine,
     /// Where new chunks go.
     pub log: &'a SegmentLog,
     /// First error, stop flag, counters.
@@ -89,8 +92,12 @@ impl Shared<'_> {
         }
         let digest = self.keys.digest(chunk);
         let at = usize::try_from(number % LEAF_CHUNKS).expect("smaller than a leaf");
-        if let entry @ Entry::Data { digest: before, .. } = leaf.parent_entry(at)
+        if let entry @ Entry::Data {
+            digest: before,
+            location,
+        } = leaf.parent_entry(at)
             && before == digest
+            && !self.quarantine.contains(location)
         {
             Progress::add(&progress.unchanged, len);
             return Ok(entry);
@@ -99,7 +106,9 @@ impl Shared<'_> {
             Progress::add(&progress.deduplicated, len);
             return Ok(Entry::Data { digest, location });
         }
-        if let Some(location) = self.adopted.find(number, &digest)? {
+        if let Some(location) = self.adopted.find(number, &digest)?
+            && !self.quarantine.contains(location)
+        {
             Progress::add(&progress.deduplicated, len);
             Progress::add(&progress.resumed, len);
             self.dedupe.insert(&digest, location);

@@ -94,7 +94,7 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
                 self.job.hold_first_chunk(bytes);
                 Ok(())
             }
-            Err(error) => self.lose(wanted, error),
+            Err(error) => self.lose(fetched, wanted, error),
         }
     }
 
@@ -118,7 +118,7 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
                     } else {
                         self.give_back(buffer)
                     };
-                    self.lose(wanted, error)?;
+                    self.lose(fetched, wanted, error)?;
                     if let Err(Closed) = sent {
                         return Ok(Err(Closed));
                     }
@@ -137,7 +137,9 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
             .decode(keys, &fetched.directory, entry, stored, out)
     }
 
-    fn lose(&self, wanted: &Wanted, error: crate::Error) -> Result<()> {
+    fn lose(&self, fetched: &Fetched, wanted: &Wanted, error: crate::Error) -> Result<()> {
+        let segment = fetched.directory.id();
+        self.job.bad.note(segment, &[*wanted], &error);
         let run = Run {
             first: wanted.chunk,
             count: 1,

@@ -19,6 +19,7 @@ use super::plan::{Run, SegmentJob, Wanted, push_run};
 use super::ranges::{Body, FetchRange, MAX_GET_BYTES, coalesce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::format::{BodyEntry, Class, Directory, HEAD_LEN, fault};
+use crate::repository::ids::SegmentId;
 
 /// Requests in flight: hides the latency of an object store, as for map pages; the byte budget bounds the large ones.
 pub(crate) const FETCHERS: usize = 16;
@@ -134,7 +135,7 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
             .directory_and_front(Class::Data, job.segment, first_read);
         let (directory, front) = match opened {
             Ok((directory, front)) => (directory, front.unwrap_or_default()),
-            Err(error) => return self.lose(&job.chunks, error),
+            Err(error) => return self.lose(job.segment, &job.chunks, error),
         };
         self.job.read(front.len());
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
@@ -142,7 +143,7 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
             match self.locate(&directory, &wanted) {
                 Ok(body) if body.bytes.end <= front.len() as u64 => inside.push(wanted),
                 Ok(body) => outside.push(body),
-                Err(error) => self.lose(&[wanted], error)?,
+                Err(error) => self.lose(job.segment, &[wanted], error)?,
             }
         }
         if inside.is_empty() {
@@ -222,7 +223,7 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
         let mut chunks: Vec<Wanted> = range.bodies.iter().map(|body| body.tag).collect();
         if error.kind() == ErrorKind::NotFound {
             if attempt >= MOVE_ATTEMPTS {
-                return self.lose(&chunks, error);
+                return self.lose(directory.id(), &chunks, error);
             }
             self.job.segments.forget(Class::Data, directory.id());
             chunks.sort_by_key(|wanted| wanted.chunk);
@@ -248,10 +249,11 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
             }
             return Ok(());
         }
-        self.lose(&chunks, error)
+        self.lose(directory.id(), &chunks, error)
     }
 
-    fn lose(&self, chunks: &[Wanted], error: Error) -> Result<()> {
+    fn lose(&self, segment: SegmentId, chunks: &[Wanted], error: Error) -> Result<()> {
+        self.job.bad.note(segment, chunks, &error);
         let runs = runs_of(chunks);
         self.job.losses.note(&runs, error)?;
         runs.into_iter().try_for_each(|run| self.losses.lost(run))

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::bad::BadBodies;
 use super::budget::ByteBudget;
 use super::failure::Failure;
 use super::geometry::Geometry;
@@ -51,6 +52,8 @@ pub(crate) struct Job<'a> {
     pub segments: Arc<SegmentReader>,
     /// What became of the bytes of the target.
     pub counts: Counts,
+    /// Stored bodies that could not be read.
+    pub bad: Arc<BadBodies>,
     first_chunk: Mutex<Option<Vec<u8>>>,
     protected: AtomicBool,
 }
@@ -63,6 +66,7 @@ impl<'a> Job<'a> {
             failure: Failure::new(context.stop.clone(), Arc::clone(&fetched)),
             segments: Arc::new(SegmentReader::new(&context.repository)),
             counts: Counts::default(),
+            bad: Arc::default(),
             first_chunk: Mutex::default(),
             protected: AtomicBool::default(),
             context,

@@ -258,6 +258,7 @@ fn decode_chunk(
             bytes: Some(bytes),
         }),
         Err(error) => {
+            job.bad.note(unit.directory.id(), &[*wanted], &error);
             job.losses.note(
                 &[Run {
                     first: chunk,

@@ -57,18 +57,34 @@ impl<W: Write + Send> Pipe<W> {
 /// Standard output without the line buffer of the standard library, which would copy everything.
 ///
 /// # Errors
-/// `Io` where it is closed.
+/// `Io` where it is closed: restored bytes must not end nowhere and count as restored.
 pub(crate) fn standard_output() -> Result<File> {
     use std::os::fd::AsFd;
-    std::io::stdout()
-        .as_fd()
-        .try_clone_to_owned()
-        .map(File::from)
-        .map_err(|cause| {
-            Error::new(ErrorKind::Io, "open standard output")
-                .object("-")
-                .source(cause)
-        })
+    let opened = std::io::stdout().as_fd().try_clone_to_owned();
+    let file = opened.map(File::from).map_err(|cause| {
+        Error::new(ErrorKind::Io, "open standard output")
+            .object("-")
+            .source(cause)
+    })?;
+    if is_stand_in(&file) {
+        return Err(Error::new(ErrorKind::Io, "write to standard output: it is closed")
+            .object("-")
+            .hint("connect it to a file or a program; `snaphaul verify --restore-test` restores to nowhere on purpose"));
+    }
+    Ok(file)
+}
+
+/// Whether the Rust runtime put /dev/null in the place of a closed descriptor, which it opens for reading and writing; a shell's
+/// `>/dev/null` is open for writing only.
+fn is_stand_in(file: &File) -> bool {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use std::os::unix::fs::MetadataExt;
+    let same_device =
+        |null: std::fs::Metadata| file.metadata().map(|own| own.rdev() == null.rdev());
+    let is_null = std::fs::metadata("/dev/null").and_then(same_device);
+    let is_both_ways = fcntl(file, FcntlArg::F_GETFL)
+        .is_ok_and(|flags| OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE == OFlag::O_RDWR);
+    is_both_ways && is_null.unwrap_or(false)
 }
 
 impl<W: Write + Send> ByteSink for Pipe<W> {

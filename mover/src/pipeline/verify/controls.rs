@@ -10,7 +10,7 @@ use crate::repository::map::Liveness;
 use crate::repository::session::points::Point;
 use crate::repository::session::records;
 
-use super::findings::{Fault, Findings};
+use super::findings::{Fault, Findings, Flaw};
 
 /// Notes a fault of the object that the error names, or passes on what is no fault of an object.
 pub(crate) fn note(
@@ -19,13 +19,13 @@ pub(crate) fn note(
     object: &str,
     point: Option<&Point>,
 ) -> Result<()> {
-    let Some(fault) = Fault::of(&error) else {
+    let Some(flaw) = Flaw::of(&error) else {
         return Err(error);
     };
     tracing::debug!(%error, object, "note a finding");
     match point {
-        Some(point) => findings.hurts(object, fault, point, None),
-        None => findings.object(object, fault),
+        Some(point) => findings.hurts(object, &flaw, point, None),
+        None => findings.object(object, &flaw),
     }
     Ok(())
 }
@@ -50,7 +50,13 @@ pub(crate) fn check_point(
     let open = name::open(key);
     match records::get_open(repository, key) {
         Ok(Some(_)) => {}
-        Ok(None) => findings.hurts(&open, Fault::Missing, point, None),
+        Ok(None) => {
+            let flaw = Flaw::new(
+                Fault::Missing,
+                "find the start record of the point: it is gone",
+            );
+            findings.hurts(&open, &flaw, point, None);
+        }
         Err(error) => note(findings, error, &open, Some(point))?,
     }
     check_manifest(repository, point, &name::slot(key), findings)?;
@@ -82,7 +88,11 @@ pub(crate) fn settle_copy(
 ) -> Result<()> {
     let copy = name::copy(&point.key);
     if repository.store.head(&copy)?.is_none() {
-        findings.hurts(&copy, Fault::Missing, point, None);
+        let flaw = Flaw::new(
+            Fault::Missing,
+            "find the second copy of the manifest: it is gone",
+        );
+        findings.hurts(&copy, &flaw, point, None);
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! Walks the maps of points: pages, liveness, and which chunks each segment must hold.
 //!
 //! Owns: both walks: the one that checks, and the one that finds whom a faulty segment hurts. Must not: read segments itself.
-//! A leaf that several points share is checked once; of leaves that were seen only 8 bytes of their hash are kept (0.5 MiB per
+//! What no point needs hurts nobody and is no finding. A leaf that several points share is checked once; of leaves that were seen only 8 bytes of their hash are kept (0.5 MiB per
 //! TiB of different leaves).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::findings::{Fault, Findings};
+use super::findings::{Fault, Findings, Flaw};
 use super::segments::SegmentFault;
 use crate::error::{Error, Result};
 use crate::pipeline::Context;
@@ -27,6 +27,8 @@ pub(crate) enum Task {
     Data(SegmentJob, u64),
     /// A map segment.
     Map(SegmentId),
+    /// The bodies of a data segment whose directory was checked.
+    Bodies(SegmentId),
 }
 
 /// Walks maps one after the other.
@@ -101,12 +103,20 @@ impl<'a> MapCheck<'a> {
             .root
             .content_hash(keys, manifest.size, manifest.chunk_size);
         if content_hash != manifest.content_hash {
+            let flaw = Flaw::new(
+                Fault::Damaged,
+                "match the content hash of the manifest with the root of its map: they differ",
+            );
             self.findings
-                .hurts(&name::slot(&point.key), Fault::Damaged, point, None);
+                .hurts(&name::slot(&point.key), &flaw, point, None);
         }
         if !live.is_complete {
+            let flaw = Flaw::new(
+                Fault::Damaged,
+                "compare the liveness with the map: the point needs chunks that it does not list",
+            );
             self.findings
-                .hurts(&name::live(&point.key), Fault::Damaged, point, None);
+                .hurts(&name::live(&point.key), &flaw, point, None);
         }
         Ok(())
     }
@@ -144,7 +154,7 @@ impl<'a> MapCheck<'a> {
     }
 
     fn lost(&mut self, point: &Point, run: Run, error: &Error) -> Result<()> {
-        let Some(fault) = Fault::of(error) else {
+        let Some(flaw) = Flaw::of(error) else {
             return Err(Error::new(error.kind(), error.to_string()));
         };
         let object = match (error.object_name(), damaged_page(error)) {
@@ -154,21 +164,23 @@ impl<'a> MapCheck<'a> {
         };
         tracing::debug!(%error, object, "note a finding");
         self.findings
-            .hurts(&object, fault, point, Some(bytes_of(point, run)));
+            .hurts(&object, &flaw, point, Some(bytes_of(point, run)));
         Ok(())
     }
 }
 
 /// Compares what a walk meets with what the liveness says: it may say more, never less.
-struct LiveCheck<'l> {
+pub(crate) struct LiveCheck<'l> {
     liveness: Option<&'l Liveness>,
     met: SegmentTable,
     last_path: Vec<Location>,
-    is_complete: bool,
+    /// Whether everything met so far is live.
+    pub is_complete: bool,
 }
 
 impl<'l> LiveCheck<'l> {
-    fn new(liveness: Option<&'l Liveness>) -> Self {
+    /// Nothing was met yet; without a liveness nothing is found either.
+    pub(crate) fn new(liveness: Option<&'l Liveness>) -> Self {
         Self {
             liveness,
             met: SegmentTable::default(),
@@ -177,7 +189,8 @@ impl<'l> LiveCheck<'l> {
         }
     }
 
-    fn leaf(&mut self, leaf: &LeafRef) {
+    /// Takes the next leaf of the walk.
+    pub(crate) fn leaf(&mut self, leaf: &LeafRef) {
         let Some(liveness) = self.liveness else {
             return;
         };
@@ -205,8 +218,8 @@ pub(crate) fn attribute(
     faults: &HashMap<SegmentId, SegmentFault>,
     findings: &Findings,
 ) -> Result<()> {
-    for fault in faults.values() {
-        findings.object(&fault.object, fault.fault);
+    for fault in faults.values().filter(|fault| fault.itself) {
+        findings.object(&fault.object, &fault.flaw);
     }
     for point in points {
         let mut walk = Walk::new(reader, &point.manifest.root, 0..point.manifest.chunks());
@@ -226,7 +239,7 @@ pub(crate) fn attribute(
                     };
                     findings.hurts(
                         &fault.object,
-                        fault.fault,
+                        &fault.flaw,
                         point,
                         Some(bytes_of(point, run)),
                     );

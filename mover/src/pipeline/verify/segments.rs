@@ -14,25 +14,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::VerifyLevel;
-use super::findings::Fault;
+use super::findings::{Fault, Flaw};
 use crate::error::{Error, Result};
 use crate::pipeline::Context;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::restore::plan::{SegmentJob, Wanted};
 use crate::pipeline::restore::ranges::MAX_GET_BYTES;
-use crate::pipeline::restore::sample::Random;
 use crate::repository::format::{BodyEntry, Class, Decoder, Directory, HEAD_LEN, fault};
 use crate::repository::ids::{SegmentId, SessionId, name};
 use crate::repository::segments::SegmentReader;
-use crate::repository::store::list_all;
+use crate::repository::store::ObjectInfo;
 
-/// Neighbouring bodies read from each segment at the sample level: one request, and 3 % of a full segment.
-const SAMPLE_BODIES: usize = 8;
-
-/// Threads that wait for small requests.
+/// Threads that wait for small requests, and most that check bodies.
 const SMALL_READERS: usize = 16;
-/// Threads that hold up to 16 MiB of bodies each: the same 128 MiB as a restore fetches.
+/// Fewest threads that check bodies.
 const LARGE_READERS: usize = 8;
+/// Bodies being checked: the same 128 MiB as a restore fetches.
+const BODIES_BYTES: u64 = 128 << 20;
 
 /// What is wrong with a segment.
 #[derive(Clone, Debug)]
@@ -40,11 +38,13 @@ pub(crate) struct SegmentFault {
     /// The object that was read, or would have been.
     pub object: String,
     /// What is wrong with it.
-    pub fault: Fault,
-    /// Bodies that are lost; empty means all.
+    pub flaw: Flaw,
+    /// Bodies that are lost.
     pub ordinals: HashSet<u16>,
     /// Whether every body is lost.
     pub whole: bool,
+    /// Whether the object is wrong beside its bodies.
+    pub itself: bool,
 }
 
 /// What was counted on the way.
@@ -62,34 +62,30 @@ pub(crate) struct Checker<'a> {
     context: &'a Context,
     reader: &'a SegmentReader,
     level: VerifyLevel,
-    seed: u64,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    data: HashSet<SegmentId>,
+    /// Data segments that were opened, with the length of their object.
+    data: HashMap<SegmentId, u32>,
     maps: HashSet<SegmentId>,
     faults: HashMap<SegmentId, SegmentFault>,
     map_faults: BTreeMap<SegmentId, SegmentFault>,
-    /// Sizes of the data segments of a session by the rest of their name.
-    sizes: HashMap<SessionId, Arc<BTreeMap<String, u64>>>,
+    /// Sizes of the data segments of a session by number and generation.
+    sizes: HashMap<SessionId, Arc<Sizes>>,
     counted: Counted,
 }
 
+type Sizes = BTreeMap<(u32, u8), u64>;
+
 impl<'a> Checker<'a> {
-    /// Checks at `level`; `seed` chooses the samples.
-    pub(crate) fn new(
-        context: &'a Context,
-        reader: &'a SegmentReader,
-        level: VerifyLevel,
-        seed: u64,
-    ) -> Self {
+    /// Checks at `level`.
+    pub(crate) fn new(context: &'a Context, reader: &'a SegmentReader, level: VerifyLevel) -> Self {
         Self {
             context,
             reader,
             level,
-            seed,
             state: Mutex::default(),
         }
     }
@@ -105,12 +101,17 @@ impl<'a> Checker<'a> {
         chunk_len: &dyn Fn(u64) -> u64,
     ) -> Result<()> {
         let id = job.segment;
-        let is_first = self.lock().data.insert(id);
+        let is_first = {
+            let mut state = self.lock();
+            let is_first = !state.data.contains_key(&id);
+            state.data.entry(id).or_default();
+            is_first
+        };
         if !is_first && self.lock().faults.get(&id).is_some_and(|fault| fault.whole) {
             return Ok(());
         }
         let first_read = if self.level == VerifyLevel::Data && is_first {
-            MAX_GET_BYTES
+            self.get_bytes()
         } else {
             HEAD_LEN
         };
@@ -121,9 +122,16 @@ impl<'a> Checker<'a> {
         };
         Progress::add(&self.context.progress.read, front.len() as u64);
         if is_first {
-            self.lock().counted.objects += 1;
+            {
+                let mut state = self.lock();
+                state.counted.objects += 1;
+                let len = u32::try_from(directory.object_len()).unwrap_or(u32::MAX);
+                state.data.insert(id, len);
+            }
             self.check_size(&directory)?;
-            self.bodies(decoder, &directory, front)?;
+            if self.level == VerifyLevel::Data {
+                self.read_bodies(decoder, &directory, front)?;
+            }
         }
         for wanted in &job.chunks {
             if let Err(error) = agree(&directory, wanted, chunk_len(wanted.chunk)) {
@@ -133,56 +141,77 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Checks a whole map segment, dead pages included: it is small, and the walk has most of it in hand anyway.
+    /// Reads and checks all bodies of a segment that was opened before.
+    ///
+    /// # Errors
+    /// As [`data`](Self::data).
+    pub(crate) fn bodies(&self, decoder: &mut Decoder, id: SegmentId) -> Result<()> {
+        let opened = self
+            .reader
+            .directory_and_front(Class::Data, id, self.get_bytes());
+        match opened {
+            Ok((directory, front)) => {
+                let front = front.unwrap_or_default();
+                Progress::add(&self.context.progress.read, front.len() as u64);
+                self.read_bodies(decoder, &directory, front)
+            }
+            Err(error) => self.note(id, None, error),
+        }
+    }
+
+    /// Checks what the walk does not see of a map segment: whether anything follows its end.
     ///
     /// # Errors
     /// What the store answers and is no fault of the object.
-    pub(crate) fn map(&self, decoder: &mut Decoder, id: SegmentId) -> Result<()> {
+    pub(crate) fn map(&self, id: SegmentId) -> Result<()> {
         if !self.lock().maps.insert(id) {
             return Ok(());
         }
-        let object = name::map_segment(id);
-        let repository = &self.context.repository;
-        let checked = repository.store.get(&object).and_then(|bytes| {
-            Progress::add(&self.context.progress.read, bytes.len() as u64);
-            let directory = crate::repository::format::parse_object(
-                &repository.keys,
-                Class::Map,
-                id,
-                &object,
-                &bytes,
-            )?;
-            let mut raw = Vec::new();
-            directory.entries().iter().try_for_each(|entry| {
-                self.body(
-                    decoder,
-                    &directory,
-                    entry,
-                    slice(&bytes, 0, entry),
-                    &mut raw,
-                )
-            })
-        });
         self.lock().counted.objects += 1;
-        let Err(error) = checked else { return Ok(()) };
-        let Some(fault) = Fault::of(&error) else {
-            return Err(error);
+        // What cannot be read is noted by the walk, with the chunks that it hides.
+        let Ok(directory) = self.reader.directory(Class::Map, id) else {
+            return Ok(());
         };
-        tracing::debug!(%error, object, "note a finding");
+        let object = directory.object();
+        let Some(found) = self.context.repository.store.head(object)? else {
+            return Ok(());
+        };
+        let want = directory.object_len();
+        if found.size <= want {
+            return Ok(());
+        }
+        let why = format!("{} bytes follow its end", found.size - want);
         let fault = SegmentFault {
-            object,
-            fault,
+            object: object.to_owned(),
+            flaw: Flaw::new(Fault::Damaged, fault::damaged(object, why).to_string()),
             ordinals: HashSet::new(),
             whole: false,
+            itself: true,
         };
         self.lock().map_faults.insert(id, fault);
         Ok(())
     }
 
-    /// Threads that work at once, within the budget of bytes being checked.
+    /// The data segments that were opened, with the lengths of their objects, ascending.
+    pub(crate) fn opened(&self) -> Vec<(SegmentId, u64)> {
+        let mut opened: Vec<_> = {
+            let state = self.lock();
+            let opened = state.data.iter();
+            opened.map(|(id, len)| (*id, u64::from(*len))).collect()
+        };
+        opened.sort_unstable();
+        opened
+    }
+
+    /// Longest read: all threads together stay within the budget of bodies being checked.
+    fn get_bytes(&self) -> u64 {
+        MAX_GET_BYTES.min(BODIES_BYTES / self.threads() as u64)
+    }
+
+    /// Threads that work at once: more than cores, because some wait for the store.
     pub(crate) fn threads(&self) -> usize {
         match self.level {
-            VerifyLevel::Data => LARGE_READERS,
+            VerifyLevel::Data => (2 * self.context.jobs).clamp(LARGE_READERS, SMALL_READERS),
             VerifyLevel::Metadata | VerifyLevel::Sample => SMALL_READERS,
         }
     }
@@ -205,7 +234,10 @@ impl<'a> Checker<'a> {
     /// The length that the store tells must be the one in the directory, else something is cut off or added.
     fn check_size(&self, directory: &Directory) -> Result<()> {
         let (id, object) = (directory.id(), directory.object());
-        let listed = self.sizes(id.session)?.get(object).copied();
+        let listed = match placed(object) {
+            Some(key) => self.sizes(id.session)?.get(&key).copied(),
+            None => None,
+        };
         let size = match listed {
             Some(size) => size,
             // Younger than the listing, or moved by a compaction since.
@@ -230,89 +262,77 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    fn sizes(&self, session: SessionId) -> Result<Arc<BTreeMap<String, u64>>> {
+    fn sizes(&self, session: SessionId) -> Result<Arc<Sizes>> {
         if let Some(sizes) = self.lock().sizes.get(&session) {
             return Ok(Arc::clone(sizes));
         }
-        let listed = list_all(
-            self.context.repository.store.as_ref(),
-            &name::segments_of(session),
-        )?;
-        let sizes = Arc::new(
-            listed
-                .into_iter()
-                .map(|info| (info.name, info.size))
-                .collect(),
-        );
+        let mut sizes = Sizes::new();
+        let store = self.context.repository.store.as_ref();
+        store.list(&name::segments_of(session), &mut |page| {
+            let placed = |info: &ObjectInfo| Some((placed(&info.name)?, info.size));
+            sizes.extend(page.iter().filter_map(placed));
+            Ok(())
+        })?;
+        let sizes = Arc::new(sizes);
         self.lock().sizes.insert(session, Arc::clone(&sizes));
         Ok(sizes)
     }
 
-    fn bodies(&self, decoder: &mut Decoder, directory: &Directory, front: Bytes) -> Result<()> {
-        let entries = directory.entries();
-        match self.level {
-            VerifyLevel::Metadata => Ok(()),
-            VerifyLevel::Data => self.read_bodies(decoder, directory, entries, front),
-            VerifyLevel::Sample => {
-                let id = directory.id();
-                let seed =
-                    self.seed ^ u64::from(id.number) ^ u64::from_le_bytes(first_half(id.session.0));
-                let room = entries.len().saturating_sub(SAMPLE_BODIES) as u64 + 1;
-                let at = usize::try_from(Random::new(seed).below(room)).unwrap_or(0);
-                let end = (at + SAMPLE_BODIES).min(entries.len());
-                self.read_bodies(decoder, directory, &entries[at..end], front)
-            }
-        }
-    }
-
-    /// Reads and checks neighbouring bodies, in ranges of at most [`MAX_GET_BYTES`]; `front` is what is here already.
+    /// Reads and checks all bodies, many with one request; `front` is what is here already.
     fn read_bodies(
         &self,
         decoder: &mut Decoder,
         directory: &Directory,
-        entries: &[BodyEntry],
         front: Bytes,
     ) -> Result<()> {
+        let entries = directory.entries();
         let mut raw = Vec::new();
         let (mut bytes, mut base) = (front, 0);
-        let mut at = 0;
-        while let Some(entry) = entries.get(at) {
+        for (at, entry) in entries.iter().enumerate() {
             self.context.stop.check()?;
             if base + (bytes.len() as u64) < body_end(entry) || entry.offset < base {
-                let fits = |next: &&BodyEntry| body_end(next) - entry.offset <= MAX_GET_BYTES;
-                let last = entries[at..]
-                    .iter()
-                    .take_while(fits)
-                    .last()
-                    .unwrap_or(entry);
-                bytes = match self.reader.read(directory, entry.offset..body_end(last)) {
+                bytes = match self.read_from(directory, &entries[at..]) {
                     Ok(bytes) => bytes,
                     // Compacted away meanwhile: what is needed of it was checked when it was copied.
                     Err(error) if Fault::of(&error) == Some(Fault::Missing) => {
                         return self.vanished(directory, error);
                     }
                     Err(error) => {
-                        let lost: Vec<u16> =
-                            entries[at..].iter().map(|entry| entry.ordinal).collect();
-                        return self.note(directory.id(), Some(&lost), error);
+                        self.note(directory.id(), Some(&[entry.ordinal]), error)?;
+                        bytes = Bytes::new();
+                        continue;
                     }
                 };
                 base = entry.offset;
                 Progress::add(&self.context.progress.read, bytes.len() as u64);
             }
-            if let Err(error) = self.body(
-                decoder,
-                directory,
-                entry,
-                slice(&bytes, base, entry),
-                &mut raw,
-            ) {
+            let stored = slice(&bytes, base, entry);
+            if let Err(error) = self.body(decoder, directory, entry, stored, &mut raw) {
                 self.note(directory.id(), Some(&[entry.ordinal]), error)?;
             }
             self.lock().counted.chunks += 1;
-            at += 1;
         }
         Ok(())
+    }
+
+    /// Reads the first of the bodies, with as many behind it as one request takes, or alone where these cannot be read.
+    fn read_from(&self, directory: &Directory, entries: &[BodyEntry]) -> Result<Bytes> {
+        let Some(first) = entries.first() else {
+            return Ok(Bytes::new());
+        };
+        let get_bytes = self.get_bytes();
+        let fits = |next: &&BodyEntry| body_end(next) - first.offset <= get_bytes;
+        let last = entries.iter().take_while(fits).last().unwrap_or(first);
+        match self.reader.read(directory, first.offset..body_end(last)) {
+            Err(error)
+                if Fault::of(&error).is_some_and(|fault| fault != Fault::Missing)
+                    && last.ordinal != first.ordinal =>
+            {
+                tracing::debug!(%error, "read a body alone");
+                self.reader.read(directory, first.offset..body_end(first))
+            }
+            read => read,
+        }
     }
 
     /// An object that was there a moment ago: look for another generation, which the next leaf that needs it checks.
@@ -353,7 +373,7 @@ impl<'a> Checker<'a> {
 
     /// Notes a fault of some bodies of a data segment (`None`: of all; an empty list: of none, but of the object).
     fn note(&self, id: SegmentId, ordinals: Option<&[u16]>, error: Error) -> Result<()> {
-        let Some(fault) = Fault::of(&error) else {
+        let Some(flaw) = Flaw::of(&error) else {
             return Err(error);
         };
         let object = error
@@ -363,11 +383,13 @@ impl<'a> Checker<'a> {
         let mut state = self.lock();
         let found = state.faults.entry(id).or_insert_with(|| SegmentFault {
             object,
-            fault,
+            flaw,
             ordinals: HashSet::new(),
             whole: false,
+            itself: false,
         });
         match ordinals {
+            Some([]) => found.itself = true,
             Some(ordinals) => found.ordinals.extend(ordinals),
             None => found.whole = true,
         }
@@ -408,8 +430,8 @@ fn slice<'b>(bytes: &'b [u8], base: u64, entry: &BodyEntry) -> Option<&'b [u8]> 
     bytes.get(start..start.checked_add(usize::try_from(entry.stored_len).ok()?)?)
 }
 
-fn first_half(id: [u8; 16]) -> [u8; 8] {
-    let mut half = [0; 8];
-    half.copy_from_slice(&id[..8]);
-    half
+/// Number and generation of a segment, from the end of its name.
+fn placed(object: &str) -> Option<(u32, u8)> {
+    let (number, generation) = object.rsplit_once('/')?.1.split_once(".g")?;
+    Some((number.parse().ok()?, generation.parse().ok()?))
 }

@@ -1,11 +1,15 @@
 //! Root objects are stored twice, NAME and then NAME.b; this reads whichever is intact.
 //!
-//! Owns: the fall-back, the check of both copies, and the test whether a place is free. Must not: repair.
+//! Owns: the fall-back, the check of both copies, writing one again from the other, and the test whether a place is free. Must not: choose
+//! between two intact ones.
+
+use bytes::Bytes;
 
 use super::super::format::KeySlot;
 use super::super::format::config::ConfigRecord;
 use super::super::ids::name;
 use super::super::store::{Store, list_all};
+use super::Repository;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where a store is probed; another `init` may be doing so right now.
@@ -99,6 +103,96 @@ fn check_pair(
     Ok(())
 }
 
+/// What became of the root objects.
+#[derive(Debug, Default)]
+pub struct MendedRoots {
+    /// Objects that were written again (or can be), each with what was wrong and what was done.
+    pub mended: Vec<(String, String)>,
+    /// What cannot be mended.
+    pub lost: Vec<Error>,
+}
+
+/// Writes each copy of config and key slots again that is missing or damaged while the other is intact; a dry run only says so.
+///
+/// # Errors
+/// What the store answers.
+pub fn mend_roots(repository: &Repository, dry_run: bool) -> Result<MendedRoots> {
+    let store = repository.store.as_ref();
+    let mut roots = MendedRoots::default();
+    let config = |name: &str, bytes: &[u8]| {
+        let record = ConfigRecord::parse(name, bytes)?;
+        record.authenticate(name, &repository.keys).map(drop)
+    };
+    mend_pair(store, name::CONFIG, &config, (dry_run, &mut roots))?;
+    for slot in slot_names(store)? {
+        // A slot of another repository is what an `init` left that lost a race.
+        let parse = |name: &str, bytes: &[u8]| KeySlot::parse(name, bytes).map(drop);
+        mend_pair(store, &slot, &parse, (dry_run, &mut roots))?;
+    }
+    Ok(roots)
+}
+
+type Parse<'a> = &'a dyn Fn(&str, &[u8]) -> Result<()>;
+
+fn mend_pair(
+    store: &dyn Store,
+    object: &str,
+    parse: Parse<'_>,
+    (dry_run, roots): (bool, &mut MendedRoots),
+) -> Result<()> {
+    let second = name::second_copy(object);
+    let read = |name: &str| -> Result<Result<Bytes, Error>> {
+        let read = store.get(name).and_then(|bytes| {
+            parse(name, &bytes)?;
+            Ok(bytes)
+        });
+        match read {
+            Err(error) if !is_lost(&error) => Err(error),
+            read => Ok(read),
+        }
+    };
+    match (read(object)?, read(&second)?) {
+        (Ok(first), Ok(copy)) if first == copy => {}
+        (Ok(_), Ok(_)) => {
+            let what =
+                "choose between two copies of a root object: they differ, and both are intact";
+            roots.lost.push(
+                Error::new(ErrorKind::Corrupt, what)
+                    .object(object)
+                    .hint("find out who wrote the second one"),
+            );
+        }
+        (Ok(good), Err(bad)) => rewrite(store, &second, (object, good, &bad), (dry_run, roots))?,
+        (Err(bad), Ok(good)) => rewrite(store, object, (&second, good, &bad), (dry_run, roots))?,
+        (Err(first), Err(_)) => roots
+            .lost
+            .push(first.context("read a root object: both copies are lost")),
+    }
+    Ok(())
+}
+
+fn rewrite(
+    store: &dyn Store,
+    object: &str,
+    (from, good, bad): (&str, Bytes, &Error),
+    (dry_run, roots): (bool, &mut MendedRoots),
+) -> Result<()> {
+    if !dry_run {
+        // Stores refuse to put other bytes under a name that is taken.
+        store.delete(object)?;
+        store.put(object, good)?;
+    }
+    let done = if dry_run { "can be" } else { "was" };
+    let revoked = if object.starts_with(name::KEYS) {
+        "; if the key was meant to be removed, remove it again"
+    } else {
+        ""
+    };
+    let message = format!("{bad}; it {done} written again from `{from}`{revoked}");
+    roots.mended.push((object.to_owned(), message));
+    Ok(())
+}
+
 /// Names of all key slots of which at least one copy is there, ascending.
 pub(super) fn slot_names(store: &dyn Store) -> Result<Vec<String>> {
     let mut names: Vec<String> = list_all(store, name::KEYS)?
@@ -111,6 +205,24 @@ pub(super) fn slot_names(store: &dyn Store) -> Result<Vec<String>> {
     names.sort_unstable();
     names.dedup();
     Ok(names)
+}
+
+/// Whether a place without a config has other objects of a repository. One that cannot be listed has none to tell of.
+pub(super) fn has_rest(store: &dyn Store) -> bool {
+    [name::SNAP, name::SEG].into_iter().any(|prefix| {
+        let mut found = false;
+        let listed = store.list(prefix, &mut |page| {
+            found |= !page.is_empty();
+            // One page tells; the rest is not asked for.
+            if found {
+                Err(Error::new(ErrorKind::Interrupted, "stop listing"))
+            } else {
+                Ok(())
+            }
+        });
+        drop(listed);
+        found
+    })
 }
 
 /// Refuses a place where a repository, the rest of one, or anything foreign is.
@@ -132,7 +244,13 @@ pub(super) fn require_vacant(store: &dyn Store) -> Result<()> {
                 name::SEG,
             ]
             .into_iter()
-            .chain([name::MAP, name::BEAT, "config"])
+            .chain([
+                name::MAP,
+                name::BEAT,
+                name::QUARANTINE,
+                name::CHECKED,
+                "config",
+            ])
             .any(|prefix| info.name.starts_with(prefix));
             if ours {
                 return Err(

@@ -27,10 +27,12 @@ pub enum Class {
     Map = 9,
     /// A heartbeat.
     Beat = 10,
+    /// A note that a verification left: a mark on bad bodies, or what it checked.
+    Note = 11,
 }
 
 impl Class {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Config,
         Self::KeySlot,
         Self::Open,
@@ -41,6 +43,7 @@ impl Class {
         Self::Data,
         Self::Map,
         Self::Beat,
+        Self::Note,
     ];
 
     /// The byte in the header.
@@ -81,6 +84,7 @@ impl fmt::Display for Class {
             Self::Data => "data segment",
             Self::Map => "map segment",
             Self::Beat => "heartbeat",
+            Self::Note => "note",
         })
     }
 }

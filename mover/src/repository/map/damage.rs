@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::ops::Range;
 
-use super::entry::Location;
+use super::entry::PagePointer;
 use super::{leaves_of, span_of};
 use crate::error::{Error, ErrorKind};
 use crate::repository::ids::name;
@@ -18,6 +18,8 @@ pub struct DamagedPage {
     pub level: u8,
     /// Number of the page among those of its level.
     pub index: u64,
+    /// What its chunks hold: the first half of its hash, to know it again by.
+    pub content: [u8; 16],
     /// The page's object and number in it, for people.
     pub page: String,
     kind: ErrorKind,
@@ -27,7 +29,8 @@ pub struct DamagedPage {
 }
 
 impl DamagedPage {
-    pub(super) fn new(level: u8, index: u64, location: Location, error: &Error) -> Self {
+    pub(super) fn new(level: u8, index: u64, pointer: &PagePointer, error: &Error) -> Self {
+        let location = pointer.location;
         let object = name::map_segment(location.segment);
         let mut reason = error.to_string();
         let mut cause = error.source();
@@ -38,12 +41,21 @@ impl DamagedPage {
         Self {
             level,
             index,
+            content: pointer.content(),
             page: format!("{object}#{}", location.ordinal),
             kind: error.kind(),
             object: error.object_name().map_or(object, str::to_owned),
             reason,
             missing: crate::repository::segments::is_missing(error),
         }
+    }
+
+    /// As if the root of a map could not be read.
+    #[cfg(test)]
+    pub(crate) fn of_root(root: &super::MapRoot) -> Self {
+        let pointer = root.pointer.expect("the map is not empty");
+        let error = Error::new(ErrorKind::Corrupt, "lose the root");
+        Self::new(root.depth - 1, 0, &pointer, &error)
     }
 
     /// The chunks that cannot be located; the last of them may lie behind the end of the volume.

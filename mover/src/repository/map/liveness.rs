@@ -22,7 +22,7 @@ use super::FANOUT;
 use super::entry::{Entry, Location};
 use super::leaf::Leaf;
 use crate::error::{Error, ErrorKind, Result};
-use crate::repository::format::{Class, Keys, open_record, seal_record};
+use crate::repository::format::{Class, Keys, fault, open_record, seal_record};
 use crate::repository::ids::{SegmentId, SessionKey, name};
 
 pub use table::LiveSet;
@@ -142,10 +142,7 @@ impl Liveness {
     ) -> Result<Self> {
         let name = name::live(key);
         if LivenessRef::of(object) != *expected {
-            let message = "match the liveness of a point with its manifest";
-            return Err(Error::new(ErrorKind::Corrupt, message).object(&name).hint(
-                "the point can still be restored; its data is safe while no collector runs",
-            ));
+            return Err(mismatch(keys, key, expected, object));
         }
         let record = open_record(keys, Class::Liveness, record_id(key), &name, object)?;
         Self::decode(&record).map_err(|error| error.object(&name))
@@ -178,6 +175,19 @@ impl LivenessRef {
             hash: *blake3::hash(object).as_bytes(),
         }
     }
+}
+
+/// Why an object is not the one that the manifest speaks of: cut off, another intact one, or damaged.
+fn mismatch(keys: &Keys, key: &SessionKey, expected: &LivenessRef, object: &[u8]) -> Error {
+    let name = name::live(key);
+    let error = match open_record(keys, Class::Liveness, record_id(key), &name, object) {
+        Err(error) => error,
+        Ok(_) if (object.len() as u64) < expected.len => {
+            fault::truncated(&name, object.len() as u64, expected.len)
+        }
+        Ok(_) => fault::swapped(&name, "intact, but not the one that the manifest speaks of"),
+    };
+    error.hint("the point can still be restored; its data is safe while no collector runs")
 }
 
 /// Records that belong to a session and not to one of its segments are number 0 of it.

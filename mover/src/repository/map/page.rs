@@ -179,7 +179,7 @@ fn encode<T: Column>(level: u8, slots: &Slots<T>) -> Vec<u8> {
     cbor.into_writer()
 }
 
-fn encode_runs<T: Copy>(slots: &Slots<T>) -> Vec<u8> {
+pub(super) fn encode_runs<T: Copy>(slots: &Slots<T>) -> Vec<u8> {
     let mut runs = vec![u8::from(slots.is_taken(0))];
     let mut start = 0;
     for place in 1..=FANOUT {

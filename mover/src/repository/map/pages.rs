@@ -283,7 +283,7 @@ impl Batch<'_> {
 
 impl PageRequest {
     fn damaged(&self, error: &Error) -> DamagedPage {
-        DamagedPage::new(self.level, self.index, self.pointer.location, error)
+        DamagedPage::new(self.level, self.index, &self.pointer, error)
     }
 }
 

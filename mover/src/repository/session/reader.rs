@@ -150,6 +150,25 @@ impl Drop for ReaderLease {
     }
 }
 
+/// As [`check_pin`], for a point that may have lost its start record or slot: then its second copy holds it. A purge deletes
+/// the copy first and the forget order last, so "no forget order, then still a copy" proves that the point was not forgotten.
+pub(crate) fn check_held(repository: &Repository, point: &Point) -> Result<()> {
+    if !matches!(point.status, PointStatus::Damaged(_)) {
+        return check_pin(repository, &point.key);
+    }
+    let store = repository.store.as_ref();
+    let is_forgotten = store.head(&name::tomb(&point.key))?.is_some();
+    if !is_forgotten && store.head(&name::copy(&point.key))?.is_some() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::NotFound,
+        format!("use point {}: it was forgotten or removed", point.id()),
+    )
+    .object(name::copy(&point.key))
+    .hint("choose another point with `snaphaul points`"))
+}
+
 /// Checks that a pinned point was neither forgotten nor purged before the pin was stored (gc-protocol 4.1.3).
 pub(crate) fn check_pin(repository: &Repository, key: &SessionKey) -> Result<()> {
     if repository.store.head(&name::tomb(key))?.is_some() {

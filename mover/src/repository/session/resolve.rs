@@ -22,6 +22,7 @@ pub fn resolve(repository: &Repository, text: &str) -> Result<Point> {
             ErrorKind::InvalidRequest,
             format!("parse `{text}` as a point: only NAME@latest is known"),
         )
+        .object(text)
         .hint("give a point id, a unique prefix of one, or NAME@latest")),
         None => by_prefix(repository, text),
     }
@@ -69,6 +70,7 @@ fn by_prefix(repository: &Repository, text: &str) -> Result<Point> {
         || !is_hex(volume)
     {
         return Err(Error::new(ErrorKind::InvalidRequest, format!("parse `{text}` as a point"))
+            .object(text)
             .hint("give a point id as `snaphaul points` shows it, at least its first 4 digits, or NAME@latest"));
     }
     // Only the listing under the volume's prefix is needed; without one it is the whole repository.
@@ -92,6 +94,7 @@ fn by_prefix(repository: &Repository, text: &str) -> Result<Point> {
                     ids.join(", ")
                 ),
             )
+            .object(text)
             .hint("give more digits"))
         }
     }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::adopt::{self, Adoption, Candidate, Takeover};
+use super::origin::Origin;
 use super::points::{Catalog, Point};
-use super::reader::check_pin;
+use super::reader::{check_held, check_pin};
 use super::records::{Abort, Beat, Kind, Open, seal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
@@ -79,6 +80,35 @@ impl WriterSession {
             return Err(error);
         }
         session.adoption = adopt::take_over(repository, key.session, candidates)?;
+        Ok(session)
+    }
+
+    /// Opens a session that will commit a damaged point again, at the same place of the volume's history. It takes over nothing.
+    ///
+    /// # Errors
+    /// `NotFound` where the point was forgotten or purged meanwhile; otherwise what the store answers.
+    pub fn begin_again(repository: &Arc<Repository>, point: &Point) -> Result<Self> {
+        let pins = [point.key];
+        let begin = Begin {
+            volume: &point.manifest.volume,
+            pins: &pins,
+            sequence: point.key.sequence,
+            takeover: Takeover {
+                after: Duration::MAX,
+                here: Origin::current(),
+            },
+        };
+        let session = Self {
+            repository: Arc::clone(repository),
+            key: put_open(repository, point.key.volume, &begin, &[])?,
+            pins: pins.to_vec(),
+            adoption: Adoption::default(),
+            beat: OnceLock::new(),
+        };
+        if let Err(error) = check_held(repository, point) {
+            session.fence_self();
+            return Err(error);
+        }
         Ok(session)
     }
 

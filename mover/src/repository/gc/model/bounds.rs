@@ -22,13 +22,13 @@ pub(super) struct Bounds {
     /// Writers store a second copy of their manifest.
     pub(super) copies: bool,
     pub(super) compaction: bool,
+    /// The first session has committed before the search begins.
+    pub(super) founded: bool,
     /// A collector's deletions in any order the chains allow.
     pub(super) any_order: bool,
     /// Pages a LIST takes.
     pub(super) pages: u8,
     pub(super) decided_by: DecidedBy,
-    /// Only a collector is at work.
-    pub(super) alone: bool,
     /// Give up after so many states; 0 for never.
     pub(super) states: usize,
 }
@@ -74,10 +74,10 @@ impl Bounds {
             adoption: Adoption::None,
             copies: false,
             compaction: false,
+            founded: false,
             any_order: false,
             pages: 1,
             decided_by: DecidedBy::Slot,
-            alone: false,
             states: 0,
         }
     }
@@ -112,6 +112,13 @@ impl Bounds {
     pub(super) fn compaction(self) -> Self {
         Self {
             compaction: true,
+            ..self
+        }
+    }
+
+    pub(super) fn founded(self) -> Self {
+        Self {
+            founded: true,
             ..self
         }
     }

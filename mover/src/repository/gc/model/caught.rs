@@ -28,14 +28,26 @@ fn child() -> Bounds {
     Bounds::new(2, (1, 1), 1, 1).parents(Parents::Previous)
 }
 
+/// The same with two collectors.
+fn children() -> Bounds {
+    Bounds::new(2, (2, 2), 1, 0).parents(Parents::Previous)
+}
+
+/// Three generations, the first of which is there, and two collectors.
+fn grandchildren() -> Bounds {
+    Bounds::new(3, (2, 2), 2, 0)
+        .parents(Parents::Previous)
+        .founded()
+}
+
 /// Two sessions, of which the second takes the first over.
 fn heir() -> Bounds {
-    Bounds::new(2, (2, 2), 1, 1).adoption(Adoption::Previous)
+    Bounds::new(2, (1, 1), 0, 1).adoption(Adoption::Previous)
 }
 
 /// Three sessions, each of which takes over the one before it.
 fn chain() -> Bounds {
-    Bounds::new(3, (1, 2), 1, 1).adoption(Adoption::Previous)
+    Bounds::new(3, (1, 1), 0, 1).adoption(Adoption::Previous)
 }
 
 macro_rules! caught {
@@ -57,8 +69,8 @@ caught! {
     m8_manifest_only: M8ManifestOnly in one();
     m9_no_pins: M9NoPins in child();
     m9_no_keep: M9NoKeep in one();
-    m10_body_gone: M10BodyGone in child();
-    m10_liveness_gone: M10LivenessGone in child();
+    m10_body_gone: M10BodyGone in grandchildren();
+    m10_liveness_gone: M10LivenessGone in children();
     m11_no_take: M11NoTake in heir();
     m11_not_kept: M11NotKept in heir();
     m12_no_recheck: M12NoRecheck in heir();
@@ -70,20 +82,19 @@ caught! {
     m16_data_last: M16DataLast in one();
     m17_no_lease: M17NoLease in one().readers(1);
     m18_delete_first: M18DeleteFirst in one().compaction();
-    m19_unpinned: M19Unpinned in child().compaction();
+    m19_unpinned: M19Unpinned in Bounds::new(2, (1, 1), 1, 0).parents(Parents::Previous).readers(1).compaction();
     m19_keep_lower: M19KeepLower in one().compaction();
-    m20_second_listing: M20SecondListing in child();
-    m21_opens_after: M21OpensAfter in child();
+    m20_second_listing: M20SecondListing in children();
+    m21_opens_after: M21OpensAfter in children();
     m21_opens_before: M21OpensBefore in child();
-    m22_tombs_late: M22TombsLate in child();
-    m22_data_late: M22DataLate in child();
+    m22_tombs_late: M22TombsLate in grandchildren();
+    m22_data_late: M22DataLate in children();
     m22_slots_last: M22SlotsLast in child();
-    m23_no_look: M23NoLook in heir().register();
+    m23_no_look: M23NoLook in Bounds::new(2, (1, 1), 1, 1).adoption(Adoption::Previous).register();
     cut_chain: CutChain in chain();
     copies_first: CopiesFirst in one().copies().losses(1);
     copy_ignored: CopyIgnored in one().copies().losses(1);
-    copy_late: CopyLate in one().copies();
+    copy_late: CopyLate in one().copies().losses(1).readers(1);
     liveness_late: LivenessLate in one().copies();
-    no_second_look: NoSecondLook in one().copies();
     no_copy_check: NoCopyCheck in one().copies().losses(1).readers(1);
 }

@@ -28,7 +28,7 @@ impl World {
         let mut after = state.clone();
         let what = match state.collectors[at].phase {
             Phase::Idle => {
-                if state.past.runs >= self.bounds.runs || self.is_too_early(state) {
+                if state.past.runs >= self.bounds.runs {
                     return;
                 }
                 after.past.runs += 1;
@@ -42,12 +42,6 @@ impl World {
             Phase::Tasks => return self.task_steps(state, at, next),
         };
         next.push((Step::collector(at, what), after));
-    }
-
-    /// A run that begins now sees fewer candidates than a later one, which any later one may overlook as well.
-    fn is_too_early(&self, state: &State) -> bool {
-        let none = state.store.data.iter().flatten().all(Option::is_none);
-        none && state.past.committed.is_empty() && !self.bounds.alone
     }
 
     fn list(&self, after: &mut State, at: usize) -> &'static str {
@@ -152,16 +146,7 @@ impl World {
         loop {
             let collector = after.collectors[at];
             let phase = match collector.phase {
-                Phase::Bodies if collector.view.todo.is_empty() => {
-                    if self.mutation == Mutation::NoSecondLook {
-                        let view = &mut after.collectors[at].view;
-                        for suspect in view.suspects.iter() {
-                            view.looked[suspect] = 1 << 3;
-                        }
-                        view.suspects = Set::default();
-                    }
-                    Phase::Suspects { request: 0 }
-                }
+                Phase::Bodies if collector.view.todo.is_empty() => Phase::Suspects { request: 0 },
                 Phase::Suspects { .. } if collector.view.suspects.is_empty() => {
                     match self.roots(after, &collector.view) {
                         Ok(roots) => {

@@ -85,8 +85,6 @@ pub(super) enum Mutation {
     CopyLate,
     /// A purge leaves the liveness to the data.
     LivenessLate,
-    /// A suspect is called damaged without a second look.
-    NoSecondLook,
     /// Whoever reads through a copy does not check it.
     NoCopyCheck,
 }

@@ -68,7 +68,8 @@ impl World {
         let (old, new) = (&before.store, &after.store);
         (0..self.bounds.writers).find_map(|session| {
             let open = new.open.has(session);
-            let reopened = open && !old.open.has(session) && before.sessions[session].at != Some(0);
+            let begun = before.sessions[session].at.is_some_and(|at| at > 0);
+            let reopened = open && !old.open.has(session) && begun;
             let freed = old.slot[session] != Slot::Empty && new.slot[session] == Slot::Empty;
             let risen = old.tomb.has(session) && !new.tomb.has(session);
             let lost = after.past.losses > before.past.losses;
@@ -106,7 +107,6 @@ impl World {
                 runs: u8::MAX,
                 pages: 1,
                 any_order: false,
-                alone: true,
                 ..self.bounds
             },
             mutation: self.mutation,
@@ -130,7 +130,10 @@ impl World {
 
     fn leftover(&self, state: &State) -> Option<&'static str> {
         let store = &state.store;
-        let stands = |session: usize| store.is_whole(session) || store.copy.has(session);
+        let stands = |session: usize| {
+            let found = store.is_whole(session) || store.copy.has(session);
+            found && !state.past.forgotten.has(session)
+        };
         let needed = (0..self.bounds.writers)
             .filter(|session| stands(*session))
             .fold(Chunks::default(), |all, session| {
@@ -145,7 +148,7 @@ impl World {
             if control && !stands(session) {
                 return Some("control objects are left behind");
             }
-            if store.copy.has(session) && !store.live.has(session) {
+            if store.copy.has(session) && !(stands(session) && store.live.has(session)) {
                 return Some("a copy is left behind");
             }
             let live = needed.ordinals(session);

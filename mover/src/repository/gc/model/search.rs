@@ -81,7 +81,7 @@ type Parents = HashMap<u64, u64, BuildHasherDefault<AsIs>>;
 
 impl World {
     pub(super) fn explore(&self) -> Outcome {
-        let first = State::default();
+        let first = self.first_state();
         let mut parents = Parents::default();
         parents.insert(fingerprint(&first), 0);
         let mut frontier = vec![first];
@@ -159,7 +159,7 @@ impl World {
     }
 
     fn replay(&self, path: &[u64]) -> String {
-        let mut state = State::default();
+        let mut state = self.first_state();
         let mut text = String::new();
         for print in path {
             let mut next = Vec::new();

@@ -1,7 +1,7 @@
 //! The steps of a writing and a reading session, one request each, in the order of `repository::session`.
 //!
 //! ```text
-//!   writer:  open · check pins · take over dead sessions · list their data · data · liveness · commit · open still there? · copy
+//!   writer:  open · check pins · take over dead sessions · list their data · data · commit · open still there? · copy
 //!   reader:  open · check · read · delete open
 //! ```
 //!
@@ -20,20 +20,18 @@ pub(super) enum Part {
     TakeOver,
     List,
     Data,
-    Liveness,
     Commit,
     Confirm,
     SecondCopy,
-    Read,
     Close,
 }
 
-use Part::{Check, Close, Commit, Confirm, Data, List, Liveness, Open, Read, SecondCopy, TakeOver};
+use Part::{Check, Close, Commit, Confirm, Data, List, Open, SecondCopy, TakeOver};
 
 const WRITER: &[Part] = &[
-    Open, Check, TakeOver, List, Data, Liveness, Commit, Confirm, SecondCopy,
+    Open, Check, TakeOver, List, Data, Commit, Confirm, SecondCopy,
 ];
-const READER: &[Part] = &[Open, Check, Read, Close];
+const READER: &[Part] = &[Open, Check, Close];
 
 /// Requests of [`TakeOver`].
 const LOOK_TOMB: u8 = 0;
@@ -49,19 +47,19 @@ const GIVE_UP: u8 = 9;
 impl World {
     pub(super) fn program(&self, session: usize) -> &'static [Part] {
         match (self.bounds.is_reader(session), self.mutation) {
-            (true, Mutation::M17NoLease) => &[Check, Read, Close],
+            (true, Mutation::M17NoLease) => &[Check, Close],
             (true, _) => READER,
             (false, Mutation::M1CheckBeforeOpen) => &[
-                Check, Open, TakeOver, List, Data, Liveness, Commit, Confirm, SecondCopy,
+                Check, Open, TakeOver, List, Data, Commit, Confirm, SecondCopy,
             ],
-            (false, Mutation::M1NoCheck) => &[
-                Open, TakeOver, List, Data, Liveness, Commit, Confirm, SecondCopy,
-            ],
+            (false, Mutation::M1NoCheck) => {
+                &[Open, TakeOver, List, Data, Commit, Confirm, SecondCopy]
+            }
             (false, Mutation::M13TakeBeforeOpen) => &[
-                TakeOver, Open, Check, List, Data, Liveness, Commit, Confirm, SecondCopy,
+                TakeOver, Open, Check, List, Data, Commit, Confirm, SecondCopy,
             ],
             (false, Mutation::M16DataLast) => &[
-                Open, Check, TakeOver, List, Liveness, Commit, Data, Confirm, SecondCopy,
+                Open, Check, TakeOver, List, Commit, Data, Confirm, SecondCopy,
             ],
             (false, _) => WRITER,
         }
@@ -132,13 +130,48 @@ impl World {
                 };
                 self.enter(&mut after, session);
                 let step = Step::session(session, "begins", parent.or(candidate));
+                let begun = next.len();
                 if let Some(parent) = parent {
                     self.choose_how(state, after, (session, parent), step, next);
                 } else {
                     next.push((step, after));
                 }
+                // What was committed stays so: without a start record or a copy to look at, time between the choice and
+                // the first request makes no difference.
+                if candidate.is_none() && self.bounds.losses == 0 {
+                    for (_, after) in &mut next[begun..] {
+                        self.open_at_once(after, session);
+                    }
+                }
             }
         }
+    }
+
+    fn open_at_once(&self, after: &mut State, session: usize) {
+        if self.part(after, session) == Some(Open) {
+            after.store.open.add(session);
+            self.proceed(after, session);
+        }
+    }
+
+    /// Nothing, or one acknowledged point.
+    pub(super) fn first_state(&self) -> State {
+        let mut state = State::default();
+        if self.bounds.founded {
+            state.store.open.add(0);
+            state.store.live.add(0);
+            state.store.slot[0] = Slot::Manifest;
+            state.store.register[0] = Slot::Manifest;
+            state.store.data[0][0] = Some(self.written());
+            if self.bounds.copies {
+                state.store.copy.add(0);
+            }
+            state.past.acknowledged.add(0);
+            state.past.committed.add(0);
+            state.sessions[0].references = Chunks::of(0, self.referenced());
+            self.end(&mut state, 0);
+        }
+        state
     }
 
     /// A child keeps its parent's chunks or not; a reader reads a damaged point through its copy.
@@ -223,13 +256,9 @@ impl World {
             }
             Data => {
                 store.data[session][0] = Some(self.written());
-                self.proceed(&mut after, session);
-                "PUT data"
-            }
-            Liveness => {
                 store.live.add(session);
                 self.proceed(&mut after, session);
-                "PUT liveness"
+                "PUT data and liveness"
             }
             Commit => return self.commit(after, session, next),
             Confirm => self.confirm(&mut after, session),
@@ -237,10 +266,6 @@ impl World {
                 store.copy.add(session);
                 self.end(&mut after, session);
                 "PUT copy"
-            }
-            Read => {
-                self.proceed(&mut after, session);
-                "reads"
             }
             Close => {
                 store.open.remove(session);
@@ -500,7 +525,7 @@ impl World {
                 one.taking.is_none()
             }
             List => one.owned.is_empty(),
-            Data | Liveness => {
+            Data | Commit => {
                 // From here on it is known what the manifest will reference: its own chunk, what it adopted, and what it
                 // keeps of its parent.
                 one.references = one.references.union(Chunks::of(session, self.referenced()));

@@ -120,7 +120,7 @@ pub(super) enum Slot {
 }
 
 /// "By" of whoever fences without wanting anything.
-pub(super) const FENCER: u8 = 9;
+pub(super) const FENCER: u8 = 7;
 
 /// Generations of one segment: what each holds, if it is there.
 pub(super) type Segment = [Option<Ordinals>; GENERATIONS];

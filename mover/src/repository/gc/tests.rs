@@ -7,6 +7,8 @@ use crate::repository::ids::{
 use crate::repository::map::{Liveness, Location};
 use crate::repository::store::ObjectInfo;
 
+mod random;
+
 fn key(session: u8) -> SessionKey {
     SessionKey {
         volume: VolumeId([1; 16]),

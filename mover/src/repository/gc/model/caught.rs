@@ -94,7 +94,6 @@ caught! {
     cut_chain: CutChain in chain();
     copies_first: CopiesFirst in one().copies().losses(1);
     copy_ignored: CopyIgnored in one().copies().losses(1);
-    copy_late: CopyLate in one().copies().losses(1).readers(1);
     liveness_late: LivenessLate in one().copies();
     no_copy_check: NoCopyCheck in one().copies().losses(1).readers(1);
 }

@@ -255,7 +255,6 @@ impl World {
             (Why::Aborted, Mutation::M4SlotFirst) => &[Slot, Open],
             (Why::Forgotten, Mutation::M4SlotFirst) => &[Copy, Slot, Open, Live, Tomb],
             (Why::Forgotten, Mutation::M5TombFirst) => &[Tomb, Copy, Open, Slot, Live],
-            (Why::Forgotten, Mutation::CopyLate) => &[Open, Slot, Live, Tomb, Copy],
             (Why::Forgotten, Mutation::LivenessLate) => &[Copy, Open, Slot, Tomb, Live],
             (Why::Forgotten, _) if self.bounds.copies => &[Copy, Open, Slot, Live, Tomb],
             (Why::Forgotten, _) => &[Open, Slot, Live, Tomb],

@@ -23,7 +23,8 @@ impl World {
         if !self.is_past(state, session, Part::Open) {
             return;
         }
-        if self.bounds.by_register() {
+        // A reader never fills its slot: a marker there needs no winner.
+        if self.bounds.by_register() && !self.bounds.is_reader(session) {
             self.fence_register(state, session, next);
             return;
         }

@@ -81,20 +81,21 @@ pub(super) enum Mutation {
     CopiesFirst,
     /// A copy without start record or manifest keeps nothing.
     CopyIgnored,
-    /// A purge deletes the copy after the start record.
-    CopyLate,
     /// A purge leaves the liveness to the data.
     LivenessLate,
-    /// Whoever reads through a copy does not check it.
+    /// Whoever reads through a copy does not check that the point is still there.
     NoCopyCheck,
+    /// Any order of the listings.
+    Order([Stage; 5]),
 }
 
 use Stage::{Copies, Objects, OpensAfter, OpensBefore, Slots, Tombs};
 
 impl Mutation {
     /// Which listings a collector makes, in order. Heartbeats and marks carry no safety.
-    pub(super) fn listings(self) -> &'static [Stage] {
+    pub(super) fn listings(&self) -> &[Stage] {
         match self {
+            Self::Order(order) => order,
             Self::M21OpensAfter => &[Objects, Tombs, Slots, OpensAfter],
             Self::M21OpensBefore => &[Objects, Tombs, OpensBefore, Slots],
             Self::CopiesFirst => &[Copies, Objects, Tombs, OpensBefore, Slots, OpensAfter],

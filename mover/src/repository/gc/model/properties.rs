@@ -139,6 +139,14 @@ impl World {
             .fold(Chunks::default(), |all, session| {
                 all.union(state.sessions[session].references)
             });
+        let asks = (0..self.bounds.writers).any(|session| {
+            let manifest = store.copy.has(session) && store.has_manifest(session);
+            manifest && !store.open.has(session) && !store.live.has(session)
+        });
+        if asks {
+            // A late copy beside a late manifest looks as if the store had lost two objects: a person decides.
+            return None;
+        }
         for session in 0..self.bounds.sessions() {
             let decided = store.slot[session] != Slot::Empty;
             let control = store.open.has(session) || decided || store.live.has(session);

@@ -305,10 +305,10 @@ impl World {
         let tomb = (!store.tomb.has(pin), "HEAD tomb of the pin");
         let open = (store.open.has(pin), "HEAD open of the pin");
         let slot = (store.has_manifest(pin), "HEAD slot of the pin");
-        let copy = (store.copy.has(pin), "HEAD copy of the pin");
+        let live = (store.live.has(pin), "HEAD liveness of the pin");
         let order: &[(bool, &'static str)] = match self.mutation {
             Mutation::NoCopyCheck if one.by_copy => &[(true, "trusts the copy")],
-            _ if one.by_copy => &[tomb, copy],
+            _ if one.by_copy => &[tomb, live],
             Mutation::M2TombLast => &[open, slot, tomb],
             Mutation::M8ManifestOnly => &[tomb, slot],
             _ => &[tomb, open, slot],

@@ -24,6 +24,7 @@ mod properties;
 mod search;
 mod session;
 mod state;
+mod takeover;
 
 mod caught;
 mod complete;

@@ -132,6 +132,21 @@ impl Census {
             .collect()
     }
 
+    /// Sessions in flight that may be fenced if they are silent: not those with a copy, which committed and whose manifest
+    /// the store lost.
+    #[must_use]
+    pub fn fenceable(&self) -> Vec<OpenKey> {
+        let mut open = self.in_flight();
+        open.retain(|key| match key {
+            OpenKey::Reader(_) => true,
+            OpenKey::Writer(key) => {
+                let row = self.view.controls.get(key);
+                !row.is_some_and(|row| row.seen.has(Seen::COPY))
+            }
+        });
+        open
+    }
+
     /// Points that look damaged: each must be looked up again and given to [`examine`](Self::examine).
     #[must_use]
     pub fn suspects(&self) -> Vec<SessionKey> {

@@ -165,6 +165,14 @@ fn what_a_session_in_flight_pins_and_adopts_stays() {
 }
 
 #[test]
+fn a_session_with_a_copy_is_not_fenced() {
+    let lost = Listed::default().point(1).without(&name::slot(&key(1)));
+    let census = lost.with(name::open(&key(2)), 300).census();
+    assert_eq!(census.in_flight().len(), 2);
+    assert_eq!(census.fenceable(), [OpenKey::Writer(key(2))]);
+}
+
+#[test]
 fn a_record_that_is_gone_starts_the_run_over_except_a_readers() {
     let reader = ReaderKey {
         volume: VolumeId([1; 16]),

@@ -29,8 +29,6 @@ pub(super) struct Bounds {
     /// Pages a LIST takes.
     pub(super) pages: u8,
     pub(super) decided_by: DecidedBy,
-    /// Give up after so many states; 0 for never.
-    pub(super) states: usize,
 }
 
 /// On what a session may build.
@@ -78,7 +76,6 @@ impl Bounds {
             any_order: false,
             pages: 1,
             decided_by: DecidedBy::Slot,
-            states: 0,
         }
     }
 
@@ -140,10 +137,6 @@ impl Bounds {
             decided_by: DecidedBy::Register,
             ..self
         }
-    }
-
-    pub(super) fn states(self, states: usize) -> Self {
-        Self { states, ..self }
     }
 
     pub(super) fn sessions(&self) -> usize {

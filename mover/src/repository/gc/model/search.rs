@@ -61,8 +61,7 @@ impl Step {
 pub(super) struct Outcome {
     pub(super) states: usize,
     pub(super) depth: usize,
-    /// Every state within the bounds was seen.
-    pub(super) complete: bool,
+    /// Without one, every state within the bounds was seen.
     pub(super) violation: Option<Violation>,
 }
 
@@ -108,14 +107,11 @@ impl World {
                     }
                     reached.push(after);
                 }
-                if self.bounds.states > 0 && parents.len() > self.bounds.states {
-                    return outcome(&parents, depth, false);
-                }
             }
             depth += usize::from(!reached.is_empty());
             frontier = reached;
         }
-        outcome(&parents, depth, true)
+        outcome(&parents, depth)
     }
 
     fn successors(&self, state: &State, next: &mut Vec<(Step, State)>) {
@@ -154,7 +150,7 @@ impl World {
                 steps: path.len() - 1,
                 trace: format!("{property}:\n{trace}"),
             }),
-            ..outcome(parents, path.len() - 1, false)
+            ..outcome(parents, path.len() - 1)
         }
     }
 
@@ -179,11 +175,10 @@ impl World {
     }
 }
 
-fn outcome(parents: &Parents, depth: usize, complete: bool) -> Outcome {
+fn outcome(parents: &Parents, depth: usize) -> Outcome {
     Outcome {
         states: parents.len(),
         depth,
-        complete,
         violation: None,
     }
 }

@@ -10,7 +10,7 @@
 use super::bounds::{Adoption, Parents};
 use super::mutation::Mutation;
 use super::search::{Step, World};
-use super::state::{Chunks, Ordinals, Session, Set, Slot, State, Store};
+use super::state::{Chunks, Ordinals, Session, Slot, State, Store};
 
 /// A part of a program; some take several requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,10 +35,6 @@ impl Set {
         Self(self.0 | other.0)
     }
 
-    pub(super) fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
     pub(super) fn is_empty(self) -> bool {
         self.0 == 0
     }

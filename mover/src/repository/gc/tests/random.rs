@@ -148,7 +148,8 @@ fn naive(world: &[Random]) -> Option<BTreeSet<String>> {
         let bare = !one.open && one.slot != 1;
         let wanted = !one.tomb || pins.contains(&id);
         let root = lost || (wanted && (one.whole() || (one.copy && one.tomb)));
-        if root && !one.live && !(lost && bare) && !(one.tomb && !one.whole()) {
+        let remains = (lost && bare) || (one.tomb && !one.whole());
+        if root && !one.live && !remains {
             return None;
         }
         if root && one.live {

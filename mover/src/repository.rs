@@ -13,6 +13,7 @@
 
 pub mod access;
 pub mod format;
+pub mod gc;
 pub mod ids;
 pub mod map;
 pub mod quarantine;

@@ -225,6 +225,33 @@ impl fmt::Display for SessionKey {
     }
 }
 
+/// `<vol>/r-<sid>`: what the control objects of one reading session are named by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReaderKey {
+    /// The volume of the first point it reads.
+    pub volume: VolumeId,
+    /// The session.
+    pub session: SessionId,
+}
+
+impl ReaderKey {
+    /// Parses `<vol>/r-<sid>`, the part after a control prefix such as `open/`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (volume, session) = text.split_once("/r-")?;
+        Some(Self {
+            volume: VolumeId(from_hex(volume)?),
+            session: SessionId(from_hex(session)?),
+        })
+    }
+}
+
+impl fmt::Display for ReaderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/r-{}", self.volume, self.session)
+    }
+}
+
 /// One data or map segment: the session that wrote it and its number there.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode,
@@ -240,7 +267,7 @@ pub struct SegmentId {
 
 /// Names of objects. Every name of the repository is made here and nowhere else.
 pub mod name {
-    use super::{SegmentId, SessionId, SessionKey, VolumeId};
+    use super::{ReaderKey, SegmentId, SessionId, SessionKey, VolumeId, from_hex};
 
     /// The repository's configuration; stored twice, the second as `config.b`.
     pub const CONFIG: &str = "config";
@@ -283,6 +310,12 @@ pub mod name {
     #[must_use]
     pub fn reader(volume: VolumeId, session: SessionId) -> String {
         format!("{OPEN}{volume}/r-{session}")
+    }
+
+    /// The slot of a reading session: only ever an abort marker, which revokes its lease.
+    #[must_use]
+    pub fn reader_slot(key: &ReaderKey) -> String {
+        format!("{SNAP}{key}")
     }
 
     /// The slot of a session.
@@ -346,5 +379,39 @@ pub mod name {
     #[must_use]
     pub fn checked(run: SessionId) -> String {
         format!("{CHECKED}{run}")
+    }
+
+    /// Parses `seg/<sid>/<n>.g<gg>` into the segment and its generation.
+    #[must_use]
+    pub fn parse_segment(name: &str) -> Option<(SegmentId, u8)> {
+        let (session, rest) = name.strip_prefix(SEG)?.split_once('/')?;
+        let (number, generation) = rest.split_once(".g")?;
+        let id = SegmentId {
+            session: SessionId(from_hex(session)?),
+            number: parse_digits(number, 8)?,
+        };
+        Some((id, u8::try_from(parse_digits(generation, 2)?).ok()?))
+    }
+
+    /// Parses `map/<sid>/<n>`.
+    #[must_use]
+    pub fn parse_map_segment(name: &str) -> Option<SegmentId> {
+        let (session, number) = name.strip_prefix(MAP)?.split_once('/')?;
+        Some(SegmentId {
+            session: SessionId(from_hex(session)?),
+            number: parse_digits(number, 8)?,
+        })
+    }
+
+    /// Parses `beat/<sid>`.
+    #[must_use]
+    pub fn parse_beat(name: &str) -> Option<SessionId> {
+        from_hex(name.strip_prefix(BEAT)?).map(SessionId)
+    }
+
+    /// Exactly `len` decimal digits.
+    fn parse_digits(text: &str, len: usize) -> Option<u32> {
+        let digits = text.len() == len && text.bytes().all(|c| c.is_ascii_digit());
+        digits.then(|| text.parse().ok()).flatten()
     }
 }

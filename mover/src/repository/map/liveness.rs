@@ -81,6 +81,19 @@ impl Liveness {
         self.pages.contains(page.segment, page.ordinal)
     }
 
+    /// A liveness of these chunks and pages, for tests that have no map.
+    #[cfg(test)]
+    pub(crate) fn of(chunks: &[Location], pages: &[Location]) -> Self {
+        let mut liveness = Self::default();
+        for chunk in chunks {
+            liveness.data.insert(chunk.segment, chunk.ordinal);
+        }
+        for page in pages {
+            liveness.pages.insert(page.segment, page.ordinal);
+        }
+        liveness
+    }
+
     /// Number of chunks that are live.
     #[must_use]
     pub fn chunks(&self) -> u64 {

@@ -159,11 +159,11 @@ impl Catalog {
         self.0.get(key).is_some_and(|controls| controls.copy)
     }
 
-    /// Sessions that neither committed nor were fenced.
+    /// Sessions that neither committed nor were fenced. One with a copy did commit: the store lost its manifest.
     pub fn undecided(&self) -> impl Iterator<Item = SessionKey> + '_ {
         self.0
             .iter()
-            .filter(|(_, controls)| controls.open && controls.slot_len.is_none())
+            .filter(|(_, controls)| controls.open && controls.slot_len.is_none() && !controls.copy)
             .map(|(key, _)| *key)
     }
 

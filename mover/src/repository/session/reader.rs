@@ -64,7 +64,9 @@ impl ReaderLease {
         lease.put(kind, volume, points)?;
         if lease.record.is_some() {
             for point in points {
-                lease.check(point)?;
+                if let Some(warning) = lease.check(point)? {
+                    lease.warning = Some(warning);
+                }
             }
         }
         Ok(lease)
@@ -126,16 +128,24 @@ impl ReaderLease {
         }
     }
 
-    /// Tomb first, then open, then slot: a purge removes them in the order open, slot, tomb.
-    fn check(&self, point: &Point) -> Result<()> {
+    /// Tomb first, then open, then slot: a purge removes them in the order open, slot, tomb. Of a damaged point, which lacks
+    /// one of these, the liveness takes their place: a purge removes it before the tomb, too.
+    fn check(&self, point: &Point) -> Result<Option<String>> {
+        let key = &point.key;
         match point.status {
-            PointStatus::Damaged(_) => Ok(()),
             PointStatus::Complete | PointStatus::Forgotten if self.forgotten => {
-                check_present(&self.repository, &point.key)
+                check_present(&self.repository, key).map(|()| None)
             }
             PointStatus::Complete | PointStatus::Forgotten => {
-                check_pin(&self.repository, &point.key)
+                check_pin(&self.repository, key).map(|()| None)
             }
+            PointStatus::Damaged(_) => Ok((!check_damaged(&self.repository, key)?).then(|| {
+                format!(
+                    "reading damaged point {} whose liveness ({}) is missing, too: do not run gc until this ends",
+                    point.id(),
+                    name::live(key)
+                )
+            })),
         }
     }
 }
@@ -150,23 +160,33 @@ impl Drop for ReaderLease {
     }
 }
 
-/// As [`check_pin`], for a point that may have lost its start record or slot: then its second copy holds it. A purge deletes
-/// the copy first and the forget order last, so "no forget order, then still a copy" proves that the point was not forgotten.
+/// As [`check_pin`], for a point that may have lost its start record or slot, and is to be built upon: its liveness must show
+/// that it was not purged.
 pub(crate) fn check_held(repository: &Repository, point: &Point) -> Result<()> {
     if !matches!(point.status, PointStatus::Damaged(_)) {
         return check_pin(repository, &point.key);
     }
-    let store = repository.store.as_ref();
-    let is_forgotten = store.head(&name::tomb(&point.key))?.is_some();
-    if !is_forgotten && store.head(&name::copy(&point.key))?.is_some() {
+    if check_damaged(repository, &point.key)? {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::NotFound,
-        format!("use point {}: it was forgotten or removed", point.id()),
+        format!(
+            "use point {}: with its liveness missing, too, it cannot be told from one that gc removed",
+            point.id()
+        ),
     )
-    .object(name::copy(&point.key))
-    .hint("choose another point with `snaphaul points`"))
+    .object(name::live(&point.key))
+    .hint("`snaphaul restore --salvage` saves what is left of it"))
+}
+
+/// Whether the liveness of a damaged point is there, after there was no forget order: then it was not purged.
+fn check_damaged(repository: &Repository, key: &SessionKey) -> Result<bool> {
+    let store = repository.store.as_ref();
+    if store.head(&name::tomb(key))?.is_some() {
+        return Err(gone(key, "was forgotten"));
+    }
+    Ok(store.head(&name::live(key))?.is_some())
 }
 
 /// Checks that a pinned point was neither forgotten nor purged before the pin was stored (gc-protocol 4.1.3).

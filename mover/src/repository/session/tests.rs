@@ -401,3 +401,40 @@ fn a_forgotten_point_is_read_only_on_purpose() {
     assert_eq!(refused.kind(), ErrorKind::NotFound);
     assert!(refused.message().contains("removed"), "{refused}");
 }
+
+#[test]
+fn a_damaged_point_is_read_until_it_is_forgotten() {
+    let bench = Bench::new();
+    let whole = bench.point();
+    bench.delete(&name::slot(&whole.key));
+    let take = || {
+        let point = points::load(&bench.repository, &whole.key)
+            .unwrap()
+            .unwrap();
+        let damaged = Point {
+            status: PointStatus::Damaged("as listed before".into()),
+            ..point
+        };
+        ReaderLease::take(&bench.repository, Kind::Restore, &[&damaged])
+    };
+    let lease = take().unwrap();
+    assert!(lease.warning().unwrap().contains("liveness"));
+    let live = name::live(&whole.key);
+    let body = bytes::Bytes::from_static(b"liveness");
+    bench.repository.store.put(&live, body).unwrap();
+    let lease = take().unwrap();
+    assert!(lease.is_held() && lease.warning().is_none());
+    bench.forget(&whole.key);
+    assert_eq!(take().unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_point_whose_manifest_is_lost_is_not_taken_over() {
+    let bench = Bench::new();
+    let session = bench.begin_at(&[], &dead_origin()).unwrap();
+    let manifest = empty(session.key());
+    let point = session.commit(manifest).unwrap();
+    bench.delete(&name::slot(&point.key));
+    assert!(bench.begin().adoption().sessions.is_empty());
+    assert!(matches!(bench.all()[0].status, PointStatus::Damaged(_)));
+}

@@ -61,6 +61,16 @@ impl LiveSet<'_> {
                 .is_some_and(|word| word >> (at % WORD) & 1 == 1)
     }
 
+    /// The set as its two parts, whose union it is: the first so many ordinals, and bits from ordinal 0.
+    pub(crate) fn parts(&self) -> (u16, &[u64]) {
+        (self.first, self.words)
+    }
+
+    /// A set from its two parts.
+    pub(crate) fn from_parts(first: u16, words: &[u64]) -> LiveSet<'_> {
+        LiveSet { first, words }
+    }
+
     /// Number of ordinals in the set.
     #[must_use]
     pub fn count(&self) -> u32 {

@@ -170,7 +170,7 @@ fn points_are_forgotten_by_name_even_the_newest_and_even_twice() -> Result<()> {
 
 #[test]
 fn nothing_is_forgotten_if_anything_is_wrong() -> Result<()> {
-    let rig = Rig::new("wrong", 2, 1)?;
+    let rig = Rig::new("wrong", 3, 2)?;
     let other = Rig::new("wrong-other", 1, 0)?;
     let (good, foreign) = (rig.a[0].as_str(), other.a[0].as_str());
     for (words, named) in [
@@ -186,7 +186,7 @@ fn nothing_is_forgotten_if_anything_is_wrong() -> Result<()> {
             vec!["--keep-last", "1", "--keep-tag", "number=9"],
             "number=0",
         ),
-        (vec!["--keep-tag", "number=1"], "volume `b`"),
+        (vec!["--keep-tag", "number=2"], "volume `b`"),
         (vec!["--volume", "c", "--keep-last", "1"], "volume `c`"),
         (vec!["--volume", "../a", "--keep-last", "1"], "../a"),
         (vec!["--keep-within", "soon"], "keep-within"),

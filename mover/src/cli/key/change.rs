@@ -13,8 +13,8 @@ use super::super::secret;
 use crate::error::Result;
 use crate::repository::access::Keyring;
 
-const MASTER_STAYS: &str = "The master key is the same as before: whoever kept a copy of the repository's key objects can \
-still open that copy with the old key. If that is a danger, copy the points to a new repository.";
+const MASTER_STAYS: &str = "The master key is the same as before: whoever kept a copy of the old key object can still unwrap it with the \
+old secret, and read new points, too. If that is a danger, copy the points to a new repository.";
 
 #[derive(Debug, Serialize)]
 struct ChangeReport {

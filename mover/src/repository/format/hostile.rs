@@ -14,7 +14,7 @@ use super::head::{parse_head, parse_object};
 use super::header::{self, HEADER_LEN, Header, SEAL_LEN};
 use super::key_slot::KeySlot;
 use super::record::open_record;
-use super::{Decoder, Directory};
+use super::{Decoder, Directory, RecoveryKey};
 use crate::repository::ids::{
     Digest, PointId, RepositoryId, SegmentId, SessionId, SessionKey, name,
 };
@@ -163,6 +163,30 @@ pub fn names(bytes: &[u8]) {
     }
     if let Ok(point) = text.parse::<PointId>() {
         assert_eq!(point.to_string(), text, "a point id has one spelling");
+    }
+    if let Some((segment, generation)) = name::parse_segment(text) {
+        assert_eq!(name::segment(segment, generation), text);
+    }
+    if let Some(segment) = name::parse_map_segment(text) {
+        assert_eq!(name::map_segment(segment), text);
+    }
+    if let Some(session) = name::parse_beat(text) {
+        assert_eq!(name::beat(session), text);
+    }
+}
+
+/// A recovery sheet that somebody typed.
+///
+/// # Panics
+/// If a key that was read is not the key that its own lines say.
+pub fn recovery_sheet(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(key) = RecoveryKey::parse(text) {
+        let again = RecoveryKey::parse(&key.to_text()).expect("its own lines are read");
+        assert_eq!(again.master().bytes(), key.master().bytes());
+        assert_eq!(again.repository(), key.repository());
     }
 }
 

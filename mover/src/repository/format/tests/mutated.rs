@@ -144,10 +144,43 @@ fn no_mutated_segment_is_believed() {
 fn names_have_one_spelling() {
     let key = golden::SESSION_KEY;
     let mut dice = Dice(0x5eed_0003);
-    for original in [key.to_string(), key.point().to_string()] {
+    let segment = golden_segment(key.session);
+    for original in [
+        key.to_string(),
+        key.point().to_string(),
+        name::segment(segment, 7),
+        name::map_segment(segment),
+        name::beat(key.session),
+    ] {
         hostile::names(original.as_bytes());
         for _ in 0..ROUNDS * 10 {
             hostile::names(&mutate(original.as_bytes(), &mut dice));
+        }
+    }
+}
+
+fn golden_segment(session: SessionId) -> SegmentId {
+    SegmentId {
+        session,
+        number: 12,
+    }
+}
+
+#[test]
+fn no_mistyped_recovery_sheet_is_believed() {
+    let key = RecoveryKey::new(RepositoryId([7; 16]), MasterKey::from_bytes([9; 32]));
+    let sheet = key.to_text();
+    let seed = 0x5eed_0004;
+    println!("seed {seed:#x}");
+    let mut dice = Dice(seed);
+    hostile::recovery_sheet(sheet.as_bytes());
+    for _ in 0..ROUNDS * 10 {
+        let bytes = mutate(sheet.as_bytes(), &mut dice);
+        hostile::recovery_sheet(&bytes);
+        // Spaces, case and text around the lines do not matter; another key must never come out.
+        let read = std::str::from_utf8(&bytes).ok().map(RecoveryKey::parse);
+        if let Some(Ok(read)) = read {
+            assert_eq!(read.master().bytes(), key.master().bytes());
         }
     }
 }

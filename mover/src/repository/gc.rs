@@ -31,6 +31,7 @@ mod tests;
 pub use census::{Census, DecidedBy, Lookup, OpenKey, StartOver};
 pub use compaction::{Compaction, CompactionPolicy};
 pub use fencing::{Fence, FencePolicy, Owner, Signs};
+pub use live_union::Live;
 pub use marking::{Marking, Root};
 pub use plan::{Brake, Cause, Chain, ControlStep, DeadObject, Plan};
 pub use view::{Stage, View};

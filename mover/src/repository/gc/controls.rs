@@ -95,6 +95,11 @@ impl Controls {
         self.sorted = self.rows.len();
     }
 
+    /// Gives back what was reserved for more.
+    pub(super) fn shrink(&mut self) {
+        self.rows.shrink_to_fit();
+    }
+
     pub(super) fn rows(&self) -> &[Row] {
         &self.rows
     }

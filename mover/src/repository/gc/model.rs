@@ -12,7 +12,8 @@
 //! `cargo test -p mover gc::model` runs the short bounds and every mutation; with `SNAPHAUL_TEST_LONG=1` in the
 //! environment, and `--release`, the long ones too.
 //!
-//! Not modelled: several volumes (no rule looks at one), several pins a session (the same check for each), map segments
+//! Not modelled: several volumes (no rule looks at one), several pins or several dead sessions for one
+//! session (the same steps for each), map segments
 //! (segments without generations), listings that are not consistent per key, refusals of the store.
 
 mod bounds;

@@ -54,11 +54,17 @@ impl Segments {
         self.rows.push(row);
     }
 
-    /// Brings rows that did not come in order into it. Stores list in order, so that this is rare.
+    /// Brings rows that did not come in order into it (stores list in order, so that this is rare), and gives back what was
+    /// reserved for more.
     fn settle(&mut self) {
-        if !std::mem::take(&mut self.unsorted) {
-            return;
+        if std::mem::take(&mut self.unsorted) {
+            self.sort();
         }
+        self.spans.shrink_to_fit();
+        self.rows.shrink_to_fit();
+    }
+
+    fn sort(&mut self) {
         let mut all: Vec<(SessionId, SegmentRow)> = (0..self.spans.len())
             .flat_map(|at| {
                 let session = self.spans[at].session;

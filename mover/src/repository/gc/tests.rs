@@ -337,3 +337,39 @@ fn heartbeats_and_marks_without_an_owner_are_leftovers() {
     let plan = finish(view.finish(DecidedBy::Slot), &own);
     assert_eq!(plan.dead_marks().collect::<Vec<_>>(), [segment(4, 2)]);
 }
+
+#[test]
+fn a_run_remembers_little() {
+    let sessions = 20_000u32;
+    let key = |number: u32| {
+        let mut session = [0; 16];
+        session[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
+        SessionKey {
+            session: SessionId(session),
+            ..key(1)
+        }
+    };
+    let mut listed = Listed::default();
+    for session in 0..sessions {
+        let key = key(session);
+        listed = listed
+            .with(name::open(&key), 300)
+            .with(name::slot(&key), MANIFEST)
+            .with(name::copy(&key), MANIFEST)
+            .with(name::live(&key), 400);
+        for number in 0..5 {
+            let id = SegmentId {
+                session: key.session,
+                number,
+            };
+            listed = listed.with(name::segment(id, 0), SEGMENT);
+        }
+    }
+    let marking = listed.census().finish().unwrap();
+    assert_eq!(marking.roots().len(), 20_000);
+    assert!(
+        marking.memory() <= 20_000 * (44 + 24 + 5 * 20),
+        "{} bytes",
+        marking.memory()
+    );
+}

@@ -45,6 +45,8 @@ complete! {
     register: Bounds::new(2, (1, 2), 1, 1).parents(Parents::Any).register();
     register_adoption: Bounds::new(2, (1, 2), 1, 1).adoption(Adoption::Previous).register();
     register_compaction: Bounds::new(1, (1, 2), 1, 1).readers(1).compaction().register();
+    losses_adoption: Bounds::new(2, (1, 2), 1, 1).adoption(Adoption::Any).copies().losses(1);
+    // Nothing decides: a store without create-only PUT, and no cluster.
     no_fences: Bounds::new(2, (1, 2), 2, 0).parents(Parents::Any).duplicates(1);
 }
 
@@ -75,7 +77,6 @@ long! {
     long_compaction_child: Bounds::new(2, (2, 2), 1, 0).parents(Parents::Previous).readers(1).compaction();
     long_copies: Bounds::new(2, (2, 2), 1, 1).parents(Parents::Previous).copies().duplicates(1);
     long_losses: Bounds::new(2, (2, 2), 1, 1).parents(Parents::Previous).copies().losses(1);
-    long_losses_adoption: Bounds::new(2, (1, 2), 1, 1).adoption(Adoption::Any).copies().losses(1);
     long_register: Bounds::new(2, (2, 2), 1, 1).adoption(Adoption::Any).register();
     long_register_fences: Bounds::new(2, (1, 2), 1, 2).adoption(Adoption::Any).parents(Parents::Any).register();
     long_register_compaction: Bounds::new(1, (2, 2), 1, 1).readers(1).compaction().register();

@@ -17,9 +17,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Context;
 use crate::pipeline::report::{RepairReport, Repaired, VerifyFinding};
+use crate::pipeline::restore::losses::describe;
 use crate::pipeline::verify::{self, VerifyLevel, VerifyRequest};
 use crate::repository::access::mend_roots;
 use crate::repository::ids::name;
@@ -124,6 +125,9 @@ impl Repair<'_> {
                     let gone = format!("point {id} was forgotten or removed meanwhile: {error}");
                     self.report.warnings.push(gone);
                 }
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.report.lost.push(hopeless(point, &error));
+                }
                 Err(error) => return Err(error),
             }
             settled.insert(id);
@@ -142,6 +146,21 @@ impl Repair<'_> {
             !is_root && !is_settled
         });
         self.report.lost.extend(left);
+    }
+}
+
+/// A point that nothing can be done for; the others are mended all the same.
+fn hopeless(point: &Point, error: &Error) -> VerifyFinding {
+    let next = error
+        .hint_text()
+        .map_or(String::new(), |hint| format!("; {hint}"));
+    VerifyFinding {
+        kind: "damaged".to_owned(),
+        object: error.object_name().unwrap_or_default().to_owned(),
+        message: format!("{}{next}", describe(error)),
+        volume: Some(point.manifest.volume.clone()),
+        points: vec![point.id().to_string()],
+        ranges: Vec::new(),
     }
 }
 

@@ -291,6 +291,8 @@ pub mod name {
     pub const BEAT: &str = "beat/";
     /// Marks on bodies that were found bad.
     pub const QUARANTINE: &str = "quarantine/";
+    /// There as soon as any mark was made, so that whoever asks for marks need not list them where there never was one.
+    pub const QUARANTINE_USED: &str = "quarantine.used";
     /// When segments were last verified.
     pub const CHECKED: &str = "checked/";
 

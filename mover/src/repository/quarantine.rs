@@ -1,7 +1,7 @@
 //! Marks on stored bodies that were found bad or missing (`quarantine/<sid>/<n>/<first>-<last>`).
 //!
 //! Owns: making marks and knowing them. Must not: decide what is bad, or delete anything. The names say it all, so that a backup
-//! learns every mark with one listing. A mark costs that a chunk is stored again, never data: a mark that is lost, forged or out of
+//! learns every mark with one listing, and `quarantine.used` spares it that where there never was a mark. A mark costs that a chunk is stored again, never data: a mark that is lost, forged or out of
 //! date does no harm beyond that.
 
 use std::collections::BTreeMap;
@@ -52,6 +52,17 @@ impl Quarantine {
         Ok(marks)
     }
 
+    /// As [`load`](Self::load), with one look instead of a listing where there never was a mark.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn load_if_used(store: &dyn Store) -> Result<Self> {
+        match store.head(name::QUARANTINE_USED)? {
+            Some(_) => Self::load(store),
+            None => Ok(Self::default()),
+        }
+    }
+
     /// Whether there is no mark.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -81,6 +92,7 @@ impl Quarantine {
             None => vec![0..=LAST_ORDINAL],
             Some(ordinals) => runs_of(ordinals),
         };
+        sign(repository)?;
         let mut made = 0;
         for run in runs {
             let known = self.0.entry(segment).or_default();
@@ -102,6 +114,21 @@ impl Quarantine {
         }
         Ok(made)
     }
+}
+
+/// Says that there are marks, before the first of them; nobody ever takes that back.
+fn sign(repository: &Repository) -> Result<()> {
+    let store = repository.store.as_ref();
+    if store.head(name::QUARANTINE_USED)?.is_some() {
+        return Ok(());
+    }
+    let mark = Mark {
+        why: "marks are under quarantine/".to_owned(),
+    };
+    let nobody = SessionId([0; 16]);
+    let object = name::QUARANTINE_USED;
+    let body = records::seal(repository, Class::Note, nobody, object, &mark)?;
+    store.create(object, body).map(drop)
 }
 
 /// The segment that an object under `quarantine/` marks bodies of; `None` for a name that is no mark.
@@ -174,7 +201,7 @@ mod tests {
         marks
             .mark(&bed.repository, at(4, 0).segment, None, "gone")
             .unwrap();
-        let loaded = Quarantine::load(&*bed.repository.store).unwrap();
+        let loaded = Quarantine::load_if_used(&*bed.repository.store).unwrap();
         for (location, marked) in [
             (at(3, 3), false),
             (at(3, 4), true),
@@ -189,6 +216,16 @@ mod tests {
             assert_eq!(marks.contains(location), marked, "{location:?}");
         }
         assert_eq!(bed.objects(name::QUARANTINE).len(), 3);
+    }
+
+    #[test]
+    fn where_there_never_was_a_mark_nothing_is_listed() {
+        let bed = Bed::new();
+        let store = &*bed.repository.store;
+        let before = store.counts();
+        assert!(Quarantine::load_if_used(store).unwrap().is_empty());
+        let after = store.counts();
+        assert_eq!((after.list - before.list, after.head - before.head), (0, 1));
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Res
     let adopted = AdoptedChunks::load(repository, &run.session.adoption().sessions)?;
     let builds_on_something = run.parent.is_some() || !run.session.adoption().sessions.is_empty();
     let quarantine = if builds_on_something {
-        Quarantine::load(repository.store.as_ref())?
+        Quarantine::load_if_used(repository.store.as_ref())?
     } else {
         Quarantine::default()
     };

@@ -228,3 +228,23 @@ fn both_copies_lost_is_lost() {
     assert_eq!(report.lost.len(), 1, "{:?}", report.lost);
     assert_eq!(report.lost[0].object, name::slot(&key));
 }
+
+#[test]
+fn a_point_that_cannot_be_helped_does_not_stop_the_others() {
+    let bed = Bed::new();
+    let bad = bed.point("bad", &image(20, 0, 27), PLAIN);
+    let good = bed.point("good", &image(20, 0, 28), PLAIN);
+    let mut manifest = resolve(&bed.repository, "bad@latest").unwrap().manifest;
+    manifest.content_hash[0] ^= 1;
+    let object = manifest.seal(&bed.repository.keys).unwrap();
+    for control in [name::slot(&bad), name::copy(&bad)] {
+        fs::write(bed.object(&control), &object).unwrap();
+    }
+    fs::remove_file(bed.object(&name::copy(&good))).unwrap();
+    let report = repair(&bed, false);
+    assert_eq!(report.repaired.len(), 1, "{report:?}");
+    assert_eq!(report.repaired[0].object, name::copy(&good));
+    assert_eq!(report.lost.len(), 1, "{report:?}");
+    assert_eq!(report.lost[0].object, name::slot(&bad));
+    assert!(report.lost[0].message.contains("--salvage"), "{report:?}");
+}

@@ -248,6 +248,7 @@ pub(super) fn require_vacant(store: &dyn Store) -> Result<()> {
                 name::MAP,
                 name::BEAT,
                 name::QUARANTINE,
+                name::QUARANTINE_USED,
                 name::CHECKED,
                 "config",
             ])

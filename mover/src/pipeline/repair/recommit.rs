@@ -10,37 +10,22 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use minicbor::{Decode, Encode};
-
 use super::rebuild::Leaves;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Context;
 use crate::repository::access::Repository;
-use crate::repository::format::{Class, Manifest};
+use crate::repository::format::Manifest;
 use crate::repository::ids::{SessionKey, name};
 use crate::repository::map::{
     Leaf, LivenessBuilder, MapCursor, MapWriter, WrittenMap, damaged_page,
 };
 use crate::repository::segments::SegmentReader;
-use crate::repository::session::origin::Origin;
+use crate::repository::session::forget::{self, Tomb};
 use crate::repository::session::points::Point;
-use crate::repository::session::records;
 use crate::repository::session::writer::WriterSession;
 
 /// Bytes of a map segment, as a backup writes them.
 const MAP_SEGMENT_BYTES: usize = 8 << 20;
-
-/// The order to forget a point, as `snaphaul forget` gives it.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-struct Tomb {
-    #[n(0)]
-    who: String,
-    #[n(1)]
-    why: String,
-    #[n(2)]
-    unix_secs: i64,
-}
 
 /// Commits `point` again with the rebuilt leaves at their places, and forgets the damaged one. Gives the new point.
 ///
@@ -140,17 +125,12 @@ fn push(
 
 /// The damaged point has a whole successor: collectors, which wait for what it lost, need not any more.
 fn bury(repository: &Repository, point: &Point, committed: &Point) -> Result<()> {
-    let tomb = Tomb {
-        who: Origin::current().host,
-        why: format!("repaired: committed again as {}", committed.id()),
-        unix_secs: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .and_then(|since| i64::try_from(since.as_secs()).ok())
-            .unwrap_or(0),
-    };
-    let object = name::tomb(&point.key);
-    let body = records::seal(repository, Class::Tomb, point.key.session, &object, &tomb)?;
-    repository.store.create(&object, body)?;
+    let why = format!("repaired: committed again as {}", committed.id());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_secs()).ok())
+        .unwrap_or(0);
+    forget::bury(repository, &point.key, &Tomb::new(&why, now))?;
     repository.store.sync()
 }

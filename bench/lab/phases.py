@@ -254,6 +254,28 @@ def wide(lab, results):
     results.row("16 TiB sparse, one new 4 KiB piece", seconds(samples["snaphaul"]), "s", "at most 15", lambda v: v <= 15, ("ceiling-probe", seconds(samples["ceiling-probe"])))
 
 
+def verify(lab, results):
+    """Checking every byte of a point beside restoring it: the same reads, no target."""
+    image, tools = lab.images.reference, lab.tools
+    if not tools.snaphaul:
+        return
+    tools.snaphaul.init()
+    lab.results.add_samples("verify-setup", {"snaphaul": [tools.snaphaul.backup("verify-setup", 1, image)]})
+
+    def back(repeat):
+        sample, target = tools.snaphaul.restore("verify", repeat, image)
+        remove(target)
+        return sample
+
+    entries = [
+        ("snaphaul", lambda repeat: tools.snaphaul.verify("verify", repeat, image)),
+        ("snaphaul restore", back),
+    ]
+    samples = lab.paired("verify", entries)
+    checked, restored = samples["snaphaul"], samples["snaphaul restore"]
+    results.figure("verify --level data, of the speed of a restore", ratio(restored, checked), "×", "at least 1.3", lambda v: v >= 1.3, beside=("restore", seconds(restored)), measured=seconds(checked))
+
+
 def metadata_bytes(repository):
     """Bytes of map and liveness objects, by the class byte of their clear headers (mover/FORMAT.md)."""
     total = 0
@@ -338,6 +360,7 @@ ALL = {
     "unchanged": cleaned(unchanged),
     "incremental": cleaned(incremental),
     "restore": cleaned(restore),
+    "verify": cleaned(verify),
     "wide": cleaned(wide),
     "requests": cleaned(requests),
     "s3": cleaned(s3),
@@ -345,6 +368,7 @@ ALL = {
 
 IMAGES = {
     "first": "reference", "unchanged": "reference", "incremental": "reference", "restore": "reference",
+    "verify": "reference",
     "incompressible": "incompressible", "tmpfs": "incompressible", "s3": "incompressible",
     "wide": "wide", "requests": "scattered",
 }

@@ -141,6 +141,13 @@ class Snaphaul(BackupTool):
         sample, out = self.measure(case, repeat, command, flush=target)
         return self.finish(case, sample, out, metrics), target
 
+    def verify(self, case, repeat, image):
+        """Every byte of the newest point, as `--level data` reads it."""
+        command = [self.binary, "verify", f"{image.stem}@latest", "--level", "data", *self.access(None), "--json"]
+        sample, out = self.runner.run(case, "snaphaul verify", repeat, command, env=self.environment())
+        sample.extra = last_json(out)
+        return sample
+
     def finish(self, case, sample, out, metrics):
         """Puts the result line and the request counters beside the figures."""
         sample.extra = last_json(out)

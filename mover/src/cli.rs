@@ -21,6 +21,7 @@ mod open;
 mod output;
 mod panics;
 mod points;
+mod recover;
 mod restore;
 mod run;
 mod secret;
@@ -81,6 +82,7 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Diff(args) => diff::run(run, args, repository, limits),
         Command::Verify(args) => verify::run(run, args, repository, limits),
         Command::Restore(args) => restore::run(run, args, repository, limits),
+        Command::Recover(args) => recover::run(run, args, repository, limits),
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Demo(args) => demo::run(run, args),
         Command::Completions(args) => completions::run(args),

@@ -15,6 +15,8 @@ pub mod access;
 pub mod format;
 pub mod ids;
 pub mod map;
+pub(crate) mod parallel;
+pub mod recover;
 pub mod segments;
 pub mod session;
 pub mod store;

@@ -10,7 +10,8 @@ use clap::{Parser, Subcommand};
 
 pub use commands::{
     BackupArgs, ChangedBlocksFlag, CompletionsArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
-    KeyArgs, KeyCommand, LevelFlag, PointsArgs, RestoreArgs, ShowArgs, VerifyArgs,
+    KeyArgs, KeyCommand, LevelFlag, LockFlag, PointsArgs, RecoverArgs, RestoreArgs, ShowArgs,
+    VerifyArgs,
 };
 pub use global::{RepositoryArgs, RunArgs};
 
@@ -77,6 +78,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Write a point to a file, a block device or stdout
     Restore(RestoreArgs),
+    /// Bring back what was deleted or overwritten in a bucket that keeps versions
+    Recover(RecoverArgs),
     /// Look at the keys that open the repository
     Key(KeyArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
@@ -97,6 +100,7 @@ impl Command {
             Self::Diff(_) => "diff",
             Self::Verify(_) => "verify",
             Self::Restore(_) => "restore",
+            Self::Recover(_) => "recover",
             Self::Key(_) => "key",
             Self::Demo(_) => "demo",
             Self::Completions(_) => "completions",
@@ -104,7 +108,7 @@ impl Command {
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "init",
         "backup",
         "points",
@@ -112,6 +116,7 @@ impl Command {
         "diff",
         "verify",
         "restore",
+        "recover",
         "key",
         "demo",
         "completions",

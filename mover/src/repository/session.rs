@@ -11,6 +11,7 @@
 pub mod adopt;
 pub mod origin;
 pub mod points;
+pub mod protect;
 pub mod reader;
 pub mod records;
 pub mod resolve;

@@ -34,6 +34,7 @@ pub(crate) fn store(
     bucket: &str,
     lock: Option<ObjectLock>,
 ) -> Result<S3Store> {
+    let keys = S3Credentials::new(&endpoint.owner.access, &endpoint.owner.secret);
     let options = S3Options {
         bucket: bucket.to_owned(),
         prefix: "repo/".to_owned(),
@@ -41,10 +42,10 @@ pub(crate) fn store(
         region: Some(REGION.to_owned()),
         path_style: true,
         ca_file: endpoint.ca_file.clone(),
-        credentials: Some(S3Credentials::new(
-            &endpoint.owner.access,
-            &endpoint.owner.secret,
-        )),
+        credentials: Some(match &endpoint.owner.token {
+            Some(token) => keys.with_session_token(token),
+            None => keys,
+        }),
         ..S3Options::default()
     };
     let profile = StoreProfile {
@@ -55,7 +56,7 @@ pub(crate) fn store(
     Ok(S3Store::connect(&options, &profile)?)
 }
 
-fn lock(mode: LockMode, keep: Duration, window: Duration) -> Result<Option<ObjectLock>> {
+pub(crate) fn lock(mode: LockMode, keep: Duration, window: Duration) -> Result<Option<ObjectLock>> {
     Ok(Some(ObjectLock::new(mode, keep, Some(window))?))
 }
 

@@ -1,16 +1,18 @@
 //! The policies in `manifests/s3-policies`, each against a server that enforces them: a role can do its work, and no more.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use mover::repository::store::Store;
+use mover::repository::store::lock::{LockMode, Purged};
 use tests::bucket::Bucket;
 use tests::cases::Site;
 use tests::image::{Image, MIB};
 use tests::random::Random;
 use tests::repo::Repo;
 
-use super::immutable::locked_bucket;
+use super::immutable::{lock, locked_bucket, store};
 
 /// Prefixes of everything a repository holds.
 const KINDS: [&str; 10] = [
@@ -190,6 +192,7 @@ pub(crate) fn the_restore_role(site: &Site) -> Result<()> {
 pub(crate) fn forget_and_collector_roles(site: &Site) -> Result<()> {
     let rig = Rig::new(site, 34)?;
     rig.role("backup")?.backup(&rig.image.path, "disk", &[])?;
+    let of_the_point = rig.bucket.versions("repo/")?;
     let forget = rig.thief("forget")?;
     ensure!(rig.writable(&forget)? == ["tomb/"]);
     ensure!(rig.deletable(&forget)?.is_empty());
@@ -206,23 +209,81 @@ pub(crate) fn forget_and_collector_roles(site: &Site) -> Result<()> {
         let version = rig.bucket.versions(&key)?.remove(0);
         ensure!(collector.delete_version(&version)? == 204, "{key}");
     }
-    for kind in ["seg/", "live/", "open/"] {
-        let name = rig
-            .repo
-            .objects(kind)?
-            .pop()
-            .context("a point has all kinds")?;
-        for version in rig.bucket.versions(&format!("repo/{name}"))? {
-            let status = collector.delete_version(&version)?;
-            ensure!(
-                !(200..300).contains(&status),
-                "{status}: {version:?} was locked"
-            );
-        }
+    for version in &of_the_point {
+        let status = collector.delete_version(version)?;
+        ensure!(
+            !(200..300).contains(&status),
+            "{status}: {version:?} was locked"
+        );
     }
+    // As `gc` asks: what is locked is an outcome and stays readable, what is not is gone.
+    let policy = lock(
+        LockMode::Governance,
+        Duration::from_secs(3600),
+        Duration::from_secs(1),
+    )?;
+    let store = store(&collector.endpoint, &rig.bucket.name, policy)?;
+    for kind in ["open/", "snap/", "seg/"] {
+        let name = of_the_point
+            .iter()
+            .find_map(|version| {
+                version
+                    .key
+                    .strip_prefix("repo/")
+                    .filter(|name| name.starts_with(kind))
+            })
+            .context("a point has all kinds")?;
+        ensure!(
+            matches!(store.purge(name)?, Purged::LockedUntil(end) if end > SystemTime::now()),
+            "{name}"
+        );
+        ensure!(store.head(name)?.is_some(), "{name} was hidden");
+    }
+    rig.bucket.put("repo/tomb/dead", b"x")?;
+    ensure!(store.purge("tomb/dead")? == Purged::Gone);
+    ensure!(rig.bucket.versions("repo/tomb/dead")?.is_empty());
+    ensure!(
+        store.purge("config").is_err(),
+        "a collector may try to delete the config"
+    );
     for name in ["config", "config.b"] {
         ensure!(collector.try_delete(&format!("repo/{name}"))? == 403);
     }
+    Ok(())
+}
+
+/// The condition that the README names holds back who would lock for ever.
+pub(crate) fn a_condition_limits_locks(site: &Site) -> Result<()> {
+    let rig = Rig::new(site, 36)?;
+    let mut limited: serde_json::Value =
+        serde_json::from_str(&policy("backup", &rig.bucket.name)?)?;
+    for statement in limited["Statement"].as_array_mut().context("statements")? {
+        if statement["Sid"] == "Lock" {
+            statement["Condition"] = serde_json::json!({
+                "NumericLessThanEquals": {"s3:object-lock-remaining-retention-days": "2"}
+            });
+        }
+    }
+    let login = rig.bucket.assume_role(&limited.to_string())?;
+    let backup = rig.repo.with_login(&login);
+    backup.backup(&rig.image.path, "disk", &[])?;
+    let policy = lock(
+        LockMode::Governance,
+        Duration::from_secs(3600),
+        Duration::from_secs(1),
+    )?;
+    let store = store(
+        &rig.bucket.with_login(&login).endpoint,
+        &rig.bucket.name,
+        policy,
+    )?;
+    let segment = rig.repo.objects("seg/")?.remove(0);
+    let century = SystemTime::now() + Duration::from_secs(99 * 365 * 86_400);
+    ensure!(
+        store.lock(&segment, century).is_err(),
+        "locked for a century"
+    );
+    store.lock(&segment, SystemTime::now() + Duration::from_secs(7200))?;
     Ok(())
 }
 

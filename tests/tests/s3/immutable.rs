@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use mover::repository::store::lock::{LockMode, ObjectLock, Purged};
+use mover::repository::store::probe::{ProbeOptions, probe};
 use mover::repository::store::profile::StoreProfile;
 use mover::repository::store::s3::{S3Credentials, S3Options, S3Store};
 use mover::repository::store::{Created, Store};
@@ -87,7 +88,21 @@ pub(crate) fn purges_respect_locks(site: &Site) -> Result<()> {
     let bucket = locked_bucket(site)?;
     let second = Duration::from_secs(1);
     let policy = lock(LockMode::Compliance, 6 * second, second)?;
-    let store = store(&site.endpoint, &bucket.name, policy)?;
+    let store = store(&site.endpoint, &bucket.name, None)?;
+    // Ceph RGW has create-only writes, but not in buckets with versions: the probe finds out.
+    let probed = probe(&store, ProbeOptions::default())?;
+    ensure!(
+        bucket.versions("repo/")?.is_empty(),
+        "the probe left versions"
+    );
+    eprintln!(
+        "{}: conditional writes {}",
+        site.endpoint.name, probed.conditional_writes
+    );
+    store.adopt_profile(&StoreProfile {
+        lock: policy,
+        ..probed
+    });
     let (segment, marker) = ("seg/aa/00000000.g00", "snap/v/k");
     let before = SystemTime::now();
     store.put(segment, Bytes::from_static(b"first"))?;

@@ -62,6 +62,8 @@ pub struct S3Store {
     counters: Counters,
     /// Whether the server has ever answered.
     reached: AtomicBool,
+    /// Whether an answer named a version: then a plain DELETE only hides.
+    keeps_versions: AtomicBool,
 }
 
 /// What stands under a name whose creation is in doubt.
@@ -94,6 +96,7 @@ impl S3Store {
             admission: Admission::new(),
             counters: Counters::default(),
             reached: AtomicBool::new(false),
+            keeps_versions: AtomicBool::new(false),
         })
     }
 

@@ -1,14 +1,15 @@
 //! Locks and versions of a bucket: what keeps objects from being deleted, and how they are deleted for good.
 //!
 //! ```text
-//!   purge:  plain DELETE ── no version left ──► gone
-//!                        └─ a marker ──► list the versions of this key ──► DELETE by id: oldest first, markers last
+//!   purge:  plain DELETE ── no versions here ──► gone
+//!                        └─ the answer names one ──► list the versions of this key ──► DELETE by id: oldest first, markers last
 //!   (a bucket with locks is asked for versions at once: a plain DELETE would hide what it must keep)
 //! ```
 //!
 //! Owns: that order, so that a purge that stops half-way never shows older bytes and never hides locked ones. Must not:
 //! choose dates (`store::lock` does).
 
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use aws_sdk_s3::primitives::DateTime;
@@ -142,12 +143,13 @@ impl S3Store {
 
     pub(super) fn purge_object(&self, name: &str) -> Result<Purged> {
         let key = self.key(name)?;
-        if self.profile().lock.is_none() {
+        let keeps_versions = || self.keeps_versions.load(Ordering::Relaxed);
+        if self.profile().lock.is_none() && !keeps_versions() {
             self.counters.delete();
-            let left = self.retried("delete the object", name, || {
+            self.retried("delete the object", name, || {
                 self.delete_request(&key, None)
             })?;
-            if !left {
+            if !keeps_versions() {
                 return Ok(Purged::Gone);
             }
         }
@@ -173,7 +175,6 @@ impl S3Store {
         self.retried("delete a version of the object", name, || {
             self.delete_request(&key, Some(version))
         })
-        .map(drop)
     }
 
     fn purge_version(&self, name: &str, version: &str) -> Result<Purged> {

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
@@ -61,9 +62,10 @@ impl S3Store {
         if upload.signing == PayloadSigning::Unsigned {
             request = request.disable_payload_signing();
         }
-        in_time("answer", deadline, request.send())
+        let answer = in_time("answer", deadline, request.send())
             .await?
             .map_err(|e| classify(&e))?;
+        self.note_version(answer.version_id());
         Ok(())
     }
 
@@ -157,12 +159,19 @@ impl S3Store {
         Ok((objects.collect(), next))
     }
 
-    /// Deletes an object or one version of it, and says whether a marker stands in its place now.
+    /// Learns from an answer whether the bucket keeps versions; `null` names the only one of a bucket that does not.
+    fn note_version(&self, version: Option<&str>) {
+        if version.is_some_and(|version| version != "null") {
+            self.keeps_versions.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Deletes an object or one version of it.
     pub(super) async fn delete_request(
         &self,
         key: &str,
         version: Option<&str>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<(), Failure> {
         let request = self
             .client
             .delete_object()
@@ -170,11 +179,14 @@ impl S3Store {
             .key(key)
             .set_version_id(version.map(str::to_owned));
         match in_time("answer", self.options.timing.first_byte, request.send()).await? {
-            Ok(answer) => Ok(version.is_none() && answer.delete_marker() == Some(true)),
+            Ok(answer) => {
+                self.note_version(answer.version_id());
+                Ok(())
+            }
             Err(e) => match classify(&e) {
                 // Some servers say so of a key that is gone already; of a bucket all say it with a code of its own.
                 failure if failure.is_missing() && !failure.cause.contains("NoSuchBucket") => {
-                    Ok(false)
+                    Ok(())
                 }
                 failure => Err(failure),
             },

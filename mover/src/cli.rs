@@ -24,6 +24,7 @@ mod open;
 mod output;
 mod panics;
 mod points;
+mod recover;
 mod repair;
 mod restore;
 mod run;
@@ -88,6 +89,7 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Restore(args) => restore::run(run, args, repository, limits),
         Command::Copy(args) => copy::run(run, args, repository, limits),
         Command::Forget(args) => forget::run(run, args, repository, limits),
+        Command::Recover(args) => recover::run(run, args, repository, limits),
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Demo(args) => demo::run(run, args),
         Command::Completions(args) => completions::run(args),

@@ -3,6 +3,8 @@
 //! Owns: buckets of the tests, and objects put, read or damaged behind the product's back. Must not: share code with the
 //! product's client, so that neither hides the other's mistakes.
 
+mod versions;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -13,6 +15,8 @@ use aws_lc_rs::{digest, hmac};
 
 use crate::part;
 use crate::server::{Endpoint, Login};
+
+pub use versions::Version;
 
 /// The only region the servers of the tests know.
 pub const REGION: &str = "us-east-1";
@@ -148,6 +152,17 @@ impl Bucket {
         query: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer> {
+        self.request_with(method, key, query, &[], body)
+    }
+
+    fn request_with(
+        &self,
+        method: &str,
+        key: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer> {
         let path = if key.is_empty() {
             format!("/{}", self.name)
         } else {
@@ -158,10 +173,36 @@ impl Bucket {
             .map(|(name, value)| format!("{}={}", encode(name, false), encode(value, false)))
             .collect();
         pairs.sort();
-        let query = pairs.join("&");
+        self.send("s3", &[method, &path, &pairs.join("&")], headers, body)
+    }
+
+    fn sts(&self, body: &[u8]) -> Result<Answer> {
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        self.send("sts", &["POST", "/", ""], &form, body)
+    }
+
+    /// Sends `[method, path, query]` to one service of the server.
+    fn send(
+        &self,
+        service: &str,
+        request: &[&str; 3],
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer> {
+        let [method, path, query] = request;
         let moment = timestamp(SystemTime::now())?;
         let body_hash = hex(digest::digest(&digest::SHA256, body).as_ref());
-        let authorization = self.sign(&[method, &path, &query], &moment, &body_hash);
+        let mut signed = vec![
+            ("host", self.endpoint.host()),
+            ("x-amz-content-sha256", body_hash.as_str()),
+            ("x-amz-date", moment.as_str()),
+        ];
+        signed.extend(headers);
+        if let Some(token) = &self.login.token {
+            signed.push(("x-amz-security-token", token));
+        }
+        signed.sort_unstable();
+        let authorization = self.sign(service, request, &signed);
         let curl = part::program("curl", "curl")?;
         let mut command = Command::new(curl);
         command.args([
@@ -178,20 +219,20 @@ impl Bucket {
             "%{stderr}%{http_code}",
             "--header",
             "Expect:",
-            "--header",
-            "Content-Type:",
         ]);
-        command.arg("--header").arg(format!("x-amz-date: {moment}"));
-        command
-            .arg("--header")
-            .arg(format!("x-amz-content-sha256: {body_hash}"));
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            command.args(["--header", "Content-Type:"]);
+        }
+        for (name, value) in signed.iter().filter(|(name, _)| *name != "host") {
+            command.arg("--header").arg(format!("{name}: {value}"));
+        }
         command
             .arg("--header")
             .arg(format!("Authorization: {authorization}"));
         if let Some(ca) = &self.endpoint.ca_file {
             command.arg("--cacert").arg(ca);
         }
-        if method == "PUT" {
+        if matches!(*method, "PUT" | "POST") {
             command.args(["--data-binary", "@-"]);
         }
         command.arg(format!(
@@ -202,21 +243,28 @@ impl Bucket {
         exchange(command, body).with_context(|| format!("{method} {} {path}", self.endpoint.name))
     }
 
-    /// Signature V4 of `[method, path, query]` with the three headers every request carries.
-    fn sign(&self, request: &[&str; 3], moment: &str, body_hash: &str) -> String {
-        let headers = "host;x-amz-content-sha256;x-amz-date";
+    /// Signature V4 of `[method, path, query]` with these headers, which are sorted and hold the date and the body's hash.
+    fn sign(&self, service: &str, request: &[&str; 3], headers: &[(&str, &str)]) -> String {
+        let value = |wanted| {
+            let found = headers.iter().find(|(name, _)| *name == wanted);
+            found.map(|(_, value)| *value).unwrap_or_default()
+        };
+        let (moment, body_hash) = (value("x-amz-date"), value("x-amz-content-sha256"));
+        let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
+        let names = names.join(";");
+        let lines: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}:{value}\n"))
+            .collect();
         let canonical = format!(
-            "{}\n{}\n{}\nhost:{}\nx-amz-content-sha256:{body_hash}\nx-amz-date:{moment}\n\n{headers}\n{body_hash}",
-            request[0],
-            request[1],
-            request[2],
-            self.endpoint.host()
+            "{}\n{}\n{}\n{lines}\n{names}\n{body_hash}",
+            request[0], request[1], request[2],
         );
         let day = &moment[..8];
-        let scope = format!("{day}/{REGION}/s3/aws4_request");
+        let scope = format!("{day}/{REGION}/{service}/aws4_request");
         let canonical_hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
         let mut key = format!("AWS4{}", self.login.secret).into_bytes();
-        for part in [day, REGION, "s3", "aws4_request"] {
+        for part in [day, REGION, service, "aws4_request"] {
             key = mac(&key, part);
         }
         let signature = hex(&mac(
@@ -224,7 +272,7 @@ impl Bucket {
             &format!("AWS4-HMAC-SHA256\n{moment}\n{scope}\n{canonical_hash}"),
         ));
         format!(
-            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={headers}, Signature={signature}",
+            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
             self.login.access
         )
     }

@@ -105,10 +105,16 @@ impl Repo {
     /// The same repository as another S3 user.
     #[must_use]
     pub fn with_login(&self, login: &Login) -> Self {
-        let env = vec![
+        let mut env = vec![
             ("AWS_ACCESS_KEY_ID".to_owned(), login.access.clone()),
             ("AWS_SECRET_ACCESS_KEY".to_owned(), login.secret.clone()),
         ];
+        env.extend(
+            login
+                .token
+                .iter()
+                .map(|token| ("AWS_SESSION_TOKEN".to_owned(), token.clone())),
+        );
         Self {
             env,
             ..self.clone()

@@ -17,6 +17,8 @@ pub struct Login {
     pub access: String,
     /// Secret key.
     pub secret: String,
+    /// Session token of temporary credentials.
+    pub token: Option<String>,
 }
 
 impl Login {
@@ -26,6 +28,7 @@ impl Login {
         Self {
             access: access.to_owned(),
             secret: secret.to_owned(),
+            token: None,
         }
     }
 }

@@ -6,10 +6,14 @@
 mod access;
 #[path = "s3/contract.rs"]
 mod contract;
+#[path = "s3/immutable.rs"]
+mod immutable;
 #[path = "s3/network.rs"]
 mod network;
 #[path = "s3/repository.rs"]
 mod repository;
+#[path = "s3/roles.rs"]
+mod roles;
 
 use std::process::ExitCode;
 
@@ -23,6 +27,10 @@ const PLAIN: &[&str] = &["s3s-fs", "seaweedfs", "minio"];
 const WITH_READER: &[&str] = &["seaweedfs", "ceph-rgw"];
 /// Servers that do not make a bucket on the way.
 const NEEDS_BUCKET: &[&str] = &["seaweedfs", "minio", "ceph-rgw"];
+/// Servers with Object Lock.
+const WITH_LOCKS: &[&str] = &["minio", "ceph-rgw", "seaweedfs"];
+/// Servers with Object Lock whose STS gives out roles to test.
+const WITH_ROLES: &[&str] = &["minio"];
 /// For faults that concern the client alone and take long.
 const FAST: &[&str] = &["s3s-fs"];
 
@@ -91,10 +99,53 @@ fn main() -> ExitCode {
         on("slow_lines", network::slow_lines, FAST),
         on("down_in_the_middle", network::down_in_the_middle, FAST),
     ];
+    cases.extend(immutability());
     if std::env::var_os("SNAPHAUL_TEST_LONG").is_some() {
         cases.push(on("silence", network::silence, FAST));
     }
     cases::run(&cases)
+}
+
+/// Cases that need Object Lock, and roles that are enforced.
+fn immutability() -> Vec<Case> {
+    let on = |name, run: fn(&Site) -> Result<()>| Case {
+        name,
+        run,
+        servers: WITH_ROLES,
+    };
+    let mut cases = vec![
+        on(
+            "locks_are_extended_once_a_window",
+            immutable::locks_are_extended_once_a_window,
+        ),
+        on("a_thief_is_survived", immutable::a_thief_is_survived),
+        on("the_backup_role", roles::the_backup_role),
+        on("the_restore_role", roles::the_restore_role),
+        on(
+            "forget_and_collector_roles",
+            roles::forget_and_collector_roles,
+        ),
+        on("missing_rights_are_named", roles::missing_rights_are_named),
+        on("a_condition_limits_locks", roles::a_condition_limits_locks),
+    ];
+    let everywhere: [(&'static str, fn(&Site) -> Result<()>); 4] = [
+        ("purges_respect_locks", immutable::purges_respect_locks),
+        ("purges_free_versions", immutable::purges_free_versions),
+        (
+            "verify_notices_what_was_put_over",
+            immutable::verify_notices_what_was_put_over,
+        ),
+        (
+            "places_without_locks_are_refused",
+            immutable::places_without_locks_are_refused,
+        ),
+    ];
+    cases.extend(everywhere.map(|(name, run)| Case {
+        name,
+        run,
+        servers: WITH_LOCKS,
+    }));
+    cases
 }
 
 /// The servers are up, keep what they are given, and check signatures.

@@ -12,7 +12,8 @@ use clap::{Parser, Subcommand};
 
 pub use commands::{
     BackupArgs, ChangedBlocksFlag, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag,
-    InitArgs, LevelFlag, PointsArgs, RepairArgs, RestoreArgs, ShowArgs, VerifyArgs,
+    InitArgs, LevelFlag, LockFlag, PointsArgs, RecoverArgs, RepairArgs, RestoreArgs, ShowArgs,
+    VerifyArgs,
 };
 pub use forget::{ForgetArgs, KeepArgs};
 pub use global::{RepositoryArgs, RunArgs};
@@ -87,6 +88,8 @@ pub enum Command {
     Copy(CopyArgs),
     /// Give points up, by name or by a policy; gc frees their space
     Forget(ForgetArgs),
+    /// Bring back what was deleted or overwritten in a bucket that keeps versions
+    Recover(RecoverArgs),
     /// Manage the keys that open the repository
     Key(KeyArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
@@ -110,6 +113,7 @@ impl Command {
             Self::Restore(_) => "restore",
             Self::Copy(_) => "copy",
             Self::Forget(_) => "forget",
+            Self::Recover(_) => "recover",
             Self::Key(_) => "key",
             Self::Demo(_) => "demo",
             Self::Completions(_) => "completions",
@@ -117,7 +121,7 @@ impl Command {
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 14] = [
         "init",
         "backup",
         "points",
@@ -128,6 +132,7 @@ impl Command {
         "restore",
         "copy",
         "forget",
+        "recover",
         "key",
         "demo",
         "completions",

@@ -174,7 +174,7 @@ fn line(judged: &Judged) -> JudgedLine {
     JudgedLine {
         point: judged.key.point().to_string(),
         volume: judged.volume.clone(),
-        created: manifest.map(|m| units::timestamp_millis(m.created_unix_millis)),
+        created: manifest.map(|m| units::timestamp_millis(m.taken_unix_millis())),
         size_bytes: manifest.map(|m| m.size),
         new_bytes: manifest.map(|m| m.stats.new),
         tags: manifest.map(|m| m.tags.clone()).unwrap_or_default(),

@@ -2,12 +2,13 @@
 //!
 //! Owns: the order of a first contact with a store: look, ask for a secret, probe, create. Must not: print secrets.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::args::{InitArgs, RepositoryArgs, RunArgs};
+use super::args::{InitArgs, LockFlag, RepositoryArgs, RunArgs};
 use super::config::{self, invalid};
 use super::open;
 use super::output::table::Table;
@@ -19,7 +20,9 @@ use crate::repository::access::{self, InitOptions, Repository};
 use crate::repository::format::crypto::Cipher;
 use crate::repository::format::key_slot::Secret;
 use crate::repository::store::connect::StoreOptions;
+use crate::repository::store::lock::{LockMode, ObjectLock};
 use crate::repository::store::probe::{ProbeOptions, probe};
+use crate::repository::store::profile::StoreProfile;
 
 #[derive(Debug, Serialize)]
 struct InitReport {
@@ -31,6 +34,14 @@ struct InitReport {
     segment_size_bytes: u32,
     conditional_writes: bool,
     single_host: bool,
+    object_lock: Option<LockReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct LockReport {
+    mode: &'static str,
+    lock_for_seconds: u64,
+    window_seconds: u64,
 }
 
 pub(super) fn run(
@@ -110,6 +121,10 @@ fn create(
             "use it as it is, give another --repo, or say --if-missing if that is what you mean",
         ));
     }
+    let lock = object_lock(args)?;
+    if lock.is_some() {
+        store.require_locks()?;
+    }
     let profile = probe(
         store.as_ref(),
         ProbeOptions {
@@ -124,10 +139,20 @@ fn create(
         },
         chunk_size,
         segment_size,
-        profile,
+        profile: StoreProfile { lock, ..profile },
         created_unix_secs: now_unix_secs(),
     };
     access::init(Arc::clone(&store), &options, secret)
+}
+
+fn object_lock(args: &InitArgs) -> Result<Option<ObjectLock>> {
+    let mode = match args.object_lock {
+        None => return Ok(None),
+        Some(LockFlag::Governance) => LockMode::Governance,
+        Some(LockFlag::Compliance) => LockMode::Compliance,
+    };
+    let keep = args.lock_for.unwrap_or_default();
+    ObjectLock::new(mode, keep, args.lock_window).map(Some)
 }
 
 fn now_unix_secs() -> i64 {
@@ -148,6 +173,14 @@ fn outcome(repository: &Repository, created: bool) -> Result<Outcome> {
         segment_size_bytes: config.segment_size,
         conditional_writes: config.profile.conditional_writes,
         single_host: config.profile.single_host.is_some(),
+        object_lock: config.profile.lock.map(|lock| LockReport {
+            mode: match lock.mode {
+                LockMode::Governance => "governance",
+                LockMode::Compliance => "compliance",
+            },
+            lock_for_seconds: lock.keep_secs,
+            window_seconds: lock.window_secs,
+        }),
     };
     let text = to_text(&report);
     Outcome::new(&report, Text::Summary(text))
@@ -184,6 +217,15 @@ fn to_text(report: &InitReport) -> String {
     } else {
         "The data is NOT encrypted: whoever can read the store can read it, and whoever can write there can forge it.\n"
     });
+    if let Some(lock) = &report.object_lock {
+        let _ = writeln!(
+            text,
+            "Every point is locked in {} mode for {}, at most {} longer.",
+            lock.mode,
+            humantime::format_duration(Duration::from_secs(lock.lock_for_seconds)),
+            humantime::format_duration(Duration::from_secs(lock.window_seconds)),
+        );
+    }
     if !report.conditional_writes {
         text.push_str("The store has no create-only writes: runs decide their order by listing, which takes longer.\n");
     }
@@ -209,7 +251,25 @@ mod tests {
             segment_size_bytes: 32 << 20,
             conditional_writes: true,
             single_host: false,
+            object_lock: None,
         }
+    }
+
+    #[test]
+    fn locks_are_named() {
+        let text = to_text(&InitReport {
+            object_lock: Some(LockReport {
+                mode: "compliance",
+                lock_for_seconds: 30 * 86_400,
+                window_seconds: 7 * 86_400,
+            }),
+            ..report(true)
+        });
+        assert!(
+            text.contains("compliance mode for 30days, at most 7days longer"),
+            "{text}"
+        );
+        assert!(!to_text(&report(true)).contains("locked"));
     }
 
     #[test]

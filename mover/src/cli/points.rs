@@ -97,7 +97,7 @@ fn readable(point: &Point) -> PointLine {
         point: point.id().to_string(),
         volume: Some(manifest.volume.clone()),
         parent: manifest.parent.map(|parent| parent.point().to_string()),
-        created: Some(units::timestamp_millis(manifest.created_unix_millis)),
+        created: Some(units::timestamp_millis(manifest.taken_unix_millis())),
         size_bytes: Some(manifest.size),
         new_bytes: Some(manifest.stats.new),
         stored_bytes: Some(manifest.stats.stored),

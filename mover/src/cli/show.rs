@@ -72,7 +72,7 @@ fn report(point: &Point) -> ShowReport {
         volume: manifest.volume.clone(),
         sequence: point.key.sequence.0,
         parent: manifest.parent.as_ref().map(id),
-        created: units::timestamp_millis(manifest.created_unix_millis),
+        created: units::timestamp_millis(manifest.taken_unix_millis()),
         size_bytes: manifest.size,
         chunk_size_bytes: manifest.chunk_size,
         zero_bytes: manifest.stats.zero,

@@ -39,6 +39,7 @@ use crate::repository::ids::name;
 use crate::repository::session::adopt::Takeover;
 use crate::repository::session::origin::Origin;
 use crate::repository::session::points::{Catalog, Point};
+use crate::repository::session::protect;
 use crate::repository::session::writer::{Begin, WriterSession};
 use crate::repository::store::RequestCounts;
 use map_stage::Mapped;
@@ -58,6 +59,8 @@ struct Run<'a> {
     changed_blocks: &'static str,
     warnings: Vec<String>,
     started: Instant,
+    /// By the wall clock, before the session stored anything.
+    began: SystemTime,
     counts_before: RequestCounts,
 }
 
@@ -72,7 +75,7 @@ pub fn run(
     source: &dyn SourceDevice,
     request: &BackupRequest,
 ) -> Result<BackupReport> {
-    let started = Instant::now();
+    let (started, began) = (Instant::now(), SystemTime::now());
     let counts_before = context.repository.store.counts();
     let size = source.size();
     let geometry = Geometry {
@@ -94,6 +97,7 @@ pub fn run(
         changed_blocks: "",
         warnings,
         started,
+        began,
         counts_before,
     };
     let mut blocks = stages::changed_blocks(source, request.changed_blocks)?;
@@ -154,6 +158,9 @@ impl Run<'_> {
     fn commit(mut self, mapped: &Mapped) -> Result<BackupReport> {
         let state = self.state()?;
         let key = self.session.key();
+        // One moment for the manifest and for locks: what is stored from here on is locked as long, or longer.
+        let created_unix_millis = now_unix_millis();
+        let locks_extended = self.extend_locks(mapped, created_unix_millis)?;
         let (object, liveness) = mapped.liveness.seal(&self.context.repository.keys, &key)?;
         self.context
             .repository
@@ -178,7 +185,7 @@ impl Run<'_> {
             group: self.request.group.clone(),
             state,
             content_hash,
-            created_unix_millis: self.created(),
+            created_unix_millis,
             tool: concat!("snaphaul ", env!("CARGO_PKG_VERSION")).to_owned(),
             stats,
             changed_blocks: self.changed_blocks.to_owned(),
@@ -191,11 +198,25 @@ impl Run<'_> {
         let point = self.session.commit(manifest)?;
         report.point = point.id().to_string();
         report.session = Some(point.key);
+        report.locks_extended = locks_extended;
         let counts = self.context.repository.store.counts();
         report.stored_bytes = counts.put_bytes - self.counts_before.put_bytes;
         report.put_requests = counts.put - self.counts_before.put;
         report.duration_seconds = self.started.elapsed().as_secs_f64();
         Ok(report)
+    }
+
+    fn extend_locks(&self, mapped: &Mapped, created_unix_millis: i64) -> Result<u64> {
+        let moment = |point: &Point| protect::moment(point.manifest.created_unix_millis);
+        let adopted = &self.session.adoption().sessions;
+        let base = protect::Base {
+            own: self.session.key().session,
+            began: self.began,
+            committed: protect::moment(created_unix_millis),
+            parents: self.parent.iter().map(moment).collect(),
+            adopted: adopted.iter().map(|key| key.session).collect(),
+        };
+        protect::extend(&self.context.repository, &mapped.liveness, &base)
     }
 
     /// Whether the source stayed what it was.
@@ -233,11 +254,6 @@ impl Run<'_> {
         std::iter::once(("kind".to_owned(), identity.kind))
             .chain(immutable)
             .collect()
-    }
-
-    fn created(&self) -> i64 {
-        let recorded = self.request.recorded.as_ref();
-        recorded.map_or_else(now_unix_millis, |recorded| recorded.created_unix_millis)
     }
 
     fn reason(&self) -> String {

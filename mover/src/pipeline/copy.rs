@@ -138,9 +138,8 @@ fn request(from: &Context, task: &Task, options: &CopyOptions) -> BackupRequest 
         takeover_after: options.takeover_after,
         engine: EngineChoice::Auto,
         recorded: Some(Recorded {
-            created_unix_millis: manifest.created_unix_millis,
             state: manifest.state,
-            identity: origin.into_identity(&manifest.identity),
+            identity: origin.into_identity(manifest),
         }),
     }
 }

@@ -337,7 +337,7 @@ fn check_keeps(policy: &Policy, volume: &Volume, drops: bool) -> Result<()> {
 fn candidate(point: &Point) -> Candidate<'_> {
     Candidate {
         key: point.key,
-        created_unix_millis: point.manifest.created_unix_millis,
+        created_unix_millis: point.manifest.taken_unix_millis(),
         tags: &point.manifest.tags,
         condition: match (&point.status, point.manifest.state) {
             (PointStatus::Damaged(_), _) => Condition::Damaged,

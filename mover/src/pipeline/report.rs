@@ -38,6 +38,8 @@ pub struct BackupReport {
     pub sampled_bytes: u64,
     /// Objects created.
     pub put_requests: u64,
+    /// Locks of older objects that were extended, where the repository has Object Lock.
+    pub locks_extended: u64,
     /// The source of changed blocks that was used, e.g. `scan`.
     pub changed_blocks: String,
     /// Why that one.

@@ -12,17 +12,19 @@ mod keyring;
 mod slots;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use copies::{MendedRoots, check_roots, mend_roots};
 pub use keyring::{Keyring, Rotated};
 pub use slots::{KeySlotInfo, key_slots};
 
-use super::format::config::ConfigRecord;
+use super::format::config::{ConfigRecord, OBJECT_LOCK};
 use super::format::key_slot::{KdfCost, SlotSeed};
 use super::format::{Cipher, Config, KeySlot, Keys, MasterKey, RecoveryKey, Secret};
 use super::ids::{RepositoryId, name, random};
+use super::store::lock::ObjectLock;
 use super::store::profile::StoreProfile;
-use super::store::{Created, Store};
+use super::store::{Created, Store, discard};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A repository whose key was given.
@@ -76,6 +78,7 @@ pub(crate) fn init_at_cost(
     let (config, master) = plan(options, secret)?;
     copies::require_vacant(&*store)?;
     let keys = config.keys(&master);
+    store.adopt_profile(&config.profile);
     let slot = match secret {
         Some(secret) => Some(put_slot(
             &*store,
@@ -93,11 +96,12 @@ pub(crate) fn init_at_cost(
             .iter()
             .flat_map(|slot| [name::second_copy(slot), slot.clone()])
         {
-            store.delete(&name)?;
+            discard(&*store, &name)?;
         }
         return Err(copies::already_there(&*store));
     }
     store.sync()?;
+    check_locked(&*store, &config)?;
     Ok(Repository {
         store,
         config,
@@ -129,7 +133,10 @@ fn plan(options: &InitOptions, secret: Option<&Secret>) -> Result<(Config, Maste
         chunk_size: options.chunk_size,
         segment_size: options.segment_size,
         read_features: 0,
-        write_features: 0,
+        write_features: match options.profile.lock {
+            Some(_) => OBJECT_LOCK,
+            None => 0,
+        },
         other_features: 0,
         profile: options.profile.clone(),
         created_unix_secs: options.created_unix_secs,
@@ -159,6 +166,40 @@ fn put_slot(
     store.put(&slot, object.clone())?;
     store.put(&name::second_copy(&slot), object)?;
     Ok(slot)
+}
+
+/// A server that does not know the headers of a lock ignores them: then nothing here is protected, and the user must know.
+fn check_locked(store: &dyn Store, config: &Config) -> Result<()> {
+    let Some(lock) = config.profile.lock else {
+        return Ok(());
+    };
+    let promised = UNIX_EPOCH + Duration::from_secs(lock.keep_secs);
+    let created = Duration::from_secs(u64::try_from(config.created_unix_secs).unwrap_or(0));
+    if store
+        .locked_until(name::CONFIG)?
+        .is_some_and(|until| until >= promised + created)
+    {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidRequest,
+        "lock objects: the store took the locks and forgot them",
+    )
+    .object(store.url())
+    .hint("do not rely on this repository: use a server with Object Lock, and let this user do s3:GetObjectRetention"))
+}
+
+/// Locks those of `objects` that are config or key slots: they were stored before the policy was known.
+///
+/// # Errors
+/// What the store answers.
+pub fn lock_roots(store: &dyn Store, objects: &[String], policy: Option<ObjectLock>) -> Result<()> {
+    let Some(policy) = policy else { return Ok(()) };
+    let until = policy.end(SystemTime::now());
+    objects
+        .iter()
+        .filter(|object| object.starts_with(name::CONFIG) || object.starts_with(name::KEYS))
+        .try_for_each(|object| store.lock(object, until))
 }
 
 /// Creates the config; whether ours is the one that stays.

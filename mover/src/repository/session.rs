@@ -12,6 +12,7 @@ pub mod adopt;
 pub mod forget;
 pub mod origin;
 pub mod points;
+pub mod protect;
 pub mod reader;
 pub mod records;
 pub mod resolve;

@@ -9,7 +9,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use lock::{Purged, Version};
 use profile::StoreProfile;
 
 pub mod connect;
@@ -21,6 +22,7 @@ pub mod directory;
 pub mod faulty;
 mod host;
 pub mod limited;
+pub mod lock;
 mod object_name;
 pub mod probe;
 pub mod profile;
@@ -125,11 +127,80 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn list(&self, prefix: &str, page: &mut dyn FnMut(Vec<ObjectInfo>) -> Result<()>)
     -> Result<()>;
 
-    /// Deletes an object; it is no error if there is none.
+    /// Deletes an object; it is no error if there is none. A store that keeps versions may only hide it.
     ///
     /// # Errors
     /// See the trait.
     fn delete(&self, name: &str) -> Result<()>;
+
+    /// Deletes an object with every version that the store keeps of it, the one that is read last. Collectors use this:
+    /// elsewhere [`Store::delete`] would free no space, and would hide what the store refuses to give up.
+    ///
+    /// # Errors
+    /// See the trait; a lock is no error but an outcome.
+    fn purge(&self, name: &str) -> Result<Purged> {
+        self.delete(name).map(|()| Purged::Gone)
+    }
+
+    /// Locks the object that is read until `until` at least, in the mode of the recorded policy. A longer lock stays.
+    ///
+    /// # Errors
+    /// See the trait, and `InvalidRequest` where the store has no locks.
+    fn lock(&self, name: &str, until: SystemTime) -> Result<()> {
+        let _ = until;
+        Err(no_locks(self.url()).object(name))
+    }
+
+    /// Until when the object that is read is locked; `None` where it is not.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn locked_until(&self, name: &str) -> Result<Option<SystemTime>> {
+        let _ = name;
+        Ok(None)
+    }
+
+    /// Whether objects can be locked here.
+    ///
+    /// # Errors
+    /// `InvalidRequest` where they cannot, with what to use instead.
+    fn require_locks(&self) -> Result<()> {
+        Err(no_locks(self.url()))
+    }
+
+    /// Lists every version of all objects whose name begins with `prefix`, page by page, ascending by name and newest first.
+    ///
+    /// # Errors
+    /// See the trait, `InvalidRequest` where the store keeps no versions, and whatever `page` returns.
+    fn versions(
+        &self,
+        prefix: &str,
+        page: &mut dyn FnMut(Vec<Version>) -> Result<()>,
+    ) -> Result<()> {
+        let _ = page;
+        let _ = prefix;
+        Err(no_versions(self.url()))
+    }
+
+    /// Reads one version of an object.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn get_version(&self, name: &str, version: &str) -> Result<Bytes> {
+        let _ = version;
+        let _ = name;
+        Err(no_versions(self.url()))
+    }
+
+    /// Deletes one version of an object, or a marker.
+    ///
+    /// # Errors
+    /// See the trait; a locked version is `AccessDenied` or `InvalidRequest`, as servers do not agree.
+    fn delete_version(&self, name: &str, version: &str) -> Result<()> {
+        let _ = version;
+        let _ = name;
+        Err(no_versions(self.url()))
+    }
 
     /// Says that objects below `folder`, e.g. `seg/<sid>`, will be relied on although a process stored them that may have died
     /// before it made their names durable: the next [`Store::sync`] does that too.
@@ -155,6 +226,48 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Uses the request options of `profile` from now on. Before that a store uses those that every server accepts.
     fn adopt_profile(&self, _profile: &StoreProfile) {}
+}
+
+fn no_locks(url: String) -> Error {
+    Error::new(
+        ErrorKind::InvalidRequest,
+        "lock objects in a store that has no locks",
+    )
+    .object(url)
+    .hint(
+        "use a bucket with Object Lock; beside a directory, let its file system take read-only snapshots that the backup user \
+         cannot delete (ZFS, btrfs), or serve it through MinIO or Ceph RGW",
+    )
+}
+
+fn no_versions(url: String) -> Error {
+    Error::new(
+        ErrorKind::InvalidRequest,
+        "look for earlier versions in a store that keeps none",
+    )
+    .object(url)
+    .hint("only buckets with versioning keep what is deleted; bring a directory back from a snapshot of its file system")
+}
+
+/// Removes an object that nobody needs any more as far as this user may: for good, else hidden, else not at all.
+///
+/// # Errors
+/// What the store answers; a refusal is none.
+pub(crate) fn discard(store: &dyn Store, name: &str) -> Result<()> {
+    let denied = |error: &Error| error.kind() == ErrorKind::AccessDenied;
+    match store.purge(name) {
+        Ok(_) => Ok(()),
+        // Hidden already, where only the look at its versions was refused.
+        Err(error) if denied(&error) && store.head(name)?.is_none() => Ok(()),
+        Err(error) if denied(&error) => match store.delete(name) {
+            Err(error) if denied(&error) => {
+                tracing::info!(%error, "leave an object behind that this user may not delete");
+                Ok(())
+            }
+            other => other,
+        },
+        Err(error) => Err(error),
+    }
 }
 
 /// Collects a whole listing; for prefixes known to be small.

@@ -16,6 +16,8 @@ Examples:
   snaphaul init --repo s3://backups/vms --key-file vms.key \\
       --s3-endpoint https://minio.example:9000 --s3-path-style
       in a bucket, opened by a key file; credentials come from the AWS environment
+  snaphaul init --repo s3://backups/vms --key-file vms.key --object-lock compliance --lock-for 30d
+      no point can be deleted for 30 days, by nobody; the bucket must have Object Lock
 
 Keep the passphrase or key file somewhere else than the repository: without it the data is lost, and nobody can help.
 `snaphaul key export` makes a recovery sheet to print and lock away.";
@@ -43,6 +45,35 @@ pub struct InitArgs {
     /// Do not rely on create-only writes of the store, even if it claims to have them
     #[arg(long)]
     pub no_conditional_writes: bool,
+
+    /// Lock everything that a point needs against deletion, in a bucket made with Object Lock; fixed for the life of the
+    /// repository
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODE",
+        requires = "lock_for",
+        help_heading = "Object Lock"
+    )]
+    pub object_lock: Option<LockFlag>,
+
+    /// How long every point stays locked at least, e.g. `30d`; what later points re-use is locked again
+    #[arg(long, value_name = "TIME", requires = "object_lock", value_parser = units::parse_duration, help_heading = "Object Lock")]
+    pub lock_for: Option<Duration>,
+
+    /// How much longer a lock may be, so that locks are extended once in this time and not by each backup; default a quarter
+    /// of --lock-for, at most 7d
+    #[arg(long, value_name = "TIME", requires = "object_lock", value_parser = units::parse_duration, help_heading = "Object Lock")]
+    pub lock_window: Option<Duration>,
+}
+
+/// Values of `--object-lock`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LockFlag {
+    /// Only users with the right to bypass governance can delete early
+    Governance,
+    /// Nobody can delete early, not even the owner of the account
+    Compliance,
 }
 
 const BACKUP_EXAMPLES: &str = "\
@@ -326,6 +357,25 @@ pub struct RestoreArgs {
     /// How to write the target
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineFlag::Auto)]
     pub engine: EngineFlag,
+}
+
+const RECOVER_EXAMPLES: &str = "\
+Examples:
+  snaphaul recover --dry-run --repo s3://backups/vms
+      how many objects were deleted or overwritten
+  snaphaul recover --repo s3://backups/vms
+      makes the first version of each the one that is read again
+
+No object that a point needs is ever rewritten, so its first version is the true one; what Object Lock holds cannot be taken
+away. No key is needed. Change the credentials of whoever deleted first, else it is a race.";
+
+/// Flags of `recover`.
+#[derive(Args, Debug)]
+#[command(after_help = RECOVER_EXAMPLES)]
+pub struct RecoverArgs {
+    /// Only count
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 const DEMO_EXAMPLES: &str = "\

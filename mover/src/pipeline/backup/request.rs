@@ -36,8 +36,6 @@ pub enum ChangedBlocksChoice {
 /// What is recorded with a point instead of what this run knows of its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// When the point was taken.
-    pub created_unix_millis: i64,
     /// What kind of image it is.
     pub state: PointState,
     /// Where its bytes come from.

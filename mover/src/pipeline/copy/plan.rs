@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use crate::repository::access::Repository;
+use crate::repository::format::manifest::{Manifest, TAKEN};
 use crate::repository::ids::PointId;
 use crate::repository::session::points::{Point, PointStatus};
 
@@ -26,16 +27,18 @@ pub struct OriginOfPoint {
 }
 
 impl OriginOfPoint {
-    /// The identity records of a copy: those of the original, and where it comes from.
-    pub(super) fn into_identity(self, original: &[(String, String)]) -> Vec<(String, String)> {
-        let is_origin = |name: &str| name == FROM_REPOSITORY || name == FROM_POINT;
+    /// The identity records of a copy: those of the original, where it comes from, and when it was taken.
+    pub(super) fn into_identity(self, original: &Manifest) -> Vec<(String, String)> {
+        let is_origin = |name: &str| [FROM_REPOSITORY, FROM_POINT, TAKEN].contains(&name);
         let mut identity: Vec<_> = original
+            .identity
             .iter()
             .filter(|(name, _)| !is_origin(name))
             .cloned()
             .collect();
         identity.push((FROM_REPOSITORY.to_owned(), self.repository));
         identity.push((FROM_POINT.to_owned(), self.point));
+        identity.push((TAKEN.to_owned(), original.taken_unix_millis().to_string()));
         identity
     }
 }

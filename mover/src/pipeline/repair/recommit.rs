@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Context;
 use crate::repository::access::Repository;
 use crate::repository::format::Manifest;
+use crate::repository::format::manifest::TAKEN;
 use crate::repository::ids::{SessionKey, name};
 use crate::repository::map::{
     Leaf, LivenessBuilder, MapCursor, MapWriter, WrittenMap, damaged_page,
@@ -22,6 +23,7 @@ use crate::repository::map::{
 use crate::repository::segments::SegmentReader;
 use crate::repository::session::forget::{self, Tomb};
 use crate::repository::session::points::Point;
+use crate::repository::session::protect;
 use crate::repository::session::writer::WriterSession;
 
 /// Bytes of a map segment, as a backup writes them.
@@ -39,6 +41,7 @@ pub(super) fn recommit(
     rebuilt: &Leaves,
 ) -> Result<Point> {
     let repository = &context.repository;
+    let began = SystemTime::now();
     let session = WriterSession::begin_again(repository, point)?;
     let key = session.key();
     let (map, mut liveness) = write_map(context, reader, point, (key, rebuilt))?;
@@ -56,7 +59,17 @@ pub(super) fn recommit(
         .hint("save what can be read with `snaphaul restore --salvage`"));
     }
     liveness.set_pages(map.pages);
-    let (object, liveness) = liveness.finish().seal(&repository.keys, &key)?;
+    let liveness = liveness.finish();
+    let created_unix_millis = unix_millis();
+    let locks = protect::Base {
+        own: key.session,
+        began,
+        committed: protect::moment(created_unix_millis),
+        parents: vec![protect::moment(manifest.created_unix_millis)],
+        adopted: Vec::new(),
+    };
+    protect::extend(repository, &liveness, &locks)?;
+    let (object, liveness) = liveness.seal(&repository.keys, &key)?;
     repository.store.put(&name::live(&key), object)?;
     let committed = session.commit(Manifest {
         session: key,
@@ -65,6 +78,8 @@ pub(super) fn recommit(
         exact_liveness_age: 0,
         tool: concat!("snaphaul ", env!("CARGO_PKG_VERSION")).to_owned(),
         pins: vec![point.key],
+        created_unix_millis,
+        identity: with_time(manifest),
         ..manifest.clone()
     })?;
     bury(repository, point, &committed)?;
@@ -126,11 +141,24 @@ fn push(
 /// The damaged point has a whole successor: collectors, which wait for what it lost, need not any more.
 fn bury(repository: &Repository, point: &Point, committed: &Point) -> Result<()> {
     let why = format!("repaired: committed again as {}", committed.id());
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_secs()).ok())
-        .unwrap_or(0);
+    let now = unix_millis() / 1000;
     forget::bury(repository, &point.key, &Tomb::new(&why, now))?;
     repository.store.sync()
+}
+
+/// The identity records with the time at which the image was taken: the new manifest is younger than that.
+fn with_time(manifest: &Manifest) -> Vec<(String, String)> {
+    let mut identity = manifest.identity.clone();
+    if identity.iter().all(|(name, _)| name != TAKEN) {
+        identity.push((TAKEN.to_owned(), manifest.taken_unix_millis().to_string()));
+    }
+    identity
+}
+
+fn unix_millis() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .unwrap_or(0)
 }

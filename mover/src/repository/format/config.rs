@@ -17,7 +17,9 @@ use crate::repository::store::profile::StoreProfile;
 /// Feature bits that a reader of this version understands.
 pub const READ_FEATURES: u64 = 0;
 /// Feature bits that a writer of this version understands, beside the readers'.
-pub const WRITE_FEATURES: u64 = 0;
+pub const WRITE_FEATURES: u64 = OBJECT_LOCK;
+/// Write feature: objects are locked. A writer that does not lock would commit points that nothing protects.
+pub const OBJECT_LOCK: u64 = 1;
 /// Smallest and largest segment size in bytes.
 pub const SEGMENT_SIZES: std::ops::RangeInclusive<u32> = 1 << 20..=64 << 20;
 

@@ -113,7 +113,7 @@ pub struct Manifest {
     pub state: PointState,
     /// Keyed BLAKE3 over all chunk digests in order.
     pub content_hash: [u8; 32],
-    /// When the session read its source, for people: milliseconds since 1970.
+    /// When the session committed, by its own clock: milliseconds since 1970. Locks are reckoned from it.
     pub created_unix_millis: i64,
     /// Name and version of the program that wrote it.
     pub tool: String,
@@ -131,7 +131,19 @@ pub struct Manifest {
     pub features_read: u64,
 }
 
+/// Name of the identity record that says when the image of a copied point was taken, in milliseconds since 1970.
+pub const TAKEN: &str = "taken-unix-millis";
+
 impl Manifest {
+    /// When the image was taken, in milliseconds since 1970: for a copy, when its original was.
+    #[must_use]
+    pub fn taken_unix_millis(&self) -> i64 {
+        let recorded = self.identity.iter().find(|(name, _)| name == TAKEN);
+        recorded
+            .and_then(|(_, millis)| millis.parse().ok())
+            .unwrap_or(self.created_unix_millis)
+    }
+
     /// Number of chunks of the volume.
     #[must_use]
     pub fn chunks(&self) -> u64 {

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::format::Class;
 use crate::repository::ids::{SessionId, SessionKey, VolumeId, name, random};
+use crate::repository::store::discard;
 
 /// Holds points in place while they are read; given back on drop.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ impl ReaderLease {
                 }
                 // The record may or may not be there: it is removed, and another id taken.
                 Err(error) => {
-                    let removed = self.repository.store.delete(&name);
+                    let removed = discard(self.repository.store.as_ref(), &name);
                     if error.kind() != ErrorKind::Unavailable || tries == OPEN_TRIES {
                         return Err(error);
                     }
@@ -153,7 +154,7 @@ impl ReaderLease {
 impl Drop for ReaderLease {
     fn drop(&mut self) {
         if let Some(record) = self.record.take()
-            && let Err(error) = self.repository.store.delete(&record)
+            && let Err(error) = discard(self.repository.store.as_ref(), &record)
         {
             tracing::info!(%error, record, "leave the reader record behind; gc removes it later");
         }

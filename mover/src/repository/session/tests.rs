@@ -21,6 +21,7 @@ use crate::repository::format::manifest::{Manifest, PointState, PointStats};
 use crate::repository::ids::{SessionId, SessionKey, name, random};
 use crate::repository::map::{LivenessRef, MapRoot};
 use crate::repository::store::directory::DirectoryStore;
+use crate::repository::store::faulty::{Fault, FaultyStore, Operation, Rule};
 use crate::repository::store::profile::StoreProfile;
 use crate::repository::store::{Created, list_all};
 
@@ -437,4 +438,49 @@ fn a_point_whose_manifest_is_lost_is_not_taken_over() {
     bench.delete(&name::slot(&point.key));
     assert!(bench.begin().adoption().sessions.is_empty());
     assert!(matches!(bench.all()[0].status, PointStatus::Damaged(_)));
+}
+
+/// The role of those who back up has no right to delete: the clock's object and heartbeats stay, and nothing fails.
+#[test]
+fn a_session_needs_no_right_to_delete() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = DirectoryStore::open(&dir.path().join("repo"), true).unwrap();
+    let store = Arc::new(FaultyStore::new(Arc::new(inner)));
+    let options = InitOptions {
+        cipher: Cipher::None,
+        chunk_size: 128 * 1024,
+        segment_size: 1 << 20,
+        profile: StoreProfile::default(),
+        created_unix_secs: 0,
+    };
+    let repository = access::init(Arc::<FaultyStore>::clone(&store), &options, None).unwrap();
+    let bench = Bench {
+        _dir: dir,
+        repository: Arc::new(repository),
+    };
+    store.add(Rule::always(
+        Operation::Delete,
+        "",
+        Fault::Fail(ErrorKind::AccessDenied),
+    ));
+    // Undecided and of another host: only the store's clock tells whether it is silent.
+    let elsewhere = Origin {
+        boot_id: "elsewhere".to_owned(),
+        ..Origin::current()
+    };
+    let waiting = bench.begin_at(&[], &elsewhere).unwrap();
+    let session = bench.begin();
+    assert!(session.adoption().sessions.is_empty());
+    session.beat().unwrap();
+    let manifest = empty(session.key());
+    let point = session.commit(manifest).unwrap();
+    drop(ReaderLease::take(&bench.repository, Kind::Restore, &[&point]).unwrap());
+    assert_eq!(bench.all().len(), 1);
+    let beats = list_all(bench.repository.store.as_ref(), name::BEAT).unwrap();
+    assert_eq!(
+        beats.len(),
+        2,
+        "the clock's and the session's own: {beats:?}"
+    );
+    drop(waiting);
 }

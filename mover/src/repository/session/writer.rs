@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::adopt::{self, Adoption, Candidate, Takeover};
 use super::origin::Origin;
 use super::points::{Catalog, Point};
+use super::protect;
 use super::reader::{check_held, check_pin};
 use super::records::{Abort, Beat, Kind, Open, seal};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,7 +19,7 @@ use crate::repository::access::Repository;
 use crate::repository::format::Class;
 use crate::repository::format::manifest::Manifest;
 use crate::repository::ids::{Sequence, SessionId, SessionKey, VolumeId, name, random};
-use crate::repository::store::Created;
+use crate::repository::store::{Created, discard};
 
 /// Session ids tried before a store that does not answer is given up.
 pub(super) const OPEN_TRIES: u32 = 6;
@@ -179,12 +180,22 @@ impl WriterSession {
         if store.head(&name::open(&self.key))?.is_none() {
             return Err(self.fenced());
         }
+        self.lock(&manifest);
         self.finish(body);
         Ok(Point {
             key: self.key,
             manifest,
             status: super::points::PointStatus::Complete,
         })
+    }
+
+    /// Locks the start record, which no session has before it commits. Without it a thief can hide the point, not destroy it.
+    fn lock(&self, manifest: &Manifest) {
+        let committed = protect::moment(manifest.created_unix_millis);
+        let locked = protect::lock_open(&self.repository, &name::open(&self.key), committed);
+        if let Err(error) = locked {
+            tracing::warn!(%error, "leave the start record of the point unlocked: whoever deletes it hides the point");
+        }
     }
 
     /// What may fail without harm once the point is acknowledged: the next backup or gc adds a missing copy.
@@ -197,7 +208,7 @@ impl WriterSession {
             tracing::warn!(%error, "store the second copy of the manifest; the next backup repeats it");
         }
         if self.beat.get().is_some()
-            && let Err(error) = store.delete(&name::beat(self.key.session))
+            && let Err(error) = discard(store, &name::beat(self.key.session))
         {
             tracing::info!(%error, "leave a heartbeat behind; gc removes it later");
         }

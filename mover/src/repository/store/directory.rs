@@ -318,6 +318,7 @@ impl Store for DirectoryStore {
             checksum: BodyChecksum::None,
             single_host: shared.then(host::host_id),
             kind: "directory".to_owned(),
+            lock: None,
         })
     }
 }

@@ -4,9 +4,11 @@
 
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use super::lock::{Purged, Version};
 use super::profile::StoreProfile;
 use super::{Created, ObjectInfo, RequestCounts, Store};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,8 +28,10 @@ pub enum Operation {
     Head,
     /// [`Store::list`]; its name is the prefix.
     List,
-    /// [`Store::delete`].
+    /// [`Store::delete`] and [`Store::purge`].
     Delete,
+    /// [`Store::lock`].
+    Lock,
     /// [`Store::sync`]; its name is empty.
     Sync,
 }
@@ -256,6 +260,42 @@ impl Store for FaultyStore {
 
     fn delete(&self, name: &str) -> Result<()> {
         self.apply(Operation::Delete, name, || self.inner.delete(name))
+    }
+
+    fn purge(&self, name: &str) -> Result<Purged> {
+        self.apply(Operation::Delete, name, || self.inner.purge(name))
+    }
+
+    fn lock(&self, name: &str, until: SystemTime) -> Result<()> {
+        self.apply(Operation::Lock, name, || self.inner.lock(name, until))
+    }
+
+    fn locked_until(&self, name: &str) -> Result<Option<SystemTime>> {
+        self.apply(Operation::Head, name, || self.inner.locked_until(name))
+    }
+
+    fn require_locks(&self) -> Result<()> {
+        self.inner.require_locks()
+    }
+
+    fn versions(
+        &self,
+        prefix: &str,
+        page: &mut dyn FnMut(Vec<Version>) -> Result<()>,
+    ) -> Result<()> {
+        self.apply(Operation::List, prefix, || {
+            self.inner.versions(prefix, page)
+        })
+    }
+
+    fn delete_version(&self, name: &str, version: &str) -> Result<()> {
+        self.apply(Operation::Delete, name, || {
+            self.inner.delete_version(name, version)
+        })
+    }
+
+    fn get_version(&self, name: &str, version: &str) -> Result<Bytes> {
+        self.apply_read(name, || self.inner.get_version(name, version))
     }
 
     fn rely_on(&self, folder: &str) {

@@ -9,10 +9,11 @@
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::lock::{Purged, Version};
 use super::profile::StoreProfile;
 use super::{Created, ObjectInfo, RequestCounts, Store};
 use crate::error::{Error, ErrorKind, Result};
@@ -205,6 +206,40 @@ impl Store for Limited {
 
     fn delete(&self, name: &str) -> Result<()> {
         self.inner.delete(name)
+    }
+
+    fn purge(&self, name: &str) -> Result<Purged> {
+        self.inner.purge(name)
+    }
+
+    fn lock(&self, name: &str, until: SystemTime) -> Result<()> {
+        self.inner.lock(name, until)
+    }
+
+    fn locked_until(&self, name: &str) -> Result<Option<SystemTime>> {
+        self.inner.locked_until(name)
+    }
+
+    fn require_locks(&self) -> Result<()> {
+        self.inner.require_locks()
+    }
+
+    fn versions(
+        &self,
+        prefix: &str,
+        page: &mut dyn FnMut(Vec<Version>) -> Result<()>,
+    ) -> Result<()> {
+        self.inner.versions(prefix, page)
+    }
+
+    fn delete_version(&self, name: &str, version: &str) -> Result<()> {
+        self.inner.delete_version(name, version)
+    }
+
+    fn get_version(&self, name: &str, version: &str) -> Result<Bytes> {
+        self.inner
+            .get_version(name, version)
+            .map(|bytes| self.received(bytes))
     }
 
     fn rely_on(&self, folder: &str) {

@@ -4,6 +4,8 @@
 
 use minicbor::{Decode, Encode};
 
+use super::lock::ObjectLock;
+
 /// How a request body is signed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
@@ -55,11 +57,15 @@ pub struct StoreProfile {
     /// `directory` or `s3`.
     #[n(4)]
     pub kind: String,
+    /// How long objects are locked, where `init` was asked for that.
+    #[n(5)]
+    pub lock: Option<ObjectLock>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repository::store::lock::LockMode;
 
     #[test]
     fn a_profile_survives_its_encoding() {
@@ -69,6 +75,11 @@ mod tests {
             checksum: BodyChecksum::Crc64Nvme,
             single_host: Some("00ff".to_owned()),
             kind: "s3".to_owned(),
+            lock: Some(ObjectLock {
+                mode: LockMode::Compliance,
+                keep_secs: 2_592_000,
+                window_secs: 604_800,
+            }),
         };
         let bytes = minicbor::to_vec(&profile).unwrap();
         assert_eq!(minicbor::decode::<StoreProfile>(&bytes).unwrap(), profile);
@@ -77,7 +88,7 @@ mod tests {
     #[test]
     fn the_default_profile_encodes_as_specified() {
         let bytes = minicbor::to_vec(StoreProfile::default()).unwrap();
-        // {0: false, 1: 0, 2: 1, 4: ""}; an absent single_host has no entry.
+        // {0: false, 1: 0, 2: 1, 4: ""}; an absent single_host or lock has no entry.
         assert_eq!(
             bytes,
             [0xa4, 0x00, 0xf4, 0x01, 0x00, 0x02, 0x01, 0x04, 0x60]

@@ -15,6 +15,7 @@ mod concurrency;
 mod failure;
 #[cfg(feature = "testing-s3")]
 pub mod in_process;
+mod locks;
 mod requests;
 mod retry;
 
@@ -23,19 +24,22 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::SystemTime;
 
 use aws_sdk_s3::Client;
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 
 use super::counters::Counters;
+use super::lock::{Purged, Version};
 use super::object_name::{check_name, split_prefix};
 use super::profile::{BodyChecksum, PayloadSigning, StoreProfile};
-use super::{Created, ObjectInfo, RequestCounts, Store};
+use super::{Created, ObjectInfo, RequestCounts, Store, discard};
 use crate::error::{Error, ErrorKind, Result};
 use checksum::Checksum;
 use concurrency::Admission;
 use failure::{Failure, Remedy};
+use locks::Retention;
 use requests::Upload;
 
 pub use client::{S3Credentials, S3Options};
@@ -58,6 +62,8 @@ pub struct S3Store {
     counters: Counters,
     /// Whether the server has ever answered.
     reached: AtomicBool,
+    /// Whether an answer named a version: then a plain DELETE only hides.
+    keeps_versions: AtomicBool,
 }
 
 /// What stands under a name whose creation is in doubt.
@@ -90,6 +96,7 @@ impl S3Store {
             admission: Admission::new(),
             counters: Counters::default(),
             reached: AtomicBool::new(false),
+            keeps_versions: AtomicBool::new(false),
         })
     }
 
@@ -196,13 +203,19 @@ impl S3Store {
         create_only: bool,
         profile: &StoreProfile,
     ) -> Result<Upload> {
-        let checksum = Checksum::of(profile.checksum, &body);
+        let retention = Retention::of(profile.lock, name, body.len(), SystemTime::now());
+        let kind = match profile.checksum {
+            // S3 takes no lock without a checksum.
+            BodyChecksum::None if retention.is_some() => BodyChecksum::ContentMd5,
+            kind => kind,
+        };
         Ok(Upload {
             key: self.key(name)?,
+            checksum: Checksum::of(kind, &body),
             body,
-            checksum,
             signing: profile.payload_signing,
             create_only,
+            retention,
         })
     }
 
@@ -373,7 +386,43 @@ impl Store for S3Store {
     fn delete(&self, name: &str) -> Result<()> {
         let key = self.key(name)?;
         self.counters.delete();
-        self.retried("delete the object", name, || self.delete_request(&key))
+        self.retried("delete the object", name, || {
+            self.delete_request(&key, None)
+        })
+        .map(drop)
+    }
+
+    fn purge(&self, name: &str) -> Result<Purged> {
+        self.purge_object(name)
+    }
+
+    fn lock(&self, name: &str, until: SystemTime) -> Result<()> {
+        self.lock_object(name, until)
+    }
+
+    fn locked_until(&self, name: &str) -> Result<Option<SystemTime>> {
+        self.lock_of(name, None)
+    }
+
+    fn require_locks(&self) -> Result<()> {
+        self.require_object_lock()
+    }
+
+    fn versions(
+        &self,
+        prefix: &str,
+        page: &mut dyn FnMut(Vec<Version>) -> Result<()>,
+    ) -> Result<()> {
+        split_prefix(prefix)?;
+        self.each_version(prefix, page)
+    }
+
+    fn delete_version(&self, name: &str, version: &str) -> Result<()> {
+        self.remove_version(name, version)
+    }
+
+    fn get_version(&self, name: &str, version: &str) -> Result<Bytes> {
+        self.read_version(name, version)
     }
 
     /// A bucket keeps what it has acknowledged.
@@ -402,10 +451,11 @@ impl Store for S3Store {
                     checksum,
                     single_host: None,
                     kind: "s3".to_owned(),
+                    lock: None,
                 };
                 let name = format!("{scratch}/body");
                 let accepted = self.accepts(&name, &profile);
-                let cleaned = self.delete(&name);
+                let cleaned = discard(self, &name);
                 match accepted {
                     Ok(()) => {
                         cleaned?;

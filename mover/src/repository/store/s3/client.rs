@@ -65,6 +65,7 @@ pub struct S3Options {
 pub struct S3Credentials {
     access_key: String,
     secret_key: Zeroizing<String>,
+    session_token: Option<Zeroizing<String>>,
 }
 
 impl S3Credentials {
@@ -74,6 +75,16 @@ impl S3Credentials {
         Self {
             access_key: access_key.to_owned(),
             secret_key: Zeroizing::new(secret_key.to_owned()),
+            session_token: None,
+        }
+    }
+
+    /// The same keys for as long as a session lasts.
+    #[must_use]
+    pub fn with_session_token(self, token: &str) -> Self {
+        Self {
+            session_token: Some(Zeroizing::new(token.to_owned())),
+            ..self
         }
     }
 }
@@ -227,7 +238,7 @@ async fn credentials(
         let keys = Credentials::new(
             &keys.access_key,
             keys.secret_key.as_str(),
-            None,
+            keys.session_token.as_ref().map(|token| token.to_string()),
             None,
             "options",
         );

@@ -127,6 +127,10 @@ fn judge_code(status: u16, code: &str, region: Option<&str>, cause: &str) -> Opt
             ErrorKind::NotFound,
             "create the bucket, or check --repo, --s3-endpoint and --s3-path-style",
         ),
+        "ObjectLockConfigurationNotFoundError" => last(
+            ErrorKind::InvalidRequest,
+            "the bucket was made without Object Lock",
+        ),
         "PermanentRedirect"
         | "AuthorizationHeaderMalformed"
         | "IllegalLocationConstraintException" => {

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
@@ -13,6 +14,8 @@ use bytes::Bytes;
 use super::S3Store;
 use super::checksum::Checksum;
 use super::failure::{Failure, Remedy, classify};
+use super::locks::Retention;
+use super::retry::Timing;
 use crate::error::ErrorKind;
 use crate::repository::store::ObjectInfo;
 use crate::repository::store::object_name::check_name;
@@ -33,6 +36,8 @@ pub(super) struct Upload {
     pub(super) signing: PayloadSigning,
     /// Sends `If-None-Match: *`.
     pub(super) create_only: bool,
+    /// Locks the object as it is stored.
+    pub(super) retention: Option<Retention>,
 }
 
 impl S3Store {
@@ -48,13 +53,19 @@ impl S3Store {
         if upload.create_only {
             request = request.if_none_match("*");
         }
+        if let Some(retention) = upload.retention {
+            request = request
+                .object_lock_mode(retention.header_mode())
+                .object_lock_retain_until_date(retention.header_until());
+        }
         let mut request = request.customize();
         if upload.signing == PayloadSigning::Unsigned {
             request = request.disable_payload_signing();
         }
-        in_time("answer", deadline, request.send())
+        let answer = in_time("answer", deadline, request.send())
             .await?
             .map_err(|e| classify(&e))?;
+        self.note_version(answer.version_id());
         Ok(())
     }
 
@@ -85,12 +96,8 @@ impl S3Store {
                 };
             }
         };
-        let announced = answer
-            .content_length()
-            .and_then(|len| usize::try_from(len).ok());
         let skip = skipped(&answer, range.as_ref())?;
-        let deadline = timing.first_byte + timing.transfer(announced.unwrap_or(TRUSTED_LEN));
-        let body = in_time("complete body", deadline, read_body(answer.body, announced)).await??;
+        let body = read_answer(answer, timing).await?;
         Ok(clip(body, skip, range))
     }
 
@@ -152,14 +159,30 @@ impl S3Store {
         Ok((objects.collect(), next))
     }
 
-    pub(super) async fn delete_request(&self, key: &str) -> Result<(), Failure> {
+    /// Learns from an answer whether the bucket keeps versions; `null` names the only one of a bucket that does not.
+    fn note_version(&self, version: Option<&str>) {
+        if version.is_some_and(|version| version != "null") {
+            self.keeps_versions.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Deletes an object or one version of it.
+    pub(super) async fn delete_request(
+        &self,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<(), Failure> {
         let request = self
             .client
             .delete_object()
             .bucket(&self.options.bucket)
-            .key(key);
+            .key(key)
+            .set_version_id(version.map(str::to_owned));
         match in_time("answer", self.options.timing.first_byte, request.send()).await? {
-            Ok(_) => Ok(()),
+            Ok(answer) => {
+                self.note_version(answer.version_id());
+                Ok(())
+            }
             Err(e) => match classify(&e) {
                 // Some servers say so of a key that is gone already; of a bucket all say it with a code of its own.
                 failure if failure.is_missing() && !failure.cause.contains("NoSuchBucket") => {
@@ -171,7 +194,7 @@ impl S3Store {
     }
 }
 
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     what: &str,
     deadline: Duration,
     request: impl Future<Output = T>,
@@ -213,6 +236,18 @@ fn skipped(answer: &GetObjectOutput, range: Option<&Range<u64>>) -> Result<u64, 
     Err(Failure::new(ErrorKind::Unavailable, Remedy::Retry, cause))
 }
 
+/// The body of an answer, whole and in time.
+pub(super) async fn read_answer(
+    answer: GetObjectOutput,
+    timing: &Timing,
+) -> Result<Bytes, Failure> {
+    let announced = answer
+        .content_length()
+        .and_then(|len| usize::try_from(len).ok());
+    let deadline = timing.first_byte + timing.transfer(announced.unwrap_or(TRUSTED_LEN));
+    in_time("complete body", deadline, read_body(answer.body, announced)).await?
+}
+
 async fn read_body(mut body: ByteStream, announced: Option<usize>) -> Result<Bytes, Failure> {
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(TRUSTED_LEN));
     loop {
@@ -245,11 +280,11 @@ fn clip(body: Bytes, skip: u64, range: Option<Range<u64>>) -> Bytes {
     body.slice(start..end)
 }
 
-fn size(len: Option<i64>) -> u64 {
+pub(super) fn size(len: Option<i64>) -> u64 {
     len.and_then(|len| u64::try_from(len).ok()).unwrap_or(0)
 }
 
-fn time(time: Option<&DateTime>) -> Option<SystemTime> {
+pub(super) fn time(time: Option<&DateTime>) -> Option<SystemTime> {
     time.and_then(|time| SystemTime::try_from(*time).ok())
 }
 

@@ -19,6 +19,7 @@ fn guarded() -> StoreProfile {
         checksum: BodyChecksum::Crc64Nvme,
         single_host: None,
         kind: "s3".to_owned(),
+        lock: None,
     }
 }
 

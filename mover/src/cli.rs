@@ -13,6 +13,7 @@ mod config;
 mod demo;
 mod diff;
 pub mod exit;
+mod gc;
 mod init;
 mod key;
 mod logging;
@@ -81,6 +82,7 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Diff(args) => diff::run(run, args, repository, limits),
         Command::Verify(args) => verify::run(run, args, repository, limits),
         Command::Restore(args) => restore::run(run, args, repository, limits),
+        Command::Gc(args) => gc::run(run, args, repository, limits),
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Demo(args) => demo::run(run, args),
         Command::Completions(args) => completions::run(args),

@@ -5,6 +5,7 @@
 pub mod backup;
 pub mod budget;
 pub mod diff;
+pub mod gc;
 pub mod progress;
 pub mod report;
 pub mod restore;

@@ -4,6 +4,7 @@
 //! at files, the environment (other than through clap) or the repository; `cli::config` gives the flags their meaning.
 
 mod commands;
+mod gc;
 mod global;
 
 use clap::{Parser, Subcommand};
@@ -12,6 +13,7 @@ pub use commands::{
     BackupArgs, ChangedBlocksFlag, CompletionsArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
     KeyArgs, KeyCommand, LevelFlag, PointsArgs, RestoreArgs, ShowArgs, VerifyArgs,
 };
+pub use gc::GcArgs;
 pub use global::{RepositoryArgs, RunArgs};
 
 const OVERVIEW: &str = "\
@@ -77,6 +79,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Write a point to a file, a block device or stdout
     Restore(RestoreArgs),
+    /// Free the space that only forgotten points and dead sessions use
+    Gc(GcArgs),
     /// Look at the keys that open the repository
     Key(KeyArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
@@ -97,6 +101,7 @@ impl Command {
             Self::Diff(_) => "diff",
             Self::Verify(_) => "verify",
             Self::Restore(_) => "restore",
+            Self::Gc(_) => "gc",
             Self::Key(_) => "key",
             Self::Demo(_) => "demo",
             Self::Completions(_) => "completions",
@@ -104,7 +109,7 @@ impl Command {
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "init",
         "backup",
         "points",
@@ -112,6 +117,7 @@ impl Command {
         "diff",
         "verify",
         "restore",
+        "gc",
         "key",
         "demo",
         "completions",

@@ -14,6 +14,7 @@ pub mod points;
 pub mod reader;
 pub mod records;
 pub mod resolve;
+pub(crate) mod silence;
 pub mod writer;
 
 #[cfg(test)]

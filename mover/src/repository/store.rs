@@ -19,8 +19,10 @@ mod counters;
 pub mod directory;
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
-mod host;
+pub mod host;
 pub mod limited;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
 mod object_name;
 pub mod probe;
 pub mod profile;

@@ -28,6 +28,8 @@ pub mod probe;
 pub mod profile;
 #[cfg(feature = "s3")]
 pub mod s3;
+#[cfg(any(test, feature = "testing"))]
+pub mod stepped;
 pub mod url;
 
 /// What a listing or a HEAD tells of an object.

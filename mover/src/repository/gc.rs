@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   listings in Stage::ORDER ─► View ─► Census ─ open bodies, second looks ─► Marking ─ liveness of roots ─► Plan
-//!        signs, copies, data,            │                                      │                             │
-//!        tombs, opens, slots, opens      └► which bodies to GET                 └► which liveness to GET      └► deletions
+//!        signs, data, tombs,            │                                      │                             │
+//!        opens, slots, opens, copies     └► which bodies to GET                 └► which liveness to GET      └► deletions
 //! ```
 //!
 //! Owns: the planner: a pure function in four steps, from what one run saw to what it may delete and rewrite. Must not:
@@ -23,6 +23,8 @@ mod objects;
 pub mod plan;
 pub mod view;
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
 

@@ -90,8 +90,6 @@ pub struct Lookup {
     pub tomb: bool,
     /// Its start record is there.
     pub open: bool,
-    /// Its slot holds something.
-    pub slot: bool,
     /// Its slot holds a manifest.
     pub manifest: bool,
     /// The copy is there, asked last.
@@ -182,7 +180,7 @@ impl Census {
     /// Takes the second look at a suspect.
     ///
     /// # Errors
-    /// [`StartOver`] where it is forgotten by now, or whole after all.
+    /// [`StartOver`] where it is forgotten by now.
     pub fn examine(&mut self, key: &SessionKey, found: Lookup) -> Result<(), StartOver> {
         let changed = StartOver {
             object: name::copy(key),
@@ -193,16 +191,17 @@ impl Census {
             .get_mut(key)
             .ok_or_else(|| changed.clone())?;
         match found {
-            Lookup { copy: false, .. } => row.seen.add(Seen::COPY_GONE),
+            Lookup { copy: false, .. } => row.seen.add(Seen::SETTLED),
             Lookup { tomb: true, .. } => return Err(changed),
+            // It began after the listings of start records.
             Lookup {
                 open: true,
                 manifest: true,
                 ..
-            } => return Err(changed),
+            } => row.seen.add(Seen::SETTLED),
             _ => {
                 row.seen.add(Seen::LOST);
-                if !found.open && !found.slot {
+                if !found.open && !found.manifest {
                     row.seen.add(Seen::BARE);
                 }
             }
@@ -223,7 +222,7 @@ impl Census {
         }
         let mut rows = self.view.controls.rows().iter();
         let unseen = rows.find(|row| {
-            is_suspect(row.seen) && !row.seen.has(Seen::LOST) && !row.seen.has(Seen::COPY_GONE)
+            is_suspect(row.seen) && !row.seen.has(Seen::LOST) && !row.seen.has(Seen::SETTLED)
         });
         match unseen {
             Some(row) => Err(StartOver {

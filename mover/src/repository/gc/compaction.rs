@@ -122,7 +122,7 @@ fn estimate_session<'a>(
         .unwrap_or(0);
     for (id, row, live) in group.drain(..) {
         let size = u64::from(row.size);
-        let chunks = u64::from(live.end()).max(density * size >> 20).max(1);
+        let chunks = u64::from(live.end()).max((density * size) >> 20).max(1);
         let count = u64::from(live.count());
         let share = size * count / chunks;
         let most = count * u64::from(policy.max_body);

@@ -25,11 +25,11 @@ impl Seen {
     pub(super) const LIVE: Self = Self(1 << 5);
     /// Its start record was read.
     pub(super) const READ: Self = Self(1 << 6);
-    /// A second look found that its copy is not there either.
-    pub(super) const COPY_GONE: Self = Self(1 << 7);
+    /// A second look found no damage: its copy is gone too, or the point is younger than the listings.
+    pub(super) const SETTLED: Self = Self(1 << 7);
     /// A second look proved that the store lost its start record or manifest.
     pub(super) const LOST: Self = Self(1 << 8);
-    /// As `LOST`, and neither start record nor slot is left.
+    /// As `LOST`, and neither start record nor manifest is left.
     pub(super) const BARE: Self = Self(1 << 9);
     /// Its liveness was folded in.
     pub(super) const FOLDED: Self = Self(1 << 10);

@@ -193,16 +193,15 @@ impl Plan {
         let objects = &self.marking.view.objects;
         let data = self
             .unkept_rows(&objects.data)
-            .filter(|(_, first, _)| self.marking.data.get(*first).is_empty())
-            .map(|(id, _, row)| DeadObject::Segment {
-                id,
-                generation: row.generation,
-                size: row.size,
-            });
+            .filter(|found| self.marking.data.get(found.first).is_empty())
+            .map(|found| found.as_dead_data());
         let maps = self
             .unkept_rows(&objects.maps)
-            .filter(|(_, first, _)| self.marking.maps.get(*first).is_empty())
-            .map(|(id, _, row)| DeadObject::Map { id, size: row.size });
+            .filter(|found| self.marking.maps.get(found.first).is_empty())
+            .map(|found| DeadObject::Map {
+                id: found.id,
+                size: found.row.size,
+            });
         let live = self
             .rows()
             .filter(|row| self.is_dead_live(row))
@@ -215,35 +214,17 @@ impl Plan {
 
     /// Generations of living segments below the highest one: each is a copy of what the highest holds, and more.
     pub fn superseded(&self) -> impl Iterator<Item = DeadObject> + '_ {
-        let rows = self.marking.view.objects.data.rows();
         self.unkept_rows(&self.marking.view.objects.data)
-            .filter_map(move |(id, first, row)| {
-                let live = !self.marking.data.get(first).is_empty();
-                let highest = rows[first..]
-                    .iter()
-                    .take_while(|other| other.number == id.number)
-                    .map(|other| other.generation)
-                    .max()?;
-                (live && row.generation < highest).then_some(DeadObject::Segment {
-                    id,
-                    generation: row.generation,
-                    size: row.size,
-                })
-            })
+            .filter(|found| !found.is_highest && !self.marking.data.get(found.first).is_empty())
+            .map(|found| found.as_dead_data())
     }
 
-    /// Living segments of owners that are not kept, in their highest generation: `(segment, generation, bytes, live
-    /// ordinals)`. What compaction chooses from.
+    /// Living segments of owners that are not kept, in their highest generation. What compaction chooses from.
     pub(super) fn living(&self) -> impl Iterator<Item = (SegmentId, SegmentRow, Live<'_>)> + '_ {
-        let rows = self.marking.view.objects.data.rows();
         self.unkept_rows(&self.marking.view.objects.data)
-            .filter_map(move |(id, first, row)| {
-                let live = self.marking.data.get(first);
-                let is_highest = !rows[first..]
-                    .iter()
-                    .take_while(|other| other.number == id.number)
-                    .any(|other| other.generation > row.generation);
-                (is_highest && !live.is_empty()).then_some((id, row, live))
+            .filter_map(|found| {
+                let live = self.marking.data.get(found.first);
+                (found.is_highest && !live.is_empty()).then_some((found.id, found.row, live))
             })
     }
 
@@ -347,24 +328,47 @@ impl Plan {
             && self.cause(row) != Some(Cause::Forgotten)
     }
 
-    /// Rows whose owner is not kept: `(segment, first row of that segment, row)`.
-    fn unkept_rows<'a>(
-        &'a self,
-        segments: &'a Segments,
-    ) -> impl Iterator<Item = (SegmentId, usize, SegmentRow)> + 'a {
+    /// Rows whose owner is not kept.
+    fn unkept_rows<'a>(&'a self, segments: &'a Segments) -> impl Iterator<Item = Unkept> + 'a {
         let unkept = segments
             .sessions()
             .filter(|(session, _)| !self.marking.keep.contains(session));
         unkept.flat_map(move |(session, range)| {
             let mut first = range.start;
-            range.map(move |at| {
+            range.clone().map(move |at| {
                 let row = segments.rows()[at];
-                if segments.rows()[first].number != row.number {
+                let number = row.number;
+                if segments.rows()[first].number != number {
                     first = at;
                 }
-                let number = row.number;
-                (SegmentId { session, number }, first, row)
+                // The next session may begin with the same number.
+                let next = segments.rows()[range.clone()].get(at + 1 - range.start);
+                Unkept {
+                    id: SegmentId { session, number },
+                    first,
+                    row,
+                    is_highest: next.is_none_or(|next| next.number != number),
+                }
             })
         })
+    }
+}
+
+/// One listed segment object whose owner is not kept.
+struct Unkept {
+    id: SegmentId,
+    /// Place of the segment's lowest generation, where its live ordinals are noted.
+    first: usize,
+    row: SegmentRow,
+    is_highest: bool,
+}
+
+impl Unkept {
+    fn as_dead_data(&self) -> DeadObject {
+        DeadObject::Segment {
+            id: self.id,
+            generation: self.row.generation,
+            size: self.row.size,
+        }
     }
 }

@@ -7,6 +7,8 @@ use crate::repository::ids::{
 use crate::repository::map::{Liveness, Location};
 use crate::repository::store::ObjectInfo;
 
+mod random;
+
 fn key(session: u8) -> SessionKey {
     SessionKey {
         volume: VolumeId([1; 16]),
@@ -195,7 +197,6 @@ fn a_copy_keeps_a_point_whose_control_objects_the_store_lost() {
     let lost = Lookup {
         tomb: false,
         open: false,
-        slot: true,
         manifest: true,
         copy: true,
     };
@@ -229,7 +230,6 @@ fn a_copy_that_came_after_the_purge_is_deleted() {
     let nothing = Lookup {
         tomb: false,
         open: false,
-        slot: false,
         manifest: false,
         copy: true,
     };

@@ -14,8 +14,6 @@ use crate::repository::store::ObjectInfo;
 pub enum Stage {
     /// Heartbeats and quarantine marks: before everything they belong to, so that "without a session" is for ever.
     Signs,
-    /// Second copies of manifests. What they seem to prove lost is looked up again, key by key.
-    Copies,
     /// Data, map and liveness objects: before all control objects, so that what is stored later is no candidate. Any
     /// subset will do.
     Objects,
@@ -27,18 +25,21 @@ pub enum Stage {
     Slots,
     /// Start records again: whoever's abort marker was in a slot shows here.
     OpensAfter,
+    /// Second copies of manifests, last: a point whose copy does not show was not damaged before. What one seems to prove
+    /// lost is looked up again, key by key.
+    Copies,
 }
 
 impl Stage {
     /// The only right order.
     pub const ORDER: [Self; 7] = [
         Self::Signs,
-        Self::Copies,
         Self::Objects,
         Self::Tombs,
         Self::OpensBefore,
         Self::Slots,
         Self::OpensAfter,
+        Self::Copies,
     ];
 
     /// What to list in this step. Marks are listed by whoever knows their names: see [`View::note_mark`].

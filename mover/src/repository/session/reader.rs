@@ -39,7 +39,9 @@ impl ReaderLease {
         lease.put(kind, volume, points)?;
         if lease.record.is_some() {
             for point in points {
-                lease.check(point)?;
+                if let Some(warning) = lease.check(point)? {
+                    lease.warning = Some(warning);
+                }
             }
         }
         Ok(lease)
@@ -101,14 +103,23 @@ impl ReaderLease {
         }
     }
 
-    /// Tomb first, then open, then slot: a purge removes them in the order open, slot, tomb.
-    fn check(&self, point: &Point) -> Result<()> {
-        match point.status {
-            PointStatus::Damaged(_) => Ok(()),
-            PointStatus::Complete | PointStatus::Forgotten => {
-                check_pin(&self.repository, &point.key)
-            }
+    /// Tomb first, then open, then slot: a purge removes them in the order open, slot, tomb. Of a damaged point, which lacks
+    /// one of these, the liveness takes their place: a purge removes it before the tomb, too.
+    fn check(&self, point: &Point) -> Result<Option<String>> {
+        if !matches!(point.status, PointStatus::Damaged(_)) {
+            return check_pin(&self.repository, &point.key).map(|()| None);
         }
+        let store = self.repository.store.as_ref();
+        if store.head(&name::tomb(&point.key))?.is_some() {
+            return Err(gone(&point.key, "was forgotten"));
+        }
+        let live = name::live(&point.key);
+        Ok(store.head(&live)?.is_none().then(|| {
+            format!(
+                "reading damaged point {} whose liveness ({live}) is missing, too: do not run gc until this ends",
+                point.id()
+            )
+        }))
     }
 }
 
@@ -125,22 +136,23 @@ impl Drop for ReaderLease {
 /// Checks that a pinned point was neither forgotten nor purged before the pin was stored (gc-protocol 4.1.3).
 pub(crate) fn check_pin(repository: &Repository, key: &SessionKey) -> Result<()> {
     let store = repository.store.as_ref();
-    let gone = |why: &str| {
-        Error::new(
-            ErrorKind::NotFound,
-            format!("use point {}: it {why}", key.point()),
-        )
-        .object(name::slot(key))
-        .hint("choose another point with `snaphaul points`")
-    };
     if store.head(&name::tomb(key))?.is_some() {
-        return Err(gone("was forgotten"));
+        return Err(gone(key, "was forgotten"));
     }
     if store.head(&name::open(key))?.is_none() {
-        return Err(gone("was removed"));
+        return Err(gone(key, "was removed"));
     }
     match store.head(&name::slot(key))? {
         Some(slot) if slot.size > MAX_ABORT_LEN => Ok(()),
-        _ => Err(gone("was removed")),
+        _ => Err(gone(key, "was removed")),
     }
+}
+
+fn gone(key: &SessionKey, why: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("use point {}: it {why}", key.point()),
+    )
+    .object(name::slot(key))
+    .hint("choose another point with `snaphaul points`")
 }

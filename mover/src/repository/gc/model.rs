@@ -1,0 +1,29 @@
+//! The protocol of sessions and collectors, explored state by state.
+//!
+//! ```text
+//!   bounds ─► search (breadth first) ─► successors = session | environment | collector step ─► properties in every state
+//!                                                                        └► the real planner
+//! ```
+//!
+//! One store request is one step. A process may stop for ever at any step (nothing makes it move: that is a crash) or go on
+//! much later (that is a stall); a LIST takes as many steps as it has pages. Nothing is random: within its bounds the search
+//! is complete, and a trace it finds is one of the shortest. What a collector concludes is asked of the planner that ships.
+//!
+//! `cargo test -p mover gc::model` runs the short bounds and every mutation; with `SNAPHAUL_TEST_LONG=1` in the
+//! environment, and `--release`, the long ones too.
+//!
+//! Not modelled: several volumes (no rule looks at one), several pins a session (the same check for each), map segments
+//! (segments without generations), listings that are not consistent per key, refusals of the store.
+
+mod bounds;
+mod collector;
+mod environment;
+mod mutation;
+mod planning;
+mod properties;
+mod search;
+mod session;
+mod state;
+
+mod caught;
+mod complete;

@@ -97,18 +97,15 @@ pub fn run(context: &Context, request: &GcRequest) -> Result<GcReport> {
     plan_progress(context, &plan, &policy);
     if request.dry_run {
         purge::preview(&plan, &tally);
-        if request.rewrite {
-            for found in plan.compactions(&policy, tally.freed()) {
-                tally.rewritten(&found, u64::from(found.live_bytes));
-            }
-        }
     } else {
         mend::copies(&job, &plan)?;
         purge::control(&job, &plan)?;
         purge::data(&job, &plan)?;
-        if request.rewrite {
-            rewrite::sparse(&job, &plan, &policy)?;
-        }
+    }
+    if request.rewrite {
+        rewrite::sparse(&job, &plan, &policy)?;
+    }
+    if !request.dry_run {
         context.repository.store.sync()?;
     }
     let mut report = tally.into_report(request.dry_run);

@@ -56,7 +56,6 @@ fn look(store: &dyn Store, key: &SessionKey) -> Result<Lookup> {
     Ok(Lookup {
         tomb,
         open,
-        slot: slot.is_some(),
         manifest: slot.is_some_and(|slot| slot.size > MAX_ABORT_LEN),
         copy,
     })

@@ -34,7 +34,8 @@ struct Ledger {
     full: bool,
 }
 
-/// Rewrites what the plan proposes, as far as that never writes more than the run has freed.
+/// Rewrites what the plan proposes, as far as that never writes more than the run has freed. A dry run reads directories and
+/// counts.
 pub(super) fn sparse(job: &Job<'_>, plan: &Plan, policy: &CompactionPolicy) -> Result<()> {
     let context = job.context;
     let freed = job.tally.freed();
@@ -100,8 +101,13 @@ impl Rewrite<'_> {
             .copied()
             .collect();
         let bytes: u64 = live.iter().map(|entry| u64::from(entry.stored_len)).sum();
-        let stored = directory.object_len();
+        let entries = directory.entries().iter();
+        let stored: u64 = entries.map(|entry| u64::from(entry.stored_len)).sum();
         if live.is_empty() || !self.policy.is_worth(stored, bytes) || !self.pay(stored, bytes) {
+            return Ok(());
+        }
+        if self.job.request.dry_run {
+            self.job.tally.rewritten(found, bytes);
             return Ok(());
         }
         let next = name::segment(found.id, found.generation + 1);

@@ -15,8 +15,9 @@ use crate::repository::map::liveness::open_unmatched;
 
 /// Most bytes of liveness in work, however much memory the run may take.
 const MOST_IN_WORK: u64 = 32 << 20;
-/// What becomes of one byte of a stored liveness while it is decoded: object, record, tables.
-const DECODED: u64 = 3;
+/// What becomes of one byte of a stored liveness while it is decoded: long runs of equal bits compress well, and there are record
+/// and tables at once. A wide one goes alone.
+const DECODED: u64 = 24;
 
 /// Marks what the roots need.
 pub(super) fn mark(job: &Job<'_>, marking: Marking) -> Result<Plan, Unsettled> {

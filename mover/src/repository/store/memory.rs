@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::counters::Counters;
+use super::object_name::{check_name, split_prefix};
 use super::profile::StoreProfile;
 use super::{Created, ObjectInfo, RequestCounts, Store};
 use crate::error::{Error, ErrorKind, Result};
@@ -69,19 +70,20 @@ impl MemoryStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn insert(&self, name: &str, body: Bytes) -> Created {
+    fn insert(&self, name: &str, body: Bytes) -> Result<Created> {
+        check_name(name)?;
         self.counters.put(body.len());
         let mut state = self.state();
         let now = state.now;
         if let Some((_, modified)) = state.objects.get_mut(name).filter(|(old, _)| *old == body) {
             *modified = now;
-            return Created::Won;
+            return Ok(Created::Won);
         }
         if state.objects.contains_key(name) {
-            return Created::Exists;
+            return Ok(Created::Exists);
         }
         state.objects.insert(name.to_owned(), (body, now));
-        Created::Won
+        Ok(Created::Won)
     }
 
     /// The next page behind `after`.
@@ -112,7 +114,7 @@ impl Store for MemoryStore {
     }
 
     fn put(&self, name: &str, body: Bytes) -> Result<()> {
-        match self.insert(name, body) {
+        match self.insert(name, body)? {
             Created::Won => Ok(()),
             Created::Exists => Err(Error::new(
                 ErrorKind::Internal,
@@ -127,7 +129,7 @@ impl Store for MemoryStore {
     }
 
     fn create(&self, name: &str, body: Bytes) -> Result<Created> {
-        Ok(self.insert(name, body))
+        self.insert(name, body)
     }
 
     fn get(&self, name: &str) -> Result<Bytes> {
@@ -135,6 +137,7 @@ impl Store for MemoryStore {
     }
 
     fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
+        check_name(name)?;
         let body = self.peek(name).ok_or_else(|| missing(name))?;
         let at = |offset: u64| usize::try_from(offset).map_or(body.len(), |at| at.min(body.len()));
         let part = body.slice(at(range.start)..at(range.end).max(at(range.start)));
@@ -143,6 +146,7 @@ impl Store for MemoryStore {
     }
 
     fn head(&self, name: &str) -> Result<Option<ObjectInfo>> {
+        check_name(name)?;
         self.counters.head();
         let state = self.state();
         Ok(state.objects.get(name).map(|(body, modified)| ObjectInfo {
@@ -157,6 +161,7 @@ impl Store for MemoryStore {
         prefix: &str,
         page: &mut dyn FnMut(Vec<ObjectInfo>) -> Result<()>,
     ) -> Result<()> {
+        split_prefix(prefix)?;
         let mut after: Option<String> = None;
         loop {
             let found = self.page(prefix, after.as_deref());
@@ -172,6 +177,7 @@ impl Store for MemoryStore {
     }
 
     fn delete(&self, name: &str) -> Result<()> {
+        check_name(name)?;
         self.counters.delete();
         self.state().objects.remove(name);
         Ok(())

@@ -205,12 +205,11 @@ impl Actor<'_> {
             .iter()
             .filter_map(|name| name.strip_prefix(name::OPEN))
             .collect();
-        let Some(victim) = usize::try_from(self.random.below(opens.len() as u64))
-            .ok()
-            .and_then(|at| opens.get(at))
-        else {
+        if opens.is_empty() {
             return Ok(());
-        };
+        }
+        let at = self.random.below(opens.len() as u64);
+        let victim = opens[usize::try_from(at).unwrap()];
         let session = match SessionKey::parse(victim) {
             Some(key) => key.session,
             None => ReaderKey::parse(victim).unwrap().session,
@@ -331,6 +330,15 @@ impl Chooser {
     }
 }
 
+/// Tells the schedule that an actor has ended, also by a panic.
+struct Done<'a>(&'a Schedule, usize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.done(self.1);
+    }
+}
+
 /// Plays one schedule; gives its number of requests.
 fn play(seed: u64) -> Result<usize, String> {
     let mut random = Random::new(seed);
@@ -367,8 +375,8 @@ fn play(seed: u64) -> Result<usize, String> {
             };
             let schedule = &schedule;
             scope.spawn(move || {
+                let _done = Done(schedule, number);
                 actor.run(*role);
-                schedule.done(number);
             });
         }
         let steps = direct(

@@ -15,6 +15,7 @@ mod demo;
 mod diff;
 pub mod exit;
 mod forget;
+mod gc;
 mod init;
 mod key;
 mod logging;
@@ -90,6 +91,7 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Copy(args) => copy::run(run, args, repository, limits),
         Command::Forget(args) => forget::run(run, args, repository, limits),
         Command::Recover(args) => recover::run(run, args, repository, limits),
+        Command::Gc(args) => gc::run(run, args, repository, limits),
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Demo(args) => demo::run(run, args),
         Command::Completions(args) => completions::run(args),

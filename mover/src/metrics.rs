@@ -16,7 +16,7 @@ use prometheus::{Encoder as _, Gauge, IntGauge, IntGaugeVec, Opts, Registry, Tex
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::Progress;
-use crate::pipeline::report::{BackupReport, RestoreReport, VerifyReport};
+use crate::pipeline::report::{BackupReport, GcReport, RestoreReport, VerifyReport};
 use crate::repository::store::RequestCounts;
 
 pub use file::write_atomically;
@@ -38,6 +38,8 @@ pub struct RunMetrics {
     verified_objects: IntGauge,
     verified_chunks: IntGauge,
     findings: IntGauge,
+    collected: IntGaugeVec,
+    collected_bytes: IntGaugeVec,
     requests: IntGaugeVec,
     transferred: IntGaugeVec,
     retries: IntGauge,
@@ -90,6 +92,18 @@ impl RunMetrics {
                 r,
                 "verify_findings_count",
                 "Damaged or missing objects found.",
+            ),
+            collected: family(
+                r,
+                "gc_objects_count",
+                "What the last garbage collection did, by kind.",
+                "kind",
+            ),
+            collected_bytes: family(
+                r,
+                "gc_data_bytes",
+                "Bytes freed and written by the last garbage collection.",
+                "kind",
             ),
             requests: family(
                 r,
@@ -179,6 +193,34 @@ impl RunMetrics {
         self.findings.set(saturate(
             u64::try_from(report.errors.len()).unwrap_or(u64::MAX),
         ));
+    }
+
+    /// Takes over the result of a garbage collection.
+    pub fn observe_gc(&self, report: &GcReport) {
+        let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);
+        for (kind, number) in [
+            ("points", report.points_purged),
+            ("sessions", report.sessions_purged),
+            ("segments", report.segments_deleted),
+            ("map_segments", report.map_segments_deleted),
+            ("rewritten", report.segments_rewritten),
+            ("refused", report.refused),
+            ("fenced", count(report.fenced.len())),
+            ("unfinished", count(report.unfinished.len())),
+            ("damaged", count(report.damaged.len())),
+        ] {
+            self.collected
+                .with_label_values(&[kind])
+                .set(saturate(number));
+        }
+        for (kind, bytes) in [
+            ("freed", report.freed_bytes),
+            ("written", report.written_bytes),
+        ] {
+            self.collected_bytes
+                .with_label_values(&[kind])
+                .set(saturate(bytes));
+        }
     }
 
     /// Counts the warnings a person was told.

@@ -7,6 +7,7 @@ pub mod budget;
 pub mod copy;
 pub mod diff;
 pub mod forget;
+pub mod gc;
 pub mod progress;
 pub mod repair;
 pub mod report;

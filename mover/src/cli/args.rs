@@ -5,6 +5,7 @@
 
 mod commands;
 mod forget;
+mod gc;
 mod global;
 mod keys;
 
@@ -16,6 +17,7 @@ pub use commands::{
     VerifyArgs,
 };
 pub use forget::{ForgetArgs, KeepArgs};
+pub use gc::GcArgs;
 pub use global::{RepositoryArgs, RunArgs};
 pub use keys::{ExportArgs, KeyArgs, KeyCommand, NewSecretArgs, RemoveArgs};
 
@@ -90,6 +92,8 @@ pub enum Command {
     Forget(ForgetArgs),
     /// Bring back what was deleted or overwritten in a bucket that keeps versions
     Recover(RecoverArgs),
+    /// Free the space that only forgotten points and dead sessions use
+    Gc(GcArgs),
     /// Manage the keys that open the repository
     Key(KeyArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
@@ -114,6 +118,7 @@ impl Command {
             Self::Copy(_) => "copy",
             Self::Forget(_) => "forget",
             Self::Recover(_) => "recover",
+            Self::Gc(_) => "gc",
             Self::Key(_) => "key",
             Self::Demo(_) => "demo",
             Self::Completions(_) => "completions",
@@ -121,7 +126,7 @@ impl Command {
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "init",
         "backup",
         "points",
@@ -133,6 +138,7 @@ impl Command {
         "copy",
         "forget",
         "recover",
+        "gc",
         "key",
         "demo",
         "completions",

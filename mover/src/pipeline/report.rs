@@ -218,3 +218,59 @@ pub struct DiffReport {
     /// Wall time.
     pub duration_seconds: f64,
 }
+
+/// Result of a garbage collection. With `dry_run` it says what would be done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct GcReport {
+    /// Nothing was written or deleted.
+    pub dry_run: bool,
+    /// Points of which nothing is left, by id.
+    pub points: Vec<String>,
+    /// Number of those.
+    pub points_purged: u64,
+    /// Sessions without a point of which nothing is left.
+    pub sessions_purged: u64,
+    /// Data segments deleted, in any generation; those of `segments_rewritten` not among them.
+    pub segments_deleted: u64,
+    /// Map segments deleted.
+    pub map_segments_deleted: u64,
+    /// Data segments replaced by one with living chunks only.
+    pub segments_rewritten: u64,
+    /// Bytes of deleted data, map and liveness objects.
+    pub freed_bytes: u64,
+    /// Bytes written in their place.
+    pub written_bytes: u64,
+    /// Objects that the store refuses to delete: locked, or without permission.
+    pub refused: u64,
+    /// Some of them.
+    pub refused_objects: Vec<String>,
+    /// Silent sessions given up in this run, by id.
+    pub fenced: Vec<String>,
+    /// Sessions that were neither committed nor aborted: what they use was kept.
+    pub unfinished: Vec<UnfinishedSession>,
+    /// Second copies of manifests added.
+    pub copies_added: u64,
+    /// Points that the store damaged, by id; they are kept.
+    pub damaged: Vec<String>,
+    /// How often the run began again because another was ahead.
+    pub started_over: u64,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub duration_seconds: f64,
+}
+
+/// A session that was neither committed nor aborted when gc looked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnfinishedSession {
+    /// Its id.
+    pub session: String,
+    /// `backup`, `restore` or `verify`.
+    pub kind: &'static str,
+    /// Name of its volume.
+    pub volume: String,
+    /// Host of its process.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+}

@@ -16,6 +16,7 @@ pub mod protect;
 pub mod reader;
 pub mod records;
 pub mod resolve;
+pub(crate) mod silence;
 pub mod writer;
 
 #[cfg(test)]

@@ -20,14 +20,18 @@ mod counters;
 pub mod directory;
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
-mod host;
+pub mod host;
 pub mod limited;
 pub mod lock;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
 mod object_name;
 pub mod probe;
 pub mod profile;
 #[cfg(feature = "s3")]
 pub mod s3;
+#[cfg(any(test, feature = "testing"))]
+pub mod stepped;
 pub mod url;
 
 /// What a listing or a HEAD tells of an object.

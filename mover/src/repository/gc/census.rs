@@ -16,7 +16,7 @@ use super::view::View;
 use crate::repository::ids::{ReaderKey, SessionId, SessionKey, name};
 
 /// What a start record is named by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OpenKey {
     /// That of a writing session.
     Writer(SessionKey),

@@ -19,6 +19,8 @@ pub struct Root {
     pub key: SessionKey,
     /// The store lost its start record or manifest; only the copy of its manifest keeps it. To be reported.
     pub damaged: bool,
+    /// Bytes of its liveness object; 0 where that was not listed.
+    pub bytes: u32,
 }
 
 /// Roots, what is kept, and which ordinals are live so far.
@@ -50,6 +52,7 @@ impl Marking {
             .map(|row| Root {
                 key: row.key,
                 damaged: row.seen.has(Seen::LOST),
+                bytes: row.live_bytes,
             })
             .collect()
     }

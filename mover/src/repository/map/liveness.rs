@@ -162,6 +162,19 @@ impl Liveness {
     }
 }
 
+/// Opens the object `live/<key>` without its manifest, for a collector that reads hundreds of thousands of them. It is bound to its
+/// name and key, and a session writes one only: what opens is what the session stored.
+///
+/// # Errors
+/// `Corrupt` if it is another or damaged object.
+pub(crate) fn open_unmatched(keys: &Keys, key: &SessionKey, object: Bytes) -> Result<Liveness> {
+    let name = name::live(key);
+    let record = open_record(keys, Class::Liveness, record_id(key), &name, &object)?;
+    // Records of wide volumes are long: one copy less at the worst moment.
+    drop(object);
+    Liveness::decode(&record).map_err(|error| error.object(&name))
+}
+
 impl PartialEq for Liveness {
     fn eq(&self, other: &Self) -> bool {
         self.data.iter().eq(other.data.iter())

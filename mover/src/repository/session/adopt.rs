@@ -4,16 +4,17 @@
 //! not: fence a session that may still live in order to resume; a wrong guess costs that session a restart, never data.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::origin::Origin;
 use super::points::Catalog;
 use super::records::{Kind, Open, get_abort, get_open};
+use super::silence;
 use super::writer::abort;
 use crate::error::{ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::ids::{SessionId, SessionKey, name};
-use crate::repository::store::{Created, Store, discard};
+use crate::repository::store::{Created, Store};
 
 /// When a session of the same volume counts as dead.
 #[derive(Clone, Debug)]
@@ -89,39 +90,14 @@ fn is_dead(store: &dyn Store, key: &SessionKey, open: &Open, takeover: &Takeover
     is_silent(store, key, takeover.after)
 }
 
-/// Whether nothing of the session changed for `after`, by the store's own clock: the age of the newest object against
-/// that of an object made just now.
+/// Whether nothing of the session changed for `after`, by the store's own clock.
 fn is_silent(store: &dyn Store, key: &SessionKey, after: Duration) -> Result<bool> {
-    let mut newest: Option<SystemTime> = None;
-    let mut note = |modified: Option<SystemTime>| newest = newest.max(modified);
-    note(store.head(&name::open(key))?.and_then(|info| info.modified));
-    note(
-        store
-            .head(&name::beat(key.session))?
-            .and_then(|info| info.modified),
-    );
-    for prefix in [
-        name::segments_of(key.session),
-        format!("{}{}/", name::MAP, key.session),
-    ] {
-        store.list(&prefix, &mut |page| {
-            page.iter().for_each(|info| note(info.modified));
-            Ok(())
-        })?;
-    }
-    let (Some(newest), Some(now)) = (newest, store_now(store)?) else {
+    let Some(now) = silence::store_now(store)? else {
         return Ok(false);
     };
-    Ok(now.duration_since(newest).is_ok_and(|age| age >= after))
-}
-
-/// The store's clock, read off a heartbeat made and removed on the spot, or left to a collector by a user who may not delete.
-fn store_now(store: &dyn Store) -> Result<Option<SystemTime>> {
-    let probe = name::beat(SessionId(crate::repository::ids::random()));
-    store.put(&probe, bytes::Bytes::from_static(b"clock"))?;
-    let now = store.head(&probe)?.and_then(|info| info.modified);
-    discard(store, &probe)?;
-    Ok(now)
+    let recent = now.checked_sub(after);
+    let newest = silence::last_change(store, &name::open(key), key.session, recent)?;
+    Ok(newest.is_some_and(|newest| now.duration_since(newest).is_ok_and(|age| age >= after)))
 }
 
 /// Takes the slots of the candidates, which `open(by)` already names. The slot makes one owner; whoever lost the race, or

@@ -6,7 +6,8 @@
 use nix::sys::utsname::uname;
 
 /// 32 hex digits that name this host. Containers without a machine id fall back to their host name.
-pub(super) fn host_id() -> String {
+#[must_use]
+pub fn host_id() -> String {
     let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     let machine = match machine.trim() {
         "" => uname()

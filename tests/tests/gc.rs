@@ -1,0 +1,562 @@
+//! Garbage collection from the command line: what forgotten points and killed runs leave is freed, and nothing else ever is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use tests::image::{Image, MIB};
+use tests::mount::{FileSystem, Mounted};
+use tests::part;
+use tests::random::Random;
+use tests::repo::Repo;
+use tests::scratch::Scratch;
+use tests::snaphaul::{Running, Snaphaul};
+
+struct Rig {
+    scratch: Scratch,
+    repo: Repo,
+    random: Random,
+}
+
+fn rig(name: &str) -> Result<Rig> {
+    let random = Random::from_environment(name);
+    let scratch = Scratch::new(name)?;
+    let repo = Repo::directory(&scratch.join("repo"))?;
+    repo.init()?;
+    Ok(Rig {
+        scratch,
+        repo,
+        random,
+    })
+}
+
+impl Rig {
+    fn noise(&mut self, name: &str, size: u64) -> Result<Image> {
+        Image::noise(&self.scratch.join(name), size, &mut self.random)
+    }
+
+    fn restores(&self, point: &str, image: &Image) -> Result<()> {
+        let target = self.scratch.join("out");
+        self.repo.restore(point, &target, &[])?;
+        image
+            .assert_same(&target)
+            .with_context(|| format!("restore of {point}"))?;
+        Ok(std::fs::remove_file(target)?)
+    }
+
+    fn verify(&self) -> Result<()> {
+        let verified = self.repo.ok(&["verify", "--all", "--level", "data"])?;
+        ensure!(verified.json()?["errors"] == serde_json::json!([]));
+        Ok(())
+    }
+}
+
+/// Gives the order to forget a point: its name is all that counts.
+fn forget(repo: &Repo, point: &str) -> Result<()> {
+    let (session, _) = point.split_once('-').context("a point id has two parts")?;
+    let slots = repo.objects("snap/")?;
+    let slot = slots
+        .iter()
+        .find(|name| {
+            name.rsplit('-')
+                .next()
+                .is_some_and(|id| id.starts_with(session))
+        })
+        .with_context(|| format!("{point} has no manifest"))?;
+    let order = b"forgotten by a test; whoever reads this may delete the point";
+    repo.write(&slot.replacen("snap/", "tomb/", 1), order)
+}
+
+fn data_bytes(repo: &Repo) -> Result<u64> {
+    Ok(repo.bytes("seg/")? + repo.bytes("map/")? + repo.bytes("live/")?)
+}
+
+/// Nothing but the repository itself and one object of each kind a point.
+fn assert_no_leftovers(repo: &Repo, points: usize) -> Result<()> {
+    for (kind, count) in [
+        ("open/", points),
+        ("snap/", points),
+        ("copy/", points),
+        ("live/", points),
+        ("tomb/", 0),
+        ("beat/", 0),
+    ] {
+        let found = repo.objects(kind)?;
+        ensure!(found.len() == count, "{count} points, but {found:?}");
+    }
+    let again = repo.ok(&["gc", "--fence-after", "0s"])?;
+    ensure!(
+        again.number("freed_bytes")? == 0 && again.number("segments_rewritten")? == 0,
+        "gc is not done: {}",
+        again.json()?
+    );
+    Ok(())
+}
+
+/// After the last point is forgotten, nothing at all is left.
+fn assert_empties(repo: &Repo) -> Result<()> {
+    for point in listed(repo)? {
+        forget(repo, &point)?;
+    }
+    repo.ok(&["gc", "--fence-after", "0s"])?;
+    let mut left = repo.objects("")?;
+    left.retain(|name| !name.starts_with("config") && !name.starts_with("keys/"));
+    ensure!(left.is_empty(), "left: {left:?}");
+    Ok(())
+}
+
+/// Ids of all points.
+fn listed(repo: &Repo) -> Result<Vec<String>> {
+    let listed = repo.ok(&["points"])?.json()?;
+    let points = listed["points"].as_array().cloned().unwrap_or_default();
+    let ids = points.iter().filter(|point| point["status"] != "forgotten");
+    Ok(ids
+        .filter_map(|point| point["point"].as_str().map(str::to_owned))
+        .collect())
+}
+
+#[test]
+fn what_only_dropped_points_used_is_freed_and_the_rest_restores() -> Result<()> {
+    let mut rig = rig("gc-frees")?;
+    let image = rig.noise("disk.img", 24 * MIB)?;
+    let mut points = Vec::new();
+    for round in 0..9 {
+        if round > 0 {
+            for _ in 0..3 {
+                let at = rig.random.below(23 * MIB);
+                image.write_noise(at, MIB, &mut rig.random)?;
+            }
+        }
+        let point = rig.repo.backup(&image.path, "disk", &[])?.string("point")?;
+        let copy = image.copy_to(&rig.scratch.join(&format!("copy-{round}")))?;
+        points.push((point, copy));
+    }
+    let survivors = points.split_off(7);
+    // What the survivors need is what a repository of their own takes.
+    let own = Repo::directory(&rig.scratch.join("own"))?;
+    own.init()?;
+    for (_, copy) in &survivors {
+        own.backup(&copy.path, "disk", &[])?;
+    }
+    let (before, needed) = (data_bytes(&rig.repo)?, data_bytes(&own)?);
+    for (point, _) in &points {
+        forget(&rig.repo, point)?;
+    }
+    let told = rig.repo.ok(&["gc", "--dry-run"])?;
+    ensure!(
+        data_bytes(&rig.repo)? == before,
+        "a dry run deleted something"
+    );
+    let mut written = 0;
+    let mut freed = 0;
+    for _ in 0..2 {
+        let report = rig.repo.ok(&["gc"])?;
+        written += report.number("written_bytes")?;
+        freed += report.number("freed_bytes")?;
+    }
+    let after = data_bytes(&rig.repo)?;
+    eprintln!("before {before}, after {after}, needed {needed}, freed {freed}, written {written}");
+    ensure!(
+        (before - after) * 100 >= (before - needed) * 95,
+        "{before} became {after}, {needed} are needed"
+    );
+    ensure!(written <= freed, "{written} written, {freed} freed");
+    ensure!(told.number("points_purged")? == 7, "{}", told.json()?);
+    for (point, copy) in &survivors {
+        rig.restores(point, copy)?;
+    }
+    rig.verify()?;
+    ensure!(listed(&rig.repo)?.len() == 2);
+    let next = rig.repo.backup(&image.path, "disk", &[])?;
+    ensure!(next.number("new_bytes")? == 0, "{}", next.json()?);
+    assert_no_leftovers(&rig.repo, 3)?;
+    assert_empties(&rig.repo)
+}
+
+#[test]
+fn a_dry_run_prints_a_table_and_deletes_nothing() -> Result<()> {
+    let mut rig = rig("gc-dry")?;
+    let image = rig.noise("disk.img", 4 * MIB)?;
+    let point = rig.repo.backup(&image.path, "disk", &[])?.string("point")?;
+    forget(&rig.repo, &point)?;
+    let before = rig.repo.objects("")?;
+    let shown = rig.repo.plain(&["gc", "--dry-run"])?.run()?.expect(0)?;
+    let text = format!("{}{}", shown.text(), shown.stderr);
+    for part in ["would free", &point, "1 points"] {
+        ensure!(text.contains(part), "no `{part}` in {text}");
+    }
+    ensure!(rig.repo.objects("")? == before);
+    rig.restores(&point, &image).or_else(|error| {
+        // A forgotten point may be refused; what counts is that its data is there.
+        ensure!(format!("{error:#}").contains("forgotten"), "{error:#}");
+        Ok(())
+    })?;
+    assert_empties(&rig.repo)
+}
+
+#[test]
+fn backups_and_restores_go_on_while_collectors_run() -> Result<()> {
+    let mut rig = rig("gc-meanwhile")?;
+    let image = rig.noise("disk.img", 16 * MIB)?;
+    let first = rig.repo.backup(&image.path, "disk", &[])?.string("point")?;
+    let old = image.copy_to(&rig.scratch.join("old"))?;
+    image.write_noise(3 * MIB, 8 * MIB, &mut rig.random)?;
+    let target = rig.scratch.join("restored");
+    let words = ["restore", first.as_str(), &target.display().to_string()];
+    let mut restore = rig
+        .repo
+        .command(&words)?
+        .args(&["--limit-download", "6MiB/s"])
+        .start()?;
+    ensure!(restore.wait_for(|| {
+        rig.repo
+            .objects("open/")
+            .is_ok_and(|names| names.len() == 2)
+    })?);
+    let segments = rig.repo.objects("seg/")?.len();
+    let source = image.path.display().to_string();
+    let words = [
+        "backup",
+        source.as_str(),
+        "--volume",
+        "disk",
+        "--limit-upload",
+        "4MiB/s",
+    ];
+    let mut backup = rig.repo.command(&words)?.start()?;
+    ensure!(backup.wait_for(|| {
+        rig.repo
+            .objects("open/")
+            .is_ok_and(|names| names.len() == 3)
+    })?);
+    // What they pinned is checked before they read or store anything.
+    let partial = rig.scratch.join("restored.partial");
+    ensure!(restore.wait_for(|| tests::image::allocated(&partial).is_ok_and(|bytes| bytes > 0))?);
+    ensure!(backup.wait_for(|| {
+        rig.repo
+            .objects("seg/")
+            .is_ok_and(|names| names.len() > segments)
+    })?);
+    forget(&rig.repo, &first)?;
+    let mut runs = 0;
+    while restore.is_running()? || backup.is_running()? {
+        let collectors: Vec<Running> = (0..2)
+            .map(|_| rig.repo.command(&["gc", "--fence-after", "0s"])?.start())
+            .collect::<Result<_>>()?;
+        for collector in collectors {
+            collector.wait()?.expect(0)?;
+        }
+        runs += 1;
+    }
+    ensure!(runs > 1, "gc ran {runs} times meanwhile");
+    restore.wait()?.expect(0)?;
+    old.assert_same(&target)?;
+    let second = backup.wait()?.expect(0)?.string("point")?;
+    for _ in 0..2 {
+        rig.repo.ok(&["gc", "--fence-after", "0s"])?;
+    }
+    ensure!(listed(&rig.repo)? == [second.clone()]);
+    rig.restores(&second, &image)?;
+    rig.verify()?;
+    assert_no_leftovers(&rig.repo, 1)
+}
+
+#[test]
+fn a_killed_backup_is_kept_to_be_resumed_and_goes_when_it_is_given_up() -> Result<()> {
+    let mut rig = rig("gc-killed")?;
+    let image = rig.noise("disk.img", 16 * MIB)?;
+    let source = image.path.display().to_string();
+    let kill_one = || -> Result<()> {
+        let words = [
+            "backup",
+            source.as_str(),
+            "--volume",
+            "disk",
+            "--limit-upload",
+            "8MiB/s",
+        ];
+        let mut run = rig.repo.command(&words)?.start()?;
+        ensure!(run.wait_for(|| rig.repo.objects("seg/").is_ok_and(|names| names.len() >= 4))?);
+        run.signal(Signal::SIGKILL)?;
+        run.wait().map(drop)
+    };
+    kill_one()?;
+    let kept = rig.repo.ok(&["gc"])?.json()?;
+    ensure!(kept["unfinished"][0]["volume"] == "disk", "{kept}");
+    let resumed = rig.repo.backup(&image.path, "disk", &[])?;
+    ensure!(resumed.number("resumed_bytes")? > 0, "{}", resumed.json()?);
+    rig.repo.ok(&["gc", "--fence-after", "0s"])?;
+    assert_no_leftovers(&rig.repo, 1)?;
+    rig.restores(&resumed.string("point")?, &image)?;
+    assert_empties(&rig.repo)?;
+    kill_one()?;
+    let session = rig.repo.ok(&["gc", "--dry-run"])?.json()?["unfinished"][0]["session"].clone();
+    let session = session.as_str().context("an unfinished session")?;
+    let given_up = rig.repo.ok(&["gc", "--abort", session])?.json()?;
+    ensure!(given_up["fenced"][0] == session, "{given_up}");
+    assert_no_leftovers(&rig.repo, 0)?;
+    rig.repo
+        .fails(64, &["gc", "--abort", session])?
+        .names(session)
+        .map(drop)
+}
+
+#[test]
+fn what_may_not_be_deleted_is_told_and_goes_later() -> Result<()> {
+    part::root()?;
+    let mut rig = rig("gc-denied")?;
+    let image = rig.noise("disk.img", 4 * MIB)?;
+    let point = rig.repo.backup(&image.path, "disk", &[])?.string("point")?;
+    forget(&rig.repo, &point)?;
+    let locked = rig.repo.objects("open/")?.remove(0);
+    let segment = rig.repo.objects("seg/")?.remove(0);
+    let folder = rig.repo.folder()?.to_owned();
+    let lock = |flag: &str, name: &str| {
+        let file = folder.join(name);
+        part::run(Command::new("chattr").arg(flag).arg(file)).map(drop)
+    };
+    lock("+i", &locked)?;
+    lock("+i", &segment)?;
+    let report = rig.repo.ok(&["gc"]);
+    lock("-i", &locked)?;
+    lock("-i", &segment)?;
+    let report = report?.json()?;
+    ensure!(report["refused"] == 2, "{report}");
+    ensure!(
+        report["refused_objects"]
+            .as_array()
+            .is_some_and(|names| names.contains(&segment.clone().into())),
+        "{report}"
+    );
+    ensure!(rig.repo.objects("seg/")? == [segment]);
+    ensure!(rig.repo.objects("snap/")?.len() == 1 && rig.repo.objects("tomb/")?.len() == 1);
+    assert_empties(&rig.repo)
+}
+
+#[test]
+fn a_full_file_system_is_collected() -> Result<()> {
+    let mut random = Random::from_environment("gc-full");
+    let scratch = Scratch::new("gc-full")?;
+    let mount = Mounted::new(FileSystem::Tmpfs, 24 * MIB)?;
+    let repo = Repo::directory(&mount.join("repo"))?;
+    repo.init()?;
+    let first = Image::noise(&scratch.join("first"), 10 * MIB, &mut random)?;
+    let second = Image::noise(&scratch.join("second"), 20 * MIB, &mut random)?;
+    let point = repo.backup(&first.path, "first", &[])?.string("point")?;
+    let source = second.path.display().to_string();
+    repo.fails(69, &["backup", &source, "--volume", "second"])?;
+    // Not a byte is free.
+    let filler = mount.join("filler");
+    let _ = std::fs::write(&filler, vec![1; usize::try_from(24 * MIB)?]);
+    repo.fails(69, &["backup", &source, "--volume", "second"])?;
+    forget_on_full(&repo, &point, &filler)?;
+    repo.ok(&["gc"])?;
+    let point_is_gone = repo.objects("live/")?.is_empty();
+    ensure!(point_is_gone, "{:?}", repo.objects("")?);
+    repo.ok(&["gc", "--fence-after", "0s"])?;
+    std::fs::remove_file(filler)?;
+    let point = repo.backup(&second.path, "second", &[])?.string("point")?;
+    let target = scratch.join("out");
+    repo.restore(&point, &target, &[])?;
+    second.assert_same(&target)
+}
+
+/// A forget order takes one page; it is taken from the file that fills the rest.
+fn forget_on_full(repo: &Repo, point: &str, filler: &Path) -> Result<()> {
+    let size = std::fs::metadata(filler)?.len();
+    let file = std::fs::OpenOptions::new().write(true).open(filler)?;
+    file.set_len(size.saturating_sub(64 * 1024))?;
+    forget(repo, point)?;
+    let _ = std::fs::write(filler.with_extension("more"), vec![1; 64 * 1024]);
+    Ok(())
+}
+
+#[test]
+fn a_wrong_request_is_refused() -> Result<()> {
+    let rig = rig("gc-refusals")?;
+    rig.repo.fails(64, &["gc", "--abort", "12"])?;
+    rig.repo.fails(64, &["gc", "--fence-after", "soon"])?;
+    let nowhere = rig
+        .repo
+        .with_url(&format!("file://{}", rig.scratch.join("nowhere").display()));
+    nowhere.fails(64, &["gc"]).map(drop)
+}
+
+/// One volume of the crash loop: its image, and a copy of it for each point that must be there.
+struct Volume {
+    name: &'static str,
+    image: Image,
+    good: BTreeMap<String, Image>,
+}
+
+/// Whether this build has a command.
+fn has(command: &str) -> Result<bool> {
+    Ok(Snaphaul::new(&[command, "--help"])?.run()?.status.success())
+}
+
+fn rounds() -> usize {
+    if std::env::var_os("SNAPHAUL_TEST_LONG").is_some() {
+        200
+    } else {
+        20
+    }
+}
+
+#[test]
+fn kills_of_everything_lose_and_leak_nothing() -> Result<()> {
+    let mut rig = rig("gc-crash-loop")?;
+    let mut volumes = Vec::new();
+    for name in ["a", "b"] {
+        let image = rig.noise(&format!("{name}.img"), 6 * MIB)?;
+        volumes.push(Volume {
+            name,
+            image,
+            good: BTreeMap::new(),
+        });
+    }
+    let (can_forget, can_copy) = (has("forget")?, has("copy")?);
+    let other = Repo::directory(&rig.scratch.join("other"))?;
+    other.init()?;
+    let (mut killed, rounds) = (0, rounds());
+    for round in 0..rounds {
+        let dropped = drop_some(&mut rig, &mut volumes)?;
+        for volume in &volumes {
+            let at = rig.random.below(4 * MIB);
+            volume.image.write_noise(at, MIB, &mut rig.random)?;
+        }
+        let mut runs = start_all(&rig.repo, &volumes)?;
+        match (&dropped, can_forget) {
+            (Some(point), true) => runs.push(rig.repo.command(&["forget", point])?.start()?),
+            (Some(point), false) => forget(&rig.repo, point)?,
+            (None, _) => {}
+        }
+        if can_copy {
+            let words = ["copy", "--all", "--to", other.url.as_str()];
+            runs.push(rig.repo.command(&words)?.start()?);
+        }
+        killed += kill_some(&mut rig.random, runs)?;
+        adopt_new_points(&rig, &mut volumes, round)?;
+        if round % 5 == 4 {
+            restore_all(&rig, &volumes).with_context(|| format!("round {round}"))?;
+        }
+    }
+    eprintln!("{rounds} rounds, {killed} killed");
+    ensure!(
+        killed > rounds / 2,
+        "too few runs were killed: the moments are too late"
+    );
+    for _ in 0..2 {
+        rig.repo.ok(&["gc", "--fence-after", "0s"])?;
+    }
+    restore_all(&rig, &volumes)?;
+    rig.verify()?;
+    assert_no_leftovers(&rig.repo, listed(&rig.repo)?.len())?;
+    assert_empties(&rig.repo)
+}
+
+/// Every few rounds the oldest point of a volume is no longer wanted.
+fn drop_some(rig: &mut Rig, volumes: &mut [Volume]) -> Result<Option<String>> {
+    let at = rig.random.index(volumes.len());
+    let volume = &mut volumes[at];
+    if volume.good.len() < 3 {
+        return Ok(None);
+    }
+    let at = rig.random.index(volume.good.len());
+    let point = volume
+        .good
+        .keys()
+        .nth(at)
+        .cloned()
+        .context("there are three")?;
+    if let Some(image) = volume.good.remove(&point) {
+        std::fs::remove_file(image.path)?;
+    }
+    Ok(Some(point))
+}
+
+fn start_all(repo: &Repo, volumes: &[Volume]) -> Result<Vec<Running>> {
+    let mut runs = Vec::new();
+    for volume in volumes {
+        let source = volume.image.path.display().to_string();
+        let words = [
+            "backup",
+            source.as_str(),
+            "--volume",
+            volume.name,
+            "--limit-upload",
+            "16MiB/s",
+        ];
+        runs.push(repo.command(&words)?.start()?);
+    }
+    runs.push(repo.command(&["gc", "--fence-after", "0s"])?.start()?);
+    Ok(runs)
+}
+
+/// Kills most of the runs, each at a moment of its own; gives how many that hit.
+fn kill_some(random: &mut Random, runs: Vec<Running>) -> Result<usize> {
+    let mut moments: Vec<(Duration, Running)> = runs
+        .into_iter()
+        .map(|run| (Duration::from_micros(random.below(700_000)), run))
+        .collect();
+    moments.sort_by_key(|(moment, _)| *moment);
+    let begin = std::time::Instant::now();
+    let mut killed = 0;
+    for (moment, run) in moments {
+        std::thread::sleep(moment.saturating_sub(begin.elapsed()));
+        if random.below(5) > 0 {
+            let _ = run.signal(Signal::SIGKILL);
+        }
+        let ended = run.wait()?;
+        match ended.status.code() {
+            None => killed += 1,
+            Some(0) => {}
+            // A point may be forgotten by now, a session fenced, a copy of what is gone refused.
+            Some(64 | 69) => eprintln!("{}", ended.complaint()?),
+            Some(code) => bail!("{} ended with {code}: {}", ended.shown, ended.complaint()?),
+        }
+    }
+    Ok(killed)
+}
+
+/// What was committed in this round holds the image as it is now, whoever was killed.
+fn adopt_new_points(rig: &Rig, volumes: &mut [Volume], round: usize) -> Result<()> {
+    let listed = rig.repo.ok(&["points"])?.json()?;
+    let points = listed["points"].as_array().cloned().unwrap_or_default();
+    for volume in volumes {
+        let of_volume = points.iter().filter(|point| point["volume"] == volume.name);
+        let newest = of_volume.clone().next_back();
+        for point in volume.good.keys() {
+            ensure!(
+                of_volume
+                    .clone()
+                    .any(|listed| listed["point"] == point.as_str()
+                        && listed["status"] == "complete"),
+                "round {round}: {point} is lost: {listed}"
+            );
+        }
+        let Some(id) = newest.and_then(|point| point["point"].as_str()) else {
+            continue;
+        };
+        let known = rig.scratch.join(&format!("seen-{id}"));
+        if !known.exists() {
+            std::fs::write(&known, b"")?;
+            let copy = volume
+                .image
+                .copy_to(&rig.scratch.join(&format!("good-{id}")))?;
+            volume.good.insert(id.to_owned(), copy);
+        }
+    }
+    Ok(())
+}
+
+fn restore_all(rig: &Rig, volumes: &[Volume]) -> Result<()> {
+    for volume in volumes {
+        for (point, image) in &volume.good {
+            rig.restores(point, image)?;
+        }
+    }
+    Ok(())
+}

@@ -105,9 +105,10 @@ impl Marking {
 
     pub(super) fn is_root(&self, row: &Row) -> bool {
         let seen = row.seen;
-        // A pinned point counts by its manifest or copy alone: its start record may be lost, and a run that is ahead of
-        // this one may be purging it because whoever pinned it has committed meanwhile.
-        let stands = seen.has(Seen::MANIFEST) || seen.has(Seen::COPY);
+        // Of a pinned point any trace counts, even its liveness alone: the rest may be lost, and a run that is ahead of this
+        // one may be purging it because whoever pinned it has committed meanwhile.
+        let traces = [Seen::MANIFEST, Seen::COPY, Seen::LIVE];
+        let stands = traces.into_iter().any(|trace| seen.has(trace));
         let pinned = stands && self.pins.contains(&row.key);
         (is_whole(seen) && !seen.has(Seen::TOMB)) || pinned || seen.has(Seen::LOST)
     }

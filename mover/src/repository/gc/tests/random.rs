@@ -147,7 +147,9 @@ fn naive(world: &[Random]) -> Option<BTreeSet<String>> {
         let lost = one.copy && !one.tomb && !one.whole();
         let bare = !one.open && one.slot != 1;
         let pinned = pins.contains(&id);
-        let root = lost || (one.whole() && !one.tomb) || (pinned && (one.slot == 1 || one.copy));
+        let root = lost
+            || (one.whole() && !one.tomb)
+            || (pinned && (one.slot == 1 || one.copy || one.live));
         if root && !one.live && !(lost && bare && !pinned) {
             return None;
         }

@@ -79,9 +79,7 @@ impl Marking {
             }
             // Nothing is left of the point but a copy that was stored after the purge: the purge deletes the liveness
             // before the forget order, and there is none.
-            None if row.seen.has(Seen::BARE) => row.seen.add(Seen::GHOST),
-            // Being purged, under a pin that came too late and whose owner noticed.
-            None if pinned && row.seen.has(Seen::TOMB) && !is_whole(row.seen) => {}
+            None if row.seen.has(Seen::BARE) && !pinned => row.seen.add(Seen::GHOST),
             None => return Err(gone()),
         }
         row.seen.add(Seen::FOLDED);
@@ -110,9 +108,12 @@ impl Marking {
 
     pub(super) fn is_root(&self, row: &Row) -> bool {
         let seen = row.seen;
-        let stands = is_whole(seen) || (seen.has(Seen::COPY) && seen.has(Seen::TOMB));
-        let wanted = !seen.has(Seen::TOMB) || self.pins.contains(&row.key);
-        (stands && wanted) || seen.has(Seen::LOST)
+        // Of a pinned point any trace counts, even its liveness alone: the rest may be lost, and a run that is ahead of this
+        // one may be purging it because whoever pinned it has committed meanwhile.
+        let traces = [Seen::MANIFEST, Seen::COPY, Seen::LIVE];
+        let stands = traces.into_iter().any(|trace| seen.has(trace));
+        let pinned = stands && self.pins.contains(&row.key);
+        (is_whole(seen) && !seen.has(Seen::TOMB)) || pinned || seen.has(Seen::LOST)
     }
 }
 

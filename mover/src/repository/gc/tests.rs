@@ -232,6 +232,27 @@ fn a_copy_keeps_a_point_whose_control_objects_the_store_lost() {
 }
 
 #[test]
+fn a_pinned_point_stays_a_root_without_start_record_and_copy() {
+    let census = || {
+        let listed = Listed::default()
+            .point(1)
+            .without(&name::open(&key(1)))
+            .without(&name::copy(&key(1)))
+            .with(name::tomb(&key(1)), 100)
+            .with(name::open(&key(2)), 300);
+        let mut census = listed.census();
+        let pins = [key(1)];
+        census
+            .hold(OpenKey::Writer(key(2)), Some((&pins, &[])))
+            .unwrap();
+        census
+    };
+    assert_eq!(deletions(&finish(census(), &own)), Vec::<String>::new());
+    let mut marking = census().finish().unwrap();
+    assert!(marking.fold(&key(1), None).is_err(), "another run is ahead");
+}
+
+#[test]
 fn a_copy_that_came_after_the_purge_is_deleted() {
     let listed = Listed::default().with(name::copy(&key(1)), MANIFEST);
     let mut census = listed.census();

@@ -146,10 +146,11 @@ fn naive(world: &[Random]) -> Option<BTreeSet<String>> {
     for (id, one) in (0u8..).zip(world) {
         let lost = one.copy && !one.tomb && !one.whole();
         let bare = !one.open && one.slot != 1;
-        let wanted = !one.tomb || pins.contains(&id);
-        let root = lost || (wanted && (one.whole() || (one.copy && one.tomb)));
-        let remains = (lost && bare) || (one.tomb && !one.whole());
-        if root && !one.live && !remains {
+        let pinned = pins.contains(&id);
+        let root = lost
+            || (one.whole() && !one.tomb)
+            || (pinned && (one.slot == 1 || one.copy || one.live));
+        if root && !one.live && !(lost && bare && !pinned) {
             return None;
         }
         if root && one.live {
@@ -159,17 +160,17 @@ fn naive(world: &[Random]) -> Option<BTreeSet<String>> {
         }
         let (key, kept) = (key(id), keep.contains(&id));
         if one.tomb {
-            if !kept && !pins.contains(&id) {
+            if !kept && !pinned {
                 dead.extend([name::copy(&key), name::open(&key), name::slot(&key)]);
                 dead.extend([name::live(&key), name::tomb(&key)]);
             }
         } else if lost {
-            if !one.live && bare {
+            if !one.live && bare && !pinned {
                 dead.insert(name::copy(&key));
             }
         } else if one.slot == 2 && one.open && !kept {
             dead.extend([name::open(&key), name::slot(&key)]);
-        } else if one.slot != 0 && !one.open && !kept && !pins.contains(&id) {
+        } else if one.slot != 0 && !one.open && !kept && !pinned {
             dead.insert(name::slot(&key));
         }
     }

@@ -113,6 +113,7 @@ fn totals(report: &GcReport) -> Table {
         (named("would fence", "fenced"), count(report.fenced.len())),
         ("kept unfinished", count(report.unfinished.len())),
         ("refused by store", report.refused),
+        ("locked", report.locked),
         ("copies added", report.copies_added),
         ("started over", report.started_over),
     ];

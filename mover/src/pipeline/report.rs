@@ -240,10 +240,16 @@ pub struct GcReport {
     pub freed_bytes: u64,
     /// Bytes written in their place.
     pub written_bytes: u64,
-    /// Objects that the store refuses to delete: locked, or without permission.
+    /// Objects that the store refuses to delete, because these credentials may not.
     pub refused: u64,
     /// Some of them.
     pub refused_objects: Vec<String>,
+    /// Objects that Object Lock holds, and sparse segments not rewritten because of it.
+    pub locked: u64,
+    /// Some of them.
+    pub locked_objects: Vec<String>,
+    /// When the last of their locks ends.
+    pub locked_until: Option<String>,
     /// Silent sessions given up in this run, by id.
     pub fenced: Vec<String>,
     /// Sessions that were neither committed nor aborted: what they use was kept.

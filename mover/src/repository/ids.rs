@@ -377,6 +377,12 @@ pub mod name {
         )
     }
 
+    /// Prefix of all marks on bodies of a data segment.
+    #[must_use]
+    pub fn marks_of(id: SegmentId) -> String {
+        format!("{QUARANTINE}{}/{:08}/", id.session, id.number)
+    }
+
     /// What the verification `run` remembers.
     #[must_use]
     pub fn checked(run: SessionId) -> String {

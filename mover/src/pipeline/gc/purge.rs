@@ -16,7 +16,9 @@ use super::tally::Tally;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::Progress;
 use crate::repository::gc::{Chain, ControlStep, OpenKey, Plan};
-use crate::repository::ids::name;
+use crate::repository::ids::{SegmentId, name};
+use crate::repository::store::list_all;
+use crate::repository::store::lock::Purged;
 
 /// Every step, in the order that all chains keep.
 const STEPS: [ControlStep; 5] = [
@@ -84,15 +86,30 @@ pub(super) fn data(job: &Job<'_>, plan: &Plan) -> Result<()> {
     })?;
     let beats = plan.dead_beats().into_iter().map(name::beat);
     job.for_each(beats, |beat| delete(job, &beat).map(drop))?;
+    job.for_each(plan.dead_marks(), |segment| marks(job, segment))?;
     job.tally.check_allowed()
 }
 
-/// Deletes one object; false where the store refuses. A refusal of one says nothing about another: objects are locked one by one.
+/// Deletes the marks on the bodies of a segment that is gone.
+fn marks(job: &Job<'_>, segment: SegmentId) -> Result<()> {
+    for mark in list_all(job.store(), &name::marks_of(segment))? {
+        delete(job, &mark.name)?;
+    }
+    Ok(())
+}
+
+/// Deletes one object, with all its versions; false where the store refuses or a lock holds it. That says nothing about another
+/// object: they are locked one by one.
 pub(super) fn delete(job: &Job<'_>, name: &str) -> Result<bool> {
-    match job.store().delete(name) {
-        Ok(()) => {
+    match job.store().purge(name) {
+        Ok(Purged::Gone) => {
             job.tally.one_deleted();
             Ok(true)
+        }
+        Ok(Purged::LockedUntil(until)) => {
+            tracing::info!(name, ?until, "locked");
+            job.tally.locked(name, until);
+            Ok(false)
         }
         Err(error) if error.kind() == ErrorKind::AccessDenied => {
             tracing::info!(%error, "refused");

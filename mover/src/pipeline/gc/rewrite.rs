@@ -110,6 +110,11 @@ impl Rewrite<'_> {
             self.job.tally.rewritten(found, bytes);
             return Ok(());
         }
+        if let Some(until) = repository.store.locked_until(old)? {
+            // A new generation would only take more room: this one cannot go yet.
+            self.job.tally.locked(old, until);
+            return Ok(());
+        }
         let next = name::segment(found.id, found.generation + 1);
         let object = build(repository, &directory, &live, &next)?;
         let written = object.len() as u64;

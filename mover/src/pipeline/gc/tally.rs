@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use super::records::Flight;
 use crate::pipeline::report::{GcReport, UnfinishedSession};
@@ -116,6 +117,24 @@ impl Tally {
         });
     }
 
+    /// An object that must stay until then.
+    pub(super) fn locked(&self, name: &str, until: SystemTime) {
+        self.change(|report| {
+            report.locked += 1;
+            let until = humantime::format_rfc3339_seconds(until).to_string();
+            if report
+                .locked_until
+                .as_ref()
+                .is_none_or(|latest| *latest < until)
+            {
+                report.locked_until = Some(until);
+            }
+            if report.locked_objects.len() < REFUSED_NAMES {
+                report.locked_objects.push(name.to_owned());
+            }
+        });
+    }
+
     pub(super) fn first_refused(&self) -> Option<String> {
         let report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         report.refused_objects.first().cloned()
@@ -143,10 +162,17 @@ impl Tally {
         };
         report.points.sort_unstable();
         report.refused_objects.sort_unstable();
+        report.locked_objects.sort_unstable();
         if report.refused > 0 {
             report.warnings.push(format!(
-                "the store refused to delete {} objects, e.g. `{}`: locked, or without permission; a later run tries again",
+                "the store refused to delete {} objects, e.g. `{}`: a later run with the right to delete tries again",
                 report.refused, report.refused_objects[0]
+            ));
+        }
+        if let Some(until) = &report.locked_until {
+            report.warnings.push(format!(
+                "{} objects are locked, the last until {until}: a later run deletes them",
+                report.locked
             ));
         }
         for point in &report.damaged {

@@ -76,6 +76,7 @@ fn what_only_a_forgotten_point_used_goes_in_one_run() {
     let request = VerifyRequest {
         points: Vec::new(),
         level: VerifyLevel::Data,
+        sample_percent: 5.0,
     };
     let verified = verify::run(&bed.context(), &request).unwrap();
     assert_eq!((verified.points, verified.errors), (1, Vec::new()));

@@ -9,7 +9,7 @@ use super::controls::{Row, Seen};
 use super::live_union::LiveUnion;
 use super::plan::Plan;
 use super::view::View;
-use crate::repository::ids::{SessionId, SessionKey, name};
+use crate::repository::ids::{SegmentId, SessionId, SessionKey, name};
 use crate::repository::map::Liveness;
 
 /// A point whose data must stay: its liveness is to be read and folded in.
@@ -31,6 +31,8 @@ pub struct Marking {
     pub(super) pins: HashSet<SessionKey>,
     pub(super) data: LiveUnion,
     pub(super) maps: LiveUnion,
+    /// Marked segments that a root needs, although they may be missing: the next backup must find the mark.
+    pub(super) needed_marks: HashSet<SegmentId>,
 }
 
 impl Marking {
@@ -41,6 +43,7 @@ impl Marking {
             view: census.view,
             keep: census.keep,
             pins: census.pins,
+            needed_marks: HashSet::new(),
         }
     }
 
@@ -72,6 +75,9 @@ impl Marking {
             Some(liveness) => {
                 for (segment, set) in liveness.segments() {
                     self.data.add(&self.view.objects.data, segment, set);
+                    if self.view.marks.binary_search(&segment).is_ok() {
+                        self.needed_marks.insert(segment);
+                    }
                 }
                 for (segment, set) in liveness.map_segments() {
                     self.maps.add(&self.view.objects.maps, segment, set);

@@ -252,10 +252,13 @@ impl Plan {
             .collect()
     }
 
-    /// Quarantine marks of segments that are gone. Only to be asked where all data segments were listed.
+    /// Marked segments that are gone and that no root needs. Only to be asked where all data segments were listed.
     pub fn dead_marks(&self) -> impl Iterator<Item = SegmentId> + '_ {
-        let marks = self.marking.view.marks.iter().copied();
-        marks.filter(|id| !self.marking.view.objects.has_data(*id))
+        let Marking {
+            view, needed_marks, ..
+        } = &self.marking;
+        let marks = view.marks.iter().copied();
+        marks.filter(|id| !view.objects.has_data(*id) && !needed_marks.contains(id))
     }
 
     /// Points without a second copy of their manifest: to be stored again. The copy is listed early, so that a young

@@ -6,6 +6,7 @@ use super::census::{Census, DecidedBy};
 use super::controls::{Controls, Seen};
 use super::objects::Objects;
 use crate::repository::ids::{ReaderKey, SegmentId, SessionId, SessionKey, name};
+use crate::repository::quarantine;
 use crate::repository::session::records::MAX_ABORT_LEN;
 use crate::repository::store::ObjectInfo;
 
@@ -42,11 +43,11 @@ impl Stage {
         Self::Copies,
     ];
 
-    /// What to list in this step. Marks are listed by whoever knows their names: see [`View::note_mark`].
+    /// What to list in this step.
     #[must_use]
     pub fn prefixes(self) -> &'static [&'static str] {
         match self {
-            Self::Signs => &[name::BEAT],
+            Self::Signs => &[name::BEAT, name::QUARANTINE],
             Self::Copies => &[name::COPY],
             Self::Objects => &[name::SEG, name::MAP, name::LIVE],
             Self::Tombs => &[name::TOMB],
@@ -74,11 +75,6 @@ impl View {
         }
     }
 
-    /// Takes a quarantine mark of a segment; to be listed in [`Stage::Signs`].
-    pub fn note_mark(&mut self, segment: SegmentId) {
-        self.marks.push(segment);
-    }
-
     /// Objects under the listed prefixes whose names mean nothing here.
     #[must_use]
     pub fn strangers(&self) -> u64 {
@@ -103,6 +99,8 @@ impl View {
         self.controls.settle();
         self.controls.shrink();
         self.objects.settle();
+        self.marks.sort_unstable();
+        self.marks.dedup();
         Census::new(self, decided_by)
     }
 
@@ -131,6 +129,7 @@ impl View {
             }
             name::MAP => self.note_map(name::parse_map_segment(&info.name)?, info.size),
             name::BEAT => self.beats.push(name::parse_beat(&info.name)?),
+            name::QUARANTINE => self.marks.push(quarantine::marked_segment(&info.name)?),
             name::LIVE => self
                 .controls
                 .note(SessionKey::parse(rest)?, Seen::LIVE, info.size),

@@ -85,7 +85,7 @@ caught! {
     m19_unpinned: M19Unpinned in Bounds::new(2, (1, 1), 1, 0).parents(Parents::Previous).readers(1).compaction();
     m19_keep_lower: M19KeepLower in one().compaction();
     m20_second_listing: M20SecondListing in children();
-    m21_opens_after: M21OpensAfter in children();
+    m21_opens_after: M21OpensAfter in grandchildren();
     m21_opens_before: M21OpensBefore in child();
     m22_tombs_late: M22TombsLate in grandchildren();
     m22_data_late: M22DataLate in children();

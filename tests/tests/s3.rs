@@ -108,44 +108,61 @@ fn main() -> ExitCode {
 
 /// Cases that need Object Lock, and roles that are enforced.
 fn immutability() -> Vec<Case> {
-    let on = |name, run: fn(&Site) -> Result<()>| Case {
-        name,
-        run,
-        servers: WITH_ROLES,
-    };
-    let mut cases = vec![
+    let on = |name, run: fn(&Site) -> Result<()>, servers| Case { name, run, servers };
+    vec![
+        on(
+            "purges_respect_locks",
+            immutable::purges_respect_locks,
+            WITH_LOCKS,
+        ),
+        on(
+            "purges_free_versions",
+            immutable::purges_free_versions,
+            WITH_LOCKS,
+        ),
+        on(
+            "verify_notices_what_was_put_over",
+            immutable::verify_notices_what_was_put_over,
+            WITH_LOCKS,
+        ),
+        on(
+            "false_forget_orders_destroy_nothing",
+            immutable::false_forget_orders_destroy_nothing,
+            WITH_LOCKS,
+        ),
+        on(
+            "places_without_locks_are_refused",
+            immutable::places_without_locks_are_refused,
+            WITH_LOCKS,
+        ),
         on(
             "locks_are_extended_once_a_window",
             immutable::locks_are_extended_once_a_window,
+            WITH_ROLES,
         ),
-        on("a_thief_is_survived", immutable::a_thief_is_survived),
-        on("the_backup_role", roles::the_backup_role),
-        on("the_restore_role", roles::the_restore_role),
+        on(
+            "a_thief_is_survived",
+            immutable::a_thief_is_survived,
+            WITH_ROLES,
+        ),
+        on("the_backup_role", roles::the_backup_role, WITH_ROLES),
+        on("the_restore_role", roles::the_restore_role, WITH_ROLES),
         on(
             "forget_and_collector_roles",
             roles::forget_and_collector_roles,
+            WITH_ROLES,
         ),
-        on("missing_rights_are_named", roles::missing_rights_are_named),
-        on("a_condition_limits_locks", roles::a_condition_limits_locks),
-    ];
-    let everywhere: [(&'static str, fn(&Site) -> Result<()>); 4] = [
-        ("purges_respect_locks", immutable::purges_respect_locks),
-        ("purges_free_versions", immutable::purges_free_versions),
-        (
-            "verify_notices_what_was_put_over",
-            immutable::verify_notices_what_was_put_over,
+        on(
+            "missing_rights_are_named",
+            roles::missing_rights_are_named,
+            WITH_ROLES,
         ),
-        (
-            "places_without_locks_are_refused",
-            immutable::places_without_locks_are_refused,
+        on(
+            "a_condition_limits_locks",
+            roles::a_condition_limits_locks,
+            WITH_ROLES,
         ),
-    ];
-    cases.extend(everywhere.map(|(name, run)| Case {
-        name,
-        run,
-        servers: WITH_LOCKS,
-    }));
-    cases
+    ]
 }
 
 /// The servers are up, keep what they are given, and check signatures.

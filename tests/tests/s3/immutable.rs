@@ -296,6 +296,33 @@ pub(crate) fn a_thief_is_survived(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// Forget orders that a thief put hide points and destroy nothing; whoever removes the orders has the points again.
+pub(crate) fn false_forget_orders_destroy_nothing(site: &Site) -> Result<()> {
+    let mut random = Random::new(22);
+    let bucket = locked_bucket(site)?;
+    let repo = Repo::bucket(&bucket, "repo", site.scratch.path())?;
+    init(&repo, "compliance", "1h", "10min")?;
+    let image = Image::noise(&site.scratch.join("disk.img"), MIB, &mut random)?;
+    let point = repo.backup(&image.path, "disk", &[])?.string("point")?;
+    let slot = repo.objects("snap/")?.remove(0);
+    let tomb = slot.replace("snap/", "tomb/");
+    repo.write(&tomb, b"forget this, sixteen bytes at least")?;
+    let target = site.scratch.join("out");
+    repo.fails(
+        64,
+        &["restore", "disk@latest", &target.display().to_string()],
+    )?;
+    for prefix in ["open/", "snap/", "copy/", "live/", "map/", "seg/"] {
+        for version in bucket.versions(&format!("repo/{prefix}"))? {
+            let status = bucket.delete_version(&version)?;
+            ensure!(!(200..300).contains(&status), "{status} for {version:?}");
+        }
+    }
+    bucket.delete(&format!("repo/{tomb}"))?;
+    repo.restore(&point, &target, &[])?;
+    image.assert_same(&target)
+}
+
 /// An overwritten object is damage, not data, and its first version comes back.
 pub(crate) fn verify_notices_what_was_put_over(site: &Site) -> Result<()> {
     let mut random = Random::new(21);

@@ -88,7 +88,7 @@ pub fn extend(repository: &Repository, liveness: &Liveness, base: &Base) -> Resu
     }
     let mut extended = 0;
     for ((kind, session), numbers) in short {
-        extended += extend_session(repository, kind, session, numbers, until)?;
+        extended += extend_session(repository, kind, session, &numbers, until)?;
     }
     if !base.parents_last(&policy) {
         extended += extend_roots(repository, until)?;
@@ -120,7 +120,7 @@ fn extend_session(
     repository: &Repository,
     kind: &str,
     session: SessionId,
-    numbers: BTreeSet<u32>,
+    numbers: &BTreeSet<u32>,
     until: SystemTime,
 ) -> Result<u64> {
     let store = repository.store.as_ref();

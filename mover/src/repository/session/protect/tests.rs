@@ -210,7 +210,7 @@ fn what_a_dead_session_left_is_extended_and_so_is_what_was_stored_before_the_win
 #[test]
 fn without_locks_nothing_is_asked() {
     let rig = rig(None);
-    let base = base(0 * DAY, 50 * DAY, &[]);
+    let base = base(Duration::ZERO, 50 * DAY, &[]);
     let before = rig.store.counts();
     assert_eq!(
         extend(&rig.repository, &liveness(&[(1, 0)]), &base).unwrap(),

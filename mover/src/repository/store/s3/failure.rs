@@ -191,7 +191,7 @@ fn judge_status(status: u16, cause: &str) -> Failure {
     match status {
         301 | 302 | 307 | 308 => last(ErrorKind::InvalidRequest).hint("check --s3-region and --s3-endpoint"),
         401 | 403 => last(ErrorKind::AccessDenied)
-            .hint("check the credentials and what the policies of user and bucket allow (get, put, list, delete)"),
+            .hint("check the credentials and what the policies of user and bucket allow (get, put, list, delete; with Object Lock s3:PutObjectRetention)"),
         404 => last(ErrorKind::NotFound),
         409 => Failure::new(ErrorKind::Unavailable, Remedy::Retry, cause),
         408 | 429 | 503 => Failure::new(ErrorKind::Unavailable, Remedy::Slower, cause)

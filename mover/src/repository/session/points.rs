@@ -242,7 +242,7 @@ pub fn load(repository: &Repository, key: &SessionKey) -> Result<Option<Point>> 
                 copy,
                 damaged("its manifest", &name::slot(key), "is damaged"),
             ),
-            None if is_abort(repository, key) => return Ok(None),
+            None if is_abort_or_gone(repository, key) => return Ok(None),
             None => return Err(error),
         },
         Err(error) => return Err(error),
@@ -261,8 +261,9 @@ fn damaged(what: &str, name: &str, how: &str) -> PointStatus {
     PointStatus::Damaged(format!("{what} ({name}) {how}"))
 }
 
-fn is_abort(repository: &Repository, key: &SessionKey) -> bool {
-    matches!(super::records::get_abort(repository, key), Ok(Some(_)))
+/// Whether a slot that holds no manifest holds an abort marker; a collector may have removed that meanwhile.
+fn is_abort_or_gone(repository: &Repository, key: &SessionKey) -> bool {
+    super::records::get_abort(repository, key).is_ok()
 }
 
 /// The second copy, which is written only after a commit was acknowledged and deleted first in a purge.

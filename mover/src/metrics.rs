@@ -93,18 +93,8 @@ impl RunMetrics {
                 "verify_findings_count",
                 "Damaged or missing objects found.",
             ),
-            collected: family(
-                r,
-                "gc_objects_count",
-                "What the last garbage collection did, by kind.",
-                "kind",
-            ),
-            collected_bytes: family(
-                r,
-                "gc_data_bytes",
-                "Bytes freed and written by the last garbage collection.",
-                "kind",
-            ),
+            collected: collected(r),
+            collected_bytes: collected_bytes(r),
             requests: family(
                 r,
                 "store_requests_count",
@@ -306,6 +296,16 @@ fn family(registry: &Registry, name: &str, help: &str, label: &str) -> IntGaugeV
         registry,
         IntGaugeVec::new(Opts::new(name, help), &[label]).expect(CONSTANT),
     )
+}
+
+fn collected(registry: &Registry) -> IntGaugeVec {
+    let help = "What the last garbage collection did, by kind.";
+    family(registry, "gc_objects_count", help, "kind")
+}
+
+fn collected_bytes(registry: &Registry) -> IntGaugeVec {
+    let help = "Bytes freed and written by the last garbage collection.";
+    family(registry, "gc_data_bytes", help, "kind")
 }
 
 fn saturate(value: u64) -> i64 {

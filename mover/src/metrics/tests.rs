@@ -19,6 +19,11 @@ fn filled() -> RunMetrics {
         ..RequestCounts::default()
     });
     metrics.observe_warnings(2);
+    metrics.observe_gc(&GcReport {
+        points_purged: 3,
+        freed_bytes: 12,
+        ..GcReport::default()
+    });
     metrics.observe_engine(Some("threads"));
     metrics.observe_end(
         "backup",
@@ -51,6 +56,8 @@ fn values_are_in_the_text() {
         "snaphaul_store_requests_count{operation=\"put\"} 5",
         "snaphaul_store_transferred_bytes{direction=\"received\"} 9",
         "snaphaul_run_warnings_count 2",
+        "snaphaul_gc_objects_count{kind=\"points\"} 3",
+        "snaphaul_gc_data_bytes{kind=\"freed\"} 12",
         "snaphaul_io_engine_info{engine=\"threads\"} 1",
         "snaphaul_io_engine_info{engine=\"io_uring\"} 0",
     ] {

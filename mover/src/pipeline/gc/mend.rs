@@ -16,7 +16,7 @@ pub(super) fn copies(job: &Job<'_>, plan: &Plan) -> Result<()> {
         match copy(job.context, &key) {
             Ok(added) => job.tally.copies_added(u64::from(added)),
             Err(error) => {
-                tracing::warn!(%error, point = %key.point(), "add the second copy of a manifest")
+                tracing::warn!(%error, point = %key.point(), "add the second copy of a manifest");
             }
         }
         Ok(())

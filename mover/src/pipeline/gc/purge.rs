@@ -64,11 +64,11 @@ pub(super) fn control(job: &Job<'_>, plan: &Plan) -> Result<()> {
 
 /// Whether nothing of the chain is left after this step.
 fn is_last(chain: &Chain, step: ControlStep) -> bool {
-    let named = chain
+    let mut named = chain
         .steps()
         .iter()
         .filter(|step| chain.name(**step).is_some());
-    named.last() == Some(&step)
+    named.next_back() == Some(&step)
 }
 
 /// Deletes dead data, superseded generations, and what belongs to nothing any more.

@@ -425,7 +425,7 @@ fn a_probe_passes_and_leaves_nothing(store: &dyn Store) {
     let profile = probe(store, ProbeOptions::default()).unwrap_or_else(|e| panic!("probe: {e:?}"));
     assert!(profile.conditional_writes, "{profile:?}");
     assert!(
-        ["directory", "s3"].contains(&profile.kind.as_str()),
+        ["directory", "s3", "memory"].contains(&profile.kind.as_str()),
         "{profile:?}"
     );
     assert!(

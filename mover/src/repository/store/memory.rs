@@ -194,7 +194,7 @@ impl Store for MemoryStore {
     fn explore(&self, _scratch: &str) -> Result<StoreProfile> {
         Ok(StoreProfile {
             conditional_writes: true,
-            kind: "memory".to_owned(),
+            kind: "directory".to_owned(),
             ..StoreProfile::default()
         })
     }

@@ -173,72 +173,99 @@ fn decode_segment(
     table: &mut SegmentTable,
     shared: Option<&mut SegmentTable>,
 ) -> Result<(), Malformed> {
-    decode_set(reader, |ordinal| {
-        table.insert(segment, ordinal);
-        Ok(())
-    })?;
+    match decode_set(reader)? {
+        Set::Bitmap(bitmap) => table.fill(segment, bitmap),
+        Set::First(count) => table.fill_first(segment, count),
+        set => set.ordinals().for_each(|ordinal| {
+            table.insert(segment, ordinal);
+        }),
+    }
     let live = table.get(segment);
     if live.end() == 0 {
         return Err(Malformed("a segment has no live body"));
     }
     let Some(shared) = shared else { return Ok(()) };
-    decode_set(reader, |ordinal| {
+    for ordinal in decode_set(reader)?.ordinals() {
         shared.insert(segment, ordinal);
-        if live.contains(ordinal) {
-            Ok(())
-        } else {
-            Err(Malformed("a shared chunk is not live"))
+        if !live.contains(ordinal) {
+            return Err(Malformed("a shared chunk is not live"));
         }
-    })
+    }
+    Ok(())
+}
+
+/// A set as it is spelled.
+enum Set<'a> {
+    First(u32),
+    Bitmap(&'a [u8]),
+    List(Vec<u16>),
+}
+
+impl Set<'_> {
+    fn ordinals(&self) -> impl Iterator<Item = u16> + '_ {
+        let (first, bitmap, list): (u32, &[u8], &[u16]) = match self {
+            Self::First(count) => (*count, &[], &[]),
+            Self::Bitmap(bitmap) => (0, bitmap, &[]),
+            Self::List(list) => (0, &[], list),
+        };
+        let first = (0..=u16::MAX).take_while(move |ordinal| u32::from(*ordinal) < first);
+        first.chain(bits(bitmap)).chain(list.iter().copied())
+    }
+}
+
+fn bits(bitmap: &[u8]) -> impl DoubleEndedIterator<Item = u16> + Clone + '_ {
+    let bits = (0..=u16::MAX).take(bitmap.len() * 8);
+    bits.filter(|bit| bitmap[usize::from(*bit) / 8] >> (bit % 8) & 1 == 1)
 }
 
 /// Reads a set in its one spelling: the shortest, a list only where it is shorter than a bitmap.
-fn decode_set(
-    reader: &mut Reader<'_>,
-    mut sink: impl FnMut(u16) -> Result<(), Malformed>,
-) -> Result<(), Malformed> {
+fn decode_set<'a>(reader: &mut Reader<'a>) -> Result<Set<'a>, Malformed> {
     match reader.item()? {
-        Item::Unsigned(count) if count <= MAX_ORDINALS => (0..=u16::MAX)
-            .take(usize::try_from(count).unwrap_or(0))
-            .try_for_each(sink),
+        Item::Unsigned(count) if count <= MAX_ORDINALS => {
+            Ok(Set::First(u32::try_from(count).unwrap_or(0)))
+        }
         Item::Unsigned(_) => Err(Malformed("an ordinal is out of range")),
-        Item::Bytes(bitmap) => {
-            if bitmap.len() as u64 * 8 > MAX_ORDINALS || bitmap.last().is_none_or(|last| *last == 0)
-            {
-                return Err(Malformed("a bitmap is out of range"));
-            }
-            let bits = (0..=u16::MAX).take(bitmap.len() * 8);
-            let mut set = bits.filter(|bit| bitmap[usize::from(*bit) / 8] >> (bit % 8) & 1 == 1);
-            let list = steps(set.clone());
-            let end = set
-                .clone()
-                .next_back()
-                .map_or(0, |last| u32::from(last) + 1);
-            if list.iter().all(|step| *step == 0) || list_len(&list) < bitmap_len(end) {
-                return Err(Malformed("a set is not in its shortest form"));
-            }
-            set.try_for_each(sink)
-        }
-        Item::Array(count) => {
-            let mut steps = Vec::new();
-            let mut next = 0u64;
-            for _ in 0..count {
-                let step = reader.unsigned()?;
-                let ordinal = step
-                    .checked_add(next)
-                    .and_then(|ordinal| u16::try_from(ordinal).ok());
-                let ordinal = ordinal.ok_or(Malformed("an ordinal is out of range"))?;
-                steps.push(ordinal - u16::try_from(next).unwrap_or(u16::MAX));
-                next = u64::from(ordinal) + 1;
-                sink(ordinal)?;
-            }
-            let end = u32::try_from(next).unwrap_or(u32::MAX);
-            if steps.iter().all(|step| *step == 0) || list_len(&steps) >= bitmap_len(end) {
-                return Err(Malformed("a set is not in its shortest form"));
-            }
-            Ok(())
-        }
+        Item::Bytes(bitmap) => decode_bitmap(bitmap),
+        Item::Array(count) => decode_list(reader, count),
     }
+}
+
+fn decode_bitmap(bitmap: &[u8]) -> Result<Set<'_>, Malformed> {
+    let last = bitmap.last().copied().unwrap_or(0);
+    if bitmap.len() as u64 * 8 > MAX_ORDINALS || last == 0 {
+        return Err(Malformed("a bitmap is out of range"));
+    }
+    let end = bitmap.len() * 8 - last.leading_zeros() as usize;
+    let count: usize = bitmap.iter().map(|byte| byte.count_ones() as usize).sum();
+    let end_bits = u32::try_from(end).unwrap_or(u32::MAX);
+    // A list takes at least a byte for each ordinal and one for its head.
+    let may_be_list = count < bitmap_len(end_bits);
+    let not_shortest =
+        count == end || (may_be_list && list_len(&steps(bits(bitmap))) < bitmap_len(end_bits));
+    if not_shortest {
+        return Err(Malformed("a set is not in its shortest form"));
+    }
+    Ok(Set::Bitmap(bitmap))
+}
+
+fn decode_list<'a>(reader: &mut Reader<'a>, count: u64) -> Result<Set<'a>, Malformed> {
+    let (mut steps, mut list) = (Vec::new(), Vec::new());
+    let mut next = 0u64;
+    for _ in 0..count {
+        let step = reader.unsigned()?;
+        let ordinal = step
+            .checked_add(next)
+            .and_then(|ordinal| u16::try_from(ordinal).ok());
+        let ordinal = ordinal.ok_or(Malformed("an ordinal is out of range"))?;
+        steps.push(ordinal - u16::try_from(next).unwrap_or(u16::MAX));
+        next = u64::from(ordinal) + 1;
+        list.push(ordinal);
+    }
+    let end = u32::try_from(next).unwrap_or(u32::MAX);
+    if steps.iter().all(|step| *step == 0) || list_len(&steps) >= bitmap_len(end) {
+        return Err(Malformed("a set is not in its shortest form"));
+    }
+    Ok(Set::List(list))
 }
 
 /// Distance of each ordinal from the one before, minus one.

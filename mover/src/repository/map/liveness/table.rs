@@ -126,6 +126,70 @@ impl SegmentTable {
         self.sessions[at].1.insert(segment.number, ordinal)
     }
 
+    /// Sets the bits of a bitmap, at once where the segment comes behind all others of its session.
+    pub(crate) fn fill(&mut self, segment: SegmentId, bitmap: &[u8]) {
+        let Some(bits) = self.behind(segment) else {
+            for (at, byte) in (0u16..).zip(bitmap) {
+                for bit in (0..8).filter(|bit| byte >> bit & 1 == 1) {
+                    self.insert(segment, at * 8 + bit);
+                }
+            }
+            return;
+        };
+        let start = bits.words.len();
+        let words = bitmap.chunks(WORD / 8).map(|bytes| {
+            let mut word = [0; WORD / 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_le_bytes(word)
+        });
+        grow_by_eighths(&mut bits.words, words.len());
+        bits.words.extend(words);
+        let len = bits.words.len() - start;
+        bits.push(Row {
+            number: segment.number,
+            start: u32::try_from(start).expect("one session has fewer than 2^38 chunks"),
+            len: u16::try_from(len).expect("at most 1024 words"),
+            first: 0,
+        });
+    }
+
+    /// Sets the first `count` bits, at once where the segment comes behind all others of its session.
+    pub(crate) fn fill_first(&mut self, segment: SegmentId, count: u32) {
+        match (u16::try_from(count), self.behind(segment)) {
+            (Ok(0), _) => {}
+            (Ok(first), Some(bits)) => bits.push(Row {
+                number: segment.number,
+                start: 0,
+                len: 0,
+                first,
+            }),
+            _ => {
+                let all = (0..=u16::MAX).take_while(|ordinal| u32::from(*ordinal) < count);
+                all.for_each(|ordinal| {
+                    self.insert(segment, ordinal);
+                });
+            }
+        }
+    }
+
+    /// The bits of the session, where the segment would be its last and the session the last one.
+    fn behind(&mut self, segment: SegmentId) -> Option<&mut SessionBits> {
+        match self.sessions.last() {
+            Some((last, _)) if *last > segment.session => return None,
+            Some((last, _)) if *last == segment.session => {}
+            _ => self
+                .sessions
+                .push((segment.session, SessionBits::default())),
+        }
+        self.hint = self.sessions.len() - 1;
+        let (_, bits) = self.sessions.last_mut()?;
+        let is_behind = bits
+            .rows
+            .last()
+            .is_none_or(|row| row.number < segment.number);
+        is_behind.then_some(bits)
+    }
+
     /// Clears a bit and says whether it was set.
     pub(crate) fn remove(&mut self, segment: SegmentId, ordinal: u16) -> bool {
         let Ok(at) = self.find(segment.session) else {
@@ -197,6 +261,13 @@ impl SegmentTable {
 }
 
 impl SessionBits {
+    /// Adds a row behind all others.
+    fn push(&mut self, row: Row) {
+        grow_by_eighths(&mut self.rows, 1);
+        self.rows.push(row);
+        self.hint = self.rows.len() - 1;
+    }
+
     fn find(&self, number: u32) -> Result<usize, usize> {
         match self.rows.get(self.hint) {
             Some(row) if row.number == number => Ok(self.hint),

@@ -5,7 +5,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::gate::Gate;
-use super::{Job, Unsettled};
+use super::{Job, Unsettled, crew};
 use crate::error::{ErrorKind, Result};
 use crate::pipeline::Context;
 use crate::repository::gc::{Marking, Plan, Root, StartOver};
@@ -23,7 +23,8 @@ const DECODED: u64 = 24;
 pub(super) fn mark(job: &Job<'_>, marking: Marking) -> Result<Plan, Unsettled> {
     let context = job.context;
     let roots = marking.roots();
-    let gate = Gate::new(MOST_IN_WORK.min(context.memory / 8));
+    let limit = MOST_IN_WORK.min(context.memory / 8);
+    let gate = Gate::new(limit);
     let marking = Mutex::new(marking);
     let moved: Mutex<Option<StartOver>> = Mutex::default();
     let lock = || marking.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,7 +32,7 @@ pub(super) fn mark(job: &Job<'_>, marking: Marking) -> Result<Plan, Unsettled> {
         let mut moved = moved.lock().unwrap_or_else(PoisonError::into_inner);
         moved.get_or_insert(start_over);
     };
-    job.for_each(roots.into_iter(), |root| {
+    let fold = |root: Root| {
         if moved
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -45,7 +46,12 @@ pub(super) fn mark(job: &Job<'_>, marking: Marking) -> Result<Plan, Unsettled> {
             note(start_over);
         }
         Ok(())
-    })?;
+    };
+    // One thread for all wide ones: each thread's part of the heap would keep what the largest took.
+    let is_wide = |root: &Root| u64::from(root.bytes) * DECODED > limit;
+    let (wide, others): (Vec<Root>, Vec<Root>) = roots.into_iter().partition(is_wide);
+    crew::for_each(wide.into_iter(), 1, &context.stop, fold)?;
+    job.for_each(others.into_iter(), fold)?;
     if let Some(moved) = moved.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(moved.into());
     }

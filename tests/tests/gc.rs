@@ -258,7 +258,7 @@ fn backups_and_restores_go_on_while_collectors_run() -> Result<()> {
     for _ in 0..2 {
         rig.repo.ok(&["gc", "--fence-after", "0s"])?;
     }
-    ensure!(listed(&rig.repo)? == [second.clone()]);
+    ensure!(listed(&rig.repo)? == std::slice::from_ref(&second));
     rig.restores(&second, &image)?;
     rig.verify()?;
     assert_no_leftovers(&rig.repo, 1)

@@ -166,10 +166,7 @@ fn move_data(
 
     std::thread::scope(|scope| {
         let (answer, answers) = bounded(BATCHES_IN_FLIGHT);
-        let question = match run.request.changed_blocks {
-            ChangedBlocksChoice::Delta => Question::Delta,
-            _ => Question::Allocated,
-        };
+        let (question, unread) = ask(run.request.changed_blocks, known.quarantine);
         scope.spawn(move || extents::send(blocks, question, &answer));
         let (pieces, pieces_out) = bounded(READ_DEPTH);
         let (buffers, buffers_out) = bounded(READ_DEPTH);
@@ -193,10 +190,6 @@ fn move_data(
             });
         }
         drop(worker_lanes);
-        let unread = match question {
-            Question::Delta => Unread::AsParent(known.quarantine),
-            Question::Allocated => Unread::Zero,
-        };
         scope.spawn(move || record(watch, feed(run, (answers, unread), queue, lanes, watch)));
         let (ended, end) = bounded(1);
         let log = &log;
@@ -208,6 +201,14 @@ fn move_data(
         });
         beat_until_end(run, watch, &end)
     })
+}
+
+/// What the source is asked, and what that says of the chunks it does not name.
+fn ask(choice: ChangedBlocksChoice, quarantine: &Quarantine) -> (Question, Unread<'_>) {
+    match choice {
+        ChangedBlocksChoice::Delta => (Question::Delta, Unread::AsParent(quarantine)),
+        _ => (Question::Allocated, Unread::Zero),
+    }
 }
 
 fn feed(

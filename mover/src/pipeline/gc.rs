@@ -9,7 +9,7 @@
 //!
 //! Owns: the I/O of a run and its bounds. Must not: decide what is dead. Any number of runs may go on at once, on any machines; each may
 //! be killed at any moment: what it did not do, the next run does. A full store is no obstacle, since deletions come first.
-//! Memory: the planner's tables, [`gate`] for liveness, and two buffers of a segment for each one being rewritten.
+//! Memory: the planner's tables, `gate` for liveness, and two buffers of a segment for each one being rewritten.
 
 mod admission;
 mod crew;

@@ -46,7 +46,8 @@ pub struct Adoption {
     pub sessions: Vec<SessionKey>,
 }
 
-/// The dead ones among the undecided sessions of a volume. Any staleness is fine: [`take_over`] decides.
+/// The dead ones among the undecided sessions of a volume. Any staleness is fine: [`take_over`] decides. None in a store
+/// without create-only writes: there a slot cannot decide who owns what a session left (gc-protocol 11).
 ///
 /// # Errors
 /// What the store answers.
@@ -57,6 +58,9 @@ pub fn candidates(
 ) -> Result<Vec<Candidate>> {
     let store = repository.store.as_ref();
     let mut candidates = Vec::new();
+    if !repository.config.profile.conditional_writes {
+        return Ok(candidates);
+    }
     for key in catalog.undecided() {
         let open = match get_open(repository, &key) {
             Ok(Some(open)) if open.kind == Kind::Backup => open,

@@ -38,7 +38,7 @@ impl Bench {
             cipher: Cipher::None,
             chunk_size: 128 * 1024,
             segment_size: 1 << 20,
-            profile: StoreProfile::default(),
+            profile: decided(),
             created_unix_secs: 0,
         };
         let repository = access::init(store, &options, None).unwrap();
@@ -122,6 +122,14 @@ fn empty(session: SessionKey) -> Manifest {
 }
 
 /// A process of this boot that has surely ended.
+/// What a probe finds of a store that a session may be taken over in.
+fn decided() -> StoreProfile {
+    StoreProfile {
+        conditional_writes: true,
+        ..StoreProfile::default()
+    }
+}
+
 fn dead_origin() -> Origin {
     let here = Origin::current();
     Origin {
@@ -450,7 +458,7 @@ fn a_session_needs_no_right_to_delete() {
         cipher: Cipher::None,
         chunk_size: 128 * 1024,
         segment_size: 1 << 20,
-        profile: StoreProfile::default(),
+        profile: decided(),
         created_unix_secs: 0,
     };
     let repository = access::init(Arc::<FaultyStore>::clone(&store), &options, None).unwrap();
@@ -483,4 +491,26 @@ fn a_session_needs_no_right_to_delete() {
         "the clock's and the session's own: {beats:?}"
     );
     drop(waiting);
+}
+
+#[test]
+fn nothing_is_taken_over_where_a_slot_has_no_single_winner() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirectoryStore::open(&dir.path().join("repo"), true).unwrap();
+    let options = InitOptions {
+        cipher: Cipher::None,
+        chunk_size: 128 * 1024,
+        segment_size: 1 << 20,
+        profile: StoreProfile {
+            conditional_writes: false,
+            ..StoreProfile::default()
+        },
+        created_unix_secs: 0,
+    };
+    let bench = Bench {
+        repository: Arc::new(access::init(Arc::new(store), &options, None).unwrap()),
+        _dir: dir,
+    };
+    drop(bench.begin_at(&[], &dead_origin()).unwrap());
+    assert!(bench.begin().adoption().sessions.is_empty());
 }

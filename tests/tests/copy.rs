@@ -217,6 +217,84 @@ fn a_damaged_target_costs_time_not_the_copy() -> Result<()> {
     restores(&to, "disk@latest", &scratch, &image.path)
 }
 
+/// The chunks of the target are larger, so that its last one changes although none of the source does.
+#[test]
+fn a_volume_that_grows_and_shrinks_by_whole_chunks_arrives() -> Result<()> {
+    let (scratch, repo, mut random) = fresh("copy-resize")?;
+    let to = target(&scratch, "to", &["--chunk-size", "1MiB"])?;
+    let mut image = Image::noise(&scratch.join("disk.img"), 10 * MIB, &mut random)?;
+    let sizes = [
+        10 * MIB,
+        9 * MIB + (128 << 10),
+        12 * MIB + (256 << 10),
+        13 * MIB,
+    ];
+    for size in sizes {
+        image.resize(size)?;
+        repo.backup(&image.path, "disk", &[])?;
+        copy(&repo, &to, &["--all"])?;
+        restores(&to, "disk@latest", &scratch, &image.path)?;
+    }
+    to.ok(&["verify", "--level", "data"])?;
+    Ok(())
+}
+
+#[test]
+fn a_lost_map_of_the_source_stops_only_what_needs_it() -> Result<()> {
+    let (scratch, repo, mut random) = fresh("copy-source-map")?;
+    let to = target(&scratch, "to", &[])?;
+    let image = Image::noise(&scratch.join("disk.img"), 6 * MIB, &mut random)?;
+    repo.backup(&image.path, "disk", &[])?;
+    let base = repo.objects("map/")?;
+    copy(&repo, &to, &["--all"])?;
+    image.write_noise(MIB, 4096, &mut random)?;
+    repo.backup(&image.path, "disk", &[])?;
+    // What differs cannot be told without the map of the base: everything is read then.
+    for map in &base {
+        repo.remove(map)?;
+    }
+    copy(&repo, &to, &["disk@latest"])?;
+    restores(&to, "disk@latest", &scratch, &image.path)?;
+    // A point without its own map is named, and the others are copied.
+    let third = target(&scratch, "third", &[])?;
+    let outcome = copy_command(&repo, &third, &["--all"])?.run()?.expect(65)?;
+    ensure!(
+        outcome.complaint()?.contains("map/"),
+        "{}",
+        outcome.complaint()?
+    );
+    restores(&third, "disk@latest", &scratch, &image.path)
+}
+
+#[test]
+fn a_mark_in_the_target_makes_a_copy_read_everything() -> Result<()> {
+    let (scratch, repo, mut random) = fresh("copy-mark")?;
+    let to = target(&scratch, "to", &["--segment-size", "1MiB"])?;
+    // More than one leaf of the map, the marked chunk in the last.
+    let image = Image::noise(&scratch.join("disk.img"), 40 * MIB, &mut random)?;
+    repo.backup(&image.path, "disk", &[])?;
+    copy(&repo, &to, &["--all"])?;
+    let segment = to.objects("seg/")?.pop().context("segments")?;
+    let mut body = to.read(&segment)?;
+    let middle = body.len() / 2;
+    body[middle] ^= 1;
+    to.write(&segment, &body)?;
+    to.fails(65, &["verify", "--level", "data"])?;
+    image.write_noise(MIB, 4096, &mut random)?;
+    repo.backup(&image.path, "disk", &[])?;
+    let outcome = copy(&repo, &to, &["disk@latest"])?;
+    ensure!(
+        outcome.number("fetched_bytes")? > 30 * MIB,
+        "{}",
+        outcome.json()?
+    );
+    let shown = to.ok(&["show", "disk@latest"])?.json()?;
+    ensure!(shown["zero_bytes"].as_u64() == Some(0), "{shown}");
+    restores(&to, "disk@latest", &scratch, &image.path)?;
+    to.ok(&["verify", "disk@latest", "--level", "data"])?;
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_copied_is_refused() -> Result<()> {
     let (scratch, repo, mut random) = fresh("copy-refusals")?;

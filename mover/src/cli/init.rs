@@ -227,7 +227,10 @@ fn to_text(report: &InitReport) -> String {
         );
     }
     if !report.conditional_writes {
-        text.push_str("The store has no create-only writes: runs decide their order by listing, which takes longer.\n");
+        text.push_str(
+            "The store has no create-only writes: killed runs are not resumed, gc gives up only sessions named with --abort, \
+             and rewrites no sparse segments.\n",
+        );
     }
     if report.single_host {
         text.push_str(

@@ -57,6 +57,14 @@ pub(super) fn run(
             recover(store.as_ref(), prefix, policy, args.dry_run)?,
         );
     }
+    let keys = found.names.iter();
+    let keys = keys.filter(|object| object.starts_with(name::KEYS)).count();
+    if keys > 0 {
+        run.warn(format!(
+            "{keys} objects of key slots come back with the rest: a key that was removed on purpose opens the repository again; \
+             see `snaphaul key list`"
+        ));
+    }
     let report = RecoverReport {
         dry_run: args.dry_run,
         objects: found.objects,

@@ -76,7 +76,12 @@ pub fn run(
         // A base or parent that is gone or damaged costs time, not the copy.
         Some(Err(error)) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
             tracing::warn!(%error, point = %task.point.id(), "copy everything: what differs cannot be told");
-            whole(from, to, task, options)?
+            // What the first attempt counted is no part of the point.
+            let again = Context {
+                progress: Arc::new(Progress::default()),
+                ..to.clone()
+            };
+            whole(from, &again, task, options)?
         }
         Some(Err(error)) => return Err(error),
         None => whole(from, to, task, options)?,

@@ -183,7 +183,7 @@ fn observe_once(job: &Job<'_>, fencing: &mut Fencing<'_>) -> Result<Plan, Unsett
     fencing.pretend(&mut view);
     let mut census = view.finish(DecidedBy::Slot);
     let flights = fencing.flights(job, &census)?;
-    if fencing.fence(job, &flights)? {
+    if fencing.fence(job, &flights, &census.fenceable())? {
         return Err(Unsettled::Fenced);
     }
     for (key, open) in &flights {

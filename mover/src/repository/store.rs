@@ -253,6 +253,19 @@ fn no_versions(url: String) -> Error {
     .hint("only buckets with versioning keep what is deleted; bring a directory back from a snapshot of its file system")
 }
 
+/// Puts other bytes in the place of a damaged object: a store may refuse that as long as the old ones are there, and a user may not
+/// be allowed to delete, though to overwrite.
+///
+/// # Errors
+/// What the store answers to the PUT.
+pub(crate) fn replace(store: &dyn Store, name: &str, body: Bytes) -> Result<()> {
+    match store.delete(name) {
+        Err(error) if error.kind() != ErrorKind::AccessDenied => return Err(error),
+        _ => {}
+    }
+    store.put(name, body)
+}
+
 /// Removes an object that nobody needs any more as far as this user may: for good, else hidden, else not at all.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use mover::repository::store::Store;
 use mover::repository::store::lock::{LockMode, Purged};
+use nix::sys::signal::Signal;
 use tests::bucket::Bucket;
 use tests::cases::Site;
 use tests::image::{Image, MIB};
@@ -201,8 +202,9 @@ pub(crate) fn forget_and_collector_roles(site: &Site) -> Result<()> {
         &["backup", &rig.image.path.display().to_string()],
     )?;
 
+    the_collector_gives_up_who_is_dead(&rig)?;
     let collector = rig.thief("collector")?;
-    ensure!(rig.writable(&collector)? == ["snap/", "copy/", "seg/"]);
+    ensure!(rig.writable(&collector)? == ["snap/", "copy/", "seg/", "beat/"]);
     for kind in ["tomb/", "beat/"] {
         let key = format!("repo/{kind}dead");
         rig.bucket.put(&key, b"x")?;
@@ -310,4 +312,29 @@ pub(crate) fn missing_rights_are_named(site: &Site) -> Result<()> {
         &elsewhere,
         &["init", "--object-lock", "governance", "--lock-for", "1h"],
     )
+}
+
+/// A killed backup is fenced under the collector's role: it may ask for the store's time and take a slot.
+fn the_collector_gives_up_who_is_dead(rig: &Rig) -> Result<()> {
+    let source = rig.image.path.display().to_string();
+    let slow = [
+        "backup",
+        &source,
+        "--volume",
+        "killed",
+        "--limit-upload",
+        "1MiB/s",
+    ];
+    let mut killed = rig.role("backup")?.command(&slow)?.start()?;
+    let begun = killed.wait_for(|| rig.repo.objects("open/").is_ok_and(|open| open.len() > 1))?;
+    ensure!(begun, "the backup ended before it could be killed");
+    killed.signal(Signal::SIGKILL)?;
+    killed.wait()?;
+    let collected = rig
+        .role("collector")?
+        .ok(&["gc", "--fence-after", "0s"])?
+        .json()?;
+    let fenced = collected["fenced"].as_array().map(Vec::len);
+    ensure!(fenced == Some(1), "{collected}");
+    Ok(())
 }

@@ -367,7 +367,8 @@ Examples:
       makes the first version of each the one that is read again
 
 No object that a point needs is ever rewritten, so its first version is the true one; what Object Lock holds cannot be taken
-away. No key is needed. Change the credentials of whoever deleted first, else it is a race.";
+away. No key is needed. Key slots come back, too, those that were removed on purpose included: look at `snaphaul key list`
+afterwards. Change the credentials of whoever deleted first, else it is a race.";
 
 /// Flags of `recover`.
 #[derive(Args, Debug)]

@@ -140,7 +140,17 @@ fn incomplete() -> Error {
     )
 }
 
-fn failed(error: SourceError) -> Error {
+fn failed(mut error: SourceError) -> Error {
+    // A source that is a repository itself says better what is wrong and what to do.
+    let own = error
+        .source
+        .take_if(|cause| cause.get_ref().is_some_and(|inner| inner.is::<Error>()));
+    if let Some(Ok(own)) = own
+        .and_then(std::io::Error::into_inner)
+        .map(|inner| inner.downcast::<Error>())
+    {
+        return *own;
+    }
     let kind = match error.kind {
         SourceErrorKind::Retry => ErrorKind::Unavailable,
         SourceErrorKind::FullBackup | SourceErrorKind::GiveUp => ErrorKind::Io,

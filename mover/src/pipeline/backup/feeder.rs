@@ -267,7 +267,14 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
     /// The chunks of a leaf that stay what the parent has; chunks behind the end of the volume are gone.
     fn kept(&self, index: u64, parent: Option<&LeafRef>, plan: Option<&LeafPlan>) -> Result<Leaf> {
         let mut kept = Leaf::zero();
-        let (Unread::AsParent(quarantine), Some(parent)) = (self.unread, parent) else {
+        let (
+            Unread::AsParent {
+                quarantine,
+                parent: before,
+            },
+            Some(parent),
+        ) = (self.unread, parent)
+        else {
             return Ok(kept);
         };
         let mut bytes = 0;
@@ -284,8 +291,16 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
                     .object(name::segment(location.segment, 0))
                     .hint("read everything, so that it is stored again"));
             }
+            let len = self.geometry.bytes_of(&(chunk..chunk + 1));
+            if len != before.bytes_of(&(chunk..chunk + 1)) {
+                let message =
+                    format!("keep chunk {chunk} of the parent: it has another length now");
+                return Err(Error::new(ErrorKind::Corrupt, message).hint(
+                    "read everything: the source did not say that the end of the volume moved",
+                ));
+            }
             kept.set(place, Entry::Data { digest, location });
-            bytes += self.geometry.bytes_of(&(chunk..chunk + 1));
+            bytes += len;
         }
         Progress::add(&self.watch.progress.unchanged, bytes);
         Ok(kept)

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use super::plan::Geometry;
 use crate::pipeline::budget::Claim;
 use crate::repository::map::{Entry, Leaf, LeafRef};
 use crate::repository::quarantine::Quarantine;
@@ -19,7 +20,12 @@ pub enum Unread<'a> {
     /// They are zero.
     Zero,
     /// They are what the parent has, unless that was found bad.
-    AsParent(&'a Quarantine),
+    AsParent {
+        /// What was found bad.
+        quarantine: &'a Quarantine,
+        /// Size of the parent.
+        parent: Geometry,
+    },
 }
 
 /// One leaf while its chunks are read.

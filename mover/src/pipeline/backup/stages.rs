@@ -17,7 +17,7 @@ use super::extents::{self, Answer, BATCHES_IN_FLIGHT, ExtentStream, Question};
 use super::feeder::{Feeder, LEAVES_IN_WORK, Lanes, Watch};
 use super::leaves::{LeafWork, Unread};
 use super::map_stage::{self, Mapped};
-use super::plan::{ChunkRanges, LeafPlans, PIECE_BYTES};
+use super::plan::{ChunkRanges, Geometry, LeafPlans, PIECE_BYTES};
 use super::request::ChangedBlocksChoice;
 use super::segment_log::SegmentLog;
 use super::upload::{self, Upload, Uploader};
@@ -166,7 +166,7 @@ fn move_data(
 
     std::thread::scope(|scope| {
         let (answer, answers) = bounded(BATCHES_IN_FLIGHT);
-        let (question, unread) = ask(run.request.changed_blocks, known.quarantine);
+        let (question, unread) = ask(run, known.quarantine);
         scope.spawn(move || extents::send(blocks, question, &answer));
         let (pieces, pieces_out) = bounded(READ_DEPTH);
         let (buffers, buffers_out) = bounded(READ_DEPTH);
@@ -204,9 +204,15 @@ fn move_data(
 }
 
 /// What the source is asked, and what that says of the chunks it does not name.
-fn ask(choice: ChangedBlocksChoice, quarantine: &Quarantine) -> (Question, Unread<'_>) {
-    match choice {
-        ChangedBlocksChoice::Delta => (Question::Delta, Unread::AsParent(quarantine)),
+fn ask<'a>(run: &Run<'_>, quarantine: &'a Quarantine) -> (Question, Unread<'a>) {
+    match (run.request.changed_blocks, &run.parent) {
+        (ChangedBlocksChoice::Delta, Some(parent)) => {
+            let parent = Geometry {
+                size: parent.manifest.size,
+                ..run.geometry
+            };
+            (Question::Delta, Unread::AsParent { quarantine, parent })
+        }
         _ => (Question::Allocated, Unread::Zero),
     }
 }

@@ -8,6 +8,7 @@
 //! Owns: what a point answers as a source: its size, which ranges hold data, which differ from a base. Must not: know the
 //! repository that the bytes go to, but for the size of its chunks.
 
+use std::io;
 use std::sync::Arc;
 
 use changed_blocks::source::{Capabilities, ExtentSink, Precision};
@@ -85,6 +86,7 @@ impl PointSource {
     fn differing(&self, base: &MapRoot, rounding: &mut Rounding<'_>) -> Result<()> {
         let chunk_size = u64::from(self.point.manifest.chunk_size);
         let repository = &self.context.repository;
+        rounding.insert(self.resized());
         map::diff(
             repository,
             base,
@@ -97,6 +99,16 @@ impl PointSource {
                 )
             },
         )
+    }
+}
+
+impl PointSource {
+    /// The last bytes that base and point share, where the point goes on or ends inside their unit: the target's chunk there has
+    /// another length, although no chunk of the source differs.
+    fn resized(&self) -> Option<u64> {
+        let (old, new) = (self.base.as_ref()?.manifest.size, self.point.manifest.size);
+        let shared = old.min(new);
+        (old != new && !shared.is_multiple_of(self.unit)).then(|| shared - 1)
     }
 }
 
@@ -160,7 +172,7 @@ impl PointBlocks {
         walked.map_err(|error| SourceError {
             kind: SourceErrorKind::GiveUp,
             message: error.to_string(),
-            source: None,
+            source: Some(io::Error::other(error)),
         })?;
         Ok(Summary {
             size: ByteLen(self.0.size()),
@@ -210,6 +222,8 @@ struct Rounding<'a> {
     unit: u64,
     size: u64,
     pending: Option<(u64, u64)>,
+    /// A byte that is to be among the ranges, at its place.
+    extra: Option<u64>,
     sink: &'a mut dyn FnMut(Extent) -> Result<()>,
 }
 
@@ -219,11 +233,20 @@ impl<'a> Rounding<'a> {
             unit,
             size,
             pending: None,
+            extra: None,
             sink,
         }
     }
 
+    /// Adds the byte at `offset` when the ranges come to it.
+    fn insert(&mut self, offset: Option<u64>) {
+        self.extra = offset;
+    }
+
     fn add(&mut self, start: u64, len: u64) -> Result<()> {
+        if let Some(offset) = self.extra.take_if(|offset| *offset <= start) {
+            self.add(offset, 1)?;
+        }
         let end = start.saturating_add(len).min(self.size);
         if start >= end {
             return Ok(());
@@ -251,6 +274,9 @@ impl<'a> Rounding<'a> {
     }
 
     fn finish(mut self) -> Result<()> {
+        if let Some(offset) = self.extra.take() {
+            self.add(offset, 1)?;
+        }
         self.flush()
     }
 }
@@ -271,6 +297,26 @@ mod tests {
         }
         rounding.finish().unwrap();
         out
+    }
+
+    #[test]
+    fn a_byte_is_inserted_at_its_place() {
+        for (extra, expected) in [
+            (5, vec![(0, 10), (20, 10)]),
+            (25, vec![(20, 10)]),
+            (94, vec![(20, 10), (90, 5)]),
+        ] {
+            let mut out = Vec::new();
+            let mut sink = |extent: Extent| {
+                out.push((extent.offset.0, extent.len.0));
+                Ok(())
+            };
+            let mut rounding = Rounding::new(10, 95, &mut sink);
+            rounding.insert(Some(extra));
+            rounding.add(21, 3).unwrap();
+            rounding.finish().unwrap();
+            assert_eq!(out, expected, "{extra}");
+        }
     }
 
     #[test]

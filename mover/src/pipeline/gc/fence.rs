@@ -19,7 +19,7 @@ use crate::repository::ids::{SessionId, random};
 use crate::repository::session::origin::Origin;
 use crate::repository::session::records::{Abort, MAX_ABORT_LEN, Open, seal};
 use crate::repository::session::silence;
-use crate::repository::store::ObjectInfo;
+use crate::repository::store::{Created, ObjectInfo};
 
 /// Readers send no heartbeat and may take days: they are presumed dead after so many times the silence of a writer.
 const READER_PATIENCE: u32 = 7;
@@ -75,27 +75,39 @@ impl<'a> Fencing<'a> {
     }
 
     /// Fences who is dead; whether anybody was, so that a new look is needed. Done once a run.
-    pub(super) fn fence(&mut self, job: &Job<'_>, flights: &[Flight]) -> Result<bool> {
+    ///
+    /// Only those in `fenceable`, unless a person named them: a point that lost its slot is no unfinished session.
+    pub(super) fn fence(
+        &mut self,
+        job: &Job<'_>,
+        flights: &[Flight],
+        fenceable: &[OpenKey],
+    ) -> Result<bool> {
         let context = job.context;
         if std::mem::replace(&mut self.done, true) || flights.is_empty() {
             return Ok(false);
         }
-        let dead = self.dead(context, flights)?;
+        let mut dead = self.dead(job, flights)?;
+        dead.retain(|key| fenceable.contains(key) || self.named.contains(&key.session()));
         self.named.clear();
-        for key in &dead {
-            job.tally.fenced(key);
-        }
         if self.request.dry_run {
+            dead.iter().for_each(|key| job.tally.fenced(key));
             self.pretended = dead.iter().map(OpenKey::slot_name).collect();
         } else {
-            job.for_each(dead.iter(), |key| self.abort(context, key))?;
+            job.for_each(dead.iter(), |key| {
+                if self.abort(context, key)? {
+                    job.tally.fenced(key);
+                }
+                Ok(())
+            })?;
             context.repository.store.sync()?;
         }
         Ok(!dead.is_empty())
     }
 
-    fn dead(&self, context: &Context, flights: &[Flight]) -> Result<Vec<OpenKey>> {
-        let now = self.now(context);
+    fn dead(&self, job: &Job<'_>, flights: &[Flight]) -> Result<Vec<OpenKey>> {
+        let context = job.context;
+        let now = self.now(job);
         let mut dead = Vec::new();
         for (key, open) in flights {
             context.stop.check()?;
@@ -165,32 +177,36 @@ impl<'a> Fencing<'a> {
     }
 
     /// The store's clock. Asking it takes a PUT, which a dry run does not send and a full store does not take.
-    fn now(&self, context: &Context) -> Option<SystemTime> {
+    fn now(&self, job: &Job<'_>) -> Option<SystemTime> {
         if self.request.dry_run {
             return Some(SystemTime::now());
         }
-        silence::store_now(&*context.repository.store)
-            .inspect_err(|error| tracing::warn!(%error, "ask the store for its time; silent sessions are left alone"))
-            .ok()
-            .flatten()
+        match silence::store_now(job.store()) {
+            Ok(now) => now,
+            Err(error) => {
+                job.tally.warn(format!("silent sessions are left alone, because the store does not tell its time: {error}"));
+                None
+            }
+        }
     }
 
-    fn abort(&self, context: &Context, key: &OpenKey) -> Result<()> {
+    /// Decides a silent session; whether it was this run that did.
+    fn abort(&self, context: &Context, key: &OpenKey) -> Result<bool> {
         let repository = &context.repository;
         let slot = key.slot_name();
         // Without create-only PUT only sessions that a person called dead get here: nobody else writes this key any more.
         if repository.store.head(&slot)?.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let marker = Abort { by: self.run };
         let body = seal(repository, Class::Abort, key.session(), &slot, &marker)?;
         // "Exists" is as good: it was decided in time, and the next look says how.
         match repository.store.create(&slot, body) {
-            Ok(_) => Ok(()),
+            Ok(created) => Ok(created == Created::Won),
             // Nothing is lost by leaving it undecided, and deletions must go on.
             Err(error) if matches!(error.kind(), ErrorKind::NoSpace) => {
                 tracing::warn!(%error, "fence a silent session");
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error),
         }

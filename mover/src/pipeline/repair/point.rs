@@ -11,6 +11,7 @@ use crate::repository::map::{DamagedPage, Liveness, MapCursor, damaged_page};
 use crate::repository::session::points::{Point, PointStatus};
 use crate::repository::session::reader::ReaderLease;
 use crate::repository::session::records::{self, Kind};
+use crate::repository::store::replace;
 
 use super::Repair;
 use super::rebuild::{Leaves, Rebuilder};
@@ -186,8 +187,7 @@ impl Repair<'_> {
         let copy = name::copy(&point.key);
         if !self.dry_run {
             let manifest = store.get(&name::slot(&point.key))?;
-            store.delete(&copy)?;
-            store.put(&copy, manifest)?;
+            replace(store.as_ref(), &copy, manifest)?;
         }
         self.report.repaired.push(Repaired {
             kind: "copied".to_owned(),

@@ -142,7 +142,11 @@ fn push(
 fn bury(repository: &Repository, point: &Point, committed: &Point) -> Result<()> {
     let why = format!("repaired: committed again as {}", committed.id());
     let now = unix_millis() / 1000;
-    forget::bury(repository, &point.key, &Tomb::new(&why, now))?;
+    if !forget::bury(repository, &point.key, &Tomb::new(&why, now))? {
+        // Whoever forgot the point while it was committed again meant what it holds.
+        let why = format!("{} was forgotten while it was repaired", point.id());
+        forget::bury(repository, &committed.key, &Tomb::new(&why, now))?;
+    }
     repository.store.sync()
 }
 

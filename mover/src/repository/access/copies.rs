@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::super::format::KeySlot;
 use super::super::format::config::ConfigRecord;
 use super::super::ids::name;
-use super::super::store::{Store, list_all};
+use super::super::store::{Store, list_all, replace};
 use super::Repository;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -178,9 +178,7 @@ fn rewrite(
     (dry_run, roots): (bool, &mut MendedRoots),
 ) -> Result<()> {
     if !dry_run {
-        // Stores refuse to put other bytes under a name that is taken.
-        store.delete(object)?;
-        store.put(object, good)?;
+        replace(store, object, good)?;
     }
     let done = if dry_run { "can be" } else { "was" };
     let revoked = if object.starts_with(name::KEYS) {

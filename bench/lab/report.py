@@ -93,6 +93,30 @@ plot $data using (0):1:(0):3:($1-0.3):($1+0.3):ytic(2) with boxxyerror lc rgb "#
         subprocess.run(["gnuplot"], input=script, text=True, check=True)
         self.plots.append(name)
 
+    def curve(self, name, title, along, left, right, points):
+        """Two quantities over a third, both axes logarithmic: what grows how."""
+        rows = "\n".join(" ".join(f"{value:.6g}" for value in point) for point in points)
+        script = f"""set terminal svg size 640,400 dynamic enhanced font "sans,13" background "#ffffff"
+set output "{self.directory / (name + '.svg')}"
+set title "{title}" noenhanced
+set logscale xy
+set logscale y2
+set xlabel "{along}"
+set ylabel "{left}"
+set y2label "{right}"
+set ytics nomirror
+set y2tics
+set grid
+set key left top
+$data << end
+{rows}
+end
+plot $data using 1:2 with linespoints lw 2 pt 7 lc rgb "#3b6ea5" title "{left}", \\
+     $data using 1:3 axes x1y2 with linespoints lw 2 pt 5 lc rgb "#a5603b" title "{right}"
+"""
+        subprocess.run(["gnuplot"], input=script, text=True, check=True)
+        self.plots.append(name)
+
     def write(self):
         document = {
             "machine": self.machine.facts,

@@ -3,15 +3,18 @@
 Owns: command lines and the meaning of outputs. Must not: decide order or repetition.
 """
 
+import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 from .images import MIB, fio_log
-from .measure import Sample, last_json
+from .measure import CommandFailed, Sample, last_json
 
 SECRET = "correct horse battery staple"
 TREE = Path(__file__).resolve().parents[2]
@@ -38,6 +41,7 @@ class Tools:
         probes = options.probes or build(["-p", "bench", *features])
         self.ceiling = Ceiling(self, probes.resolve() / "ceiling-probe")
         self.put_probe = probes.resolve() / "put-probe"
+        self.gc_mark = probes.resolve() / "gc-mark"
         self.fio = Fio(self)
         self.qemu = Qemu(self)
         binary = options.snaphaul
@@ -50,7 +54,7 @@ class Tools:
             Borg(self) if shutil.which("borg") else None,
             Rustic(self, Path(rustic).resolve()) if rustic else None,
         ]
-        for binary in (self.ceiling.binary, self.put_probe, *(tool.binary for tool in candidates if hasattr(tool, "binary"))):
+        for binary in (self.ceiling.binary, self.put_probe, self.gc_mark, *(tool.binary for tool in candidates if hasattr(tool, "binary"))):
             runner.aliases[str(binary)] = binary.name
         self.backup = {tool.name: tool for tool in candidates if tool and tool.name not in options.skip}
 
@@ -140,6 +144,23 @@ class Snaphaul(BackupTool):
         command += ["--json", "--metrics-file", metrics, *more]
         sample, out = self.measure(case, repeat, command, flush=target)
         return self.finish(case, sample, out, metrics), target
+
+    def forget(self, point):
+        self.runner.quiet([self.binary, "forget", point, *self.access(None)], env=self.environment())
+
+    @contextlib.contextmanager
+    def collecting(self):
+        """Garbage collections of the repository, one after the other, until the block ends."""
+        command = shlex.join(str(word) for word in [self.binary, "gc", "--quiet", *self.access(None)])
+        environment = self.runner.environment(self.environment())
+        loop = subprocess.Popen(["bash", "-c", f"while {command}; do :; done"], env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+        try:
+            yield
+            if loop.poll() is not None:
+                raise CommandFailed("gc failed beside the backup")
+        finally:
+            os.killpg(loop.pid, signal.SIGKILL)
+            loop.wait()
 
     def verify(self, case, repeat, image):
         """Every byte of the newest point, as `--level data` reads it."""

@@ -109,7 +109,7 @@ impl Shape {
     fn record(&self, volume: u64, point: u64) -> Vec<u8> {
         let mut out = Vec::new();
         head(&mut out, 4, 2);
-        head(&mut out, 4, point + 1);
+        let mut living = Vec::new();
         for owner in 0..=point {
             let mut sets = Vec::new();
             let (mut items, mut gap) = (0, 0);
@@ -124,7 +124,14 @@ impl Shape {
                     gap += 1;
                 }
             }
-            self.put_session(&mut out, volume, owner, (items, &sets));
+            // A session of which nothing lives has no place in the record.
+            if items > 0 {
+                living.push((owner, items, sets));
+            }
+        }
+        head(&mut out, 4, living.len() as u64);
+        for (owner, items, sets) in &living {
+            self.put_session(&mut out, volume, *owner, (*items, sets));
         }
         head(&mut out, 4, point + 1);
         for owner in 0..=point {

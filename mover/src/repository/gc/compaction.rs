@@ -41,7 +41,7 @@ impl CompactionPolicy {
 /// One segment to rewrite: create its next generation with the live ordinals only (numbers kept), then delete this one
 /// and all below. "Exists already" is as good as success: every view writes a superset of what is needed. A store without
 /// create-only PUT would let two runs store different bytes under one name, and a reader in between would read parts of
-/// both: there only one run at a time may rewrite.
+/// both: there nothing is rewritten.
 #[derive(Clone, Copy, Debug)]
 pub struct Compaction<'a> {
     /// The segment.

@@ -9,10 +9,9 @@
 //! that.
 
 use crate::extent::{ByteLen, Extent};
+use crate::identity::Identity;
 use crate::scan::stopped;
-use crate::source::{
-    Capabilities, ChangedBlocks, ExtentSink, SourceError, SourceErrorKind, Summary,
-};
+use crate::source::{Base, Capabilities, ChangedBlocks, ExtentSink, SourceError, Summary};
 
 /// Passes on an answer as long as it is sound: extents ascending, disjoint, not empty and inside the target, and an end
 /// that names the target's size and the number of extents delivered.
@@ -34,12 +33,11 @@ impl<S: ChangedBlocks> Checked<S> {
         }
     }
 
-    fn run<T>(
+    fn run(
         &mut self,
         sink: &mut ExtentSink<'_>,
-        ask: impl FnOnce(&mut S, &mut ExtentSink<'_>) -> Result<T, SourceError>,
-        summary: impl FnOnce(&T) -> Option<Summary>,
-    ) -> Result<T, SourceError> {
+        ask: impl FnOnce(&mut S, &mut ExtentSink<'_>) -> Result<Summary, SourceError>,
+    ) -> Result<Summary, SourceError> {
         let mut form = Form {
             size: self.size,
             end: 0,
@@ -54,7 +52,7 @@ impl<S: ChangedBlocks> Checked<S> {
         if matches!(form.stop, Some(Stop::Consumer)) {
             return Err(stopped());
         }
-        match form.end_fault(summary(&answer)) {
+        match form.end_fault(answer) {
             Some(fault) => Err(unsound(self.source.capabilities().name, &fault)),
             None => Ok(answer),
         }
@@ -66,16 +64,20 @@ impl<S: ChangedBlocks> ChangedBlocks for Checked<S> {
         self.source.capabilities()
     }
 
-    fn allocated(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
-        self.run(
-            sink,
-            |source, sink| source.allocated(sink),
-            |summary| Some(*summary),
-        )
+    fn identity(&self) -> Option<Identity> {
+        self.source.identity()
     }
 
-    fn delta(&mut self, sink: &mut ExtentSink<'_>) -> Result<Option<Summary>, SourceError> {
-        self.run(sink, |source, sink| source.delta(sink), |summary| *summary)
+    fn bind(&mut self, base: &Base<'_>) -> Result<(), SourceError> {
+        self.source.bind(base)
+    }
+
+    fn allocated(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
+        self.run(sink, |source, sink| source.allocated(sink))
+    }
+
+    fn delta(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
+        self.run(sink, |source, sink| source.delta(sink))
     }
 }
 
@@ -126,12 +128,8 @@ impl Form {
         Ok(())
     }
 
-    /// What is wrong with the end of the answer. `None` as summary is "cannot compare", which delivers nothing.
-    fn end_fault(&self, summary: Option<Summary>) -> Option<String> {
-        let Some(summary) = summary else {
-            let extents = self.extents;
-            return (extents > 0).then(|| format!("{extents} extents without a complete end"));
-        };
+    /// What is wrong with the end of the answer.
+    fn end_fault(&self, summary: Summary) -> Option<String> {
         if summary.size.0 != self.size {
             return Some(format!(
                 "target of {} bytes, not {}",
@@ -144,11 +142,7 @@ impl Form {
 }
 
 fn unsound(name: &str, fault: &str) -> SourceError {
-    SourceError {
-        kind: SourceErrorKind::FullBackup,
-        message: format!("trust the answer of {name}: {fault}"),
-        source: None,
-    }
+    SourceError::full(format!("trust the answer of {name}: {fault}"))
 }
 
 #[cfg(test)]

@@ -5,47 +5,52 @@
 use crate::checked::Checked;
 use crate::extent::{ByteLen, Extent, ExtentKind};
 use crate::extent_set::ExtentSet;
-use crate::source::{ChangedBlocks, ExtentSink, Precision, SourceError, Summary};
+use crate::source::{ChangedBlocks, ExtentSink, Precision, SourceError, SourceErrorKind, Summary};
 
 /// Checks that `allocated` of a target of `size` bytes is sound, repeatable, stops when asked, and covers `needed`, the
 /// bytes that are not zero. An exact source must answer with nothing else.
 pub fn check_allocated(source: &mut dyn ChangedBlocks, size: u64, needed: &ExtentSet) {
-    let first = sound_answer(source, size, |source, sink| {
-        source.allocated(sink).map(Some)
-    });
-    covers(
-        source,
-        first.as_deref().expect("allocated always answers"),
-        needed,
-    );
-    let second = sound_answer(source, size, |source, sink| {
-        source.allocated(sink).map(Some)
-    });
+    let first = sound_answer(source, size, |source, sink| source.allocated(sink));
+    covers(source, &first, needed);
+    let second = sound_answer(source, size, |source, sink| source.allocated(sink));
     assert_eq!(first, second, "two answers about one target differ");
-    stops(source, |source, sink| source.allocated(sink).map(Some));
+    stops(source, |source, sink| source.allocated(sink));
 }
 
-/// Checks `delta` in the same way against `changed`, the bytes that differ; a source that cannot compare delivers nothing.
+/// Checks `delta` of a source that is bound to its base in the same way against `changed`, the bytes that differ. Extents of
+/// either kind count: a range that became zero has changed.
 pub fn check_delta(source: &mut dyn ChangedBlocks, size: u64, changed: &ExtentSet) {
-    let Some(told) = sound_answer(source, size, |source, sink| source.delta(sink)) else {
-        return;
-    };
-    covers(source, &told, changed);
+    let first = sound_answer(source, size, |source, sink| source.delta(sink));
+    covers_changes(source, &first, changed);
+    let second = sound_answer(source, size, |source, sink| source.delta(sink));
+    assert_eq!(first, second, "two answers about one pair differ");
     stops(source, |source, sink| source.delta(sink));
 }
 
-type Ask = fn(&mut dyn ChangedBlocks, &mut ExtentSink<'_>) -> Result<Option<Summary>, SourceError>;
+/// Checks that a source without a base says so, and delivers nothing.
+pub fn check_without_base(source: &mut dyn ChangedBlocks) {
+    let mut seen = 0;
+    let answer = source.delta(&mut |_| {
+        seen += 1;
+        true
+    });
+    let error = answer.expect_err("a delta without a base");
+    assert_eq!(error.kind, SourceErrorKind::FullBackup, "{error}");
+    assert_eq!(seen, 0, "extents of a delta without a base");
+}
+
+type Ask = fn(&mut dyn ChangedBlocks, &mut ExtentSink<'_>) -> Result<Summary, SourceError>;
 
 /// The extents of an answer that [`Checked`] lets pass.
-fn sound_answer(source: &mut dyn ChangedBlocks, size: u64, ask: Ask) -> Option<Vec<Extent>> {
+fn sound_answer(source: &mut dyn ChangedBlocks, size: u64, ask: Ask) -> Vec<Extent> {
     let mut extents = Vec::new();
     let mut checked = Checked::new(Borrowed(source), ByteLen(size));
     let summary = ask(&mut checked, &mut |extent| {
         extents.push(extent);
         true
     });
-    let summary = summary.unwrap_or_else(|error| unreachable!("unsound answer: {error}"));
-    summary.map(|_| extents)
+    summary.unwrap_or_else(|error| unreachable!("unsound answer: {error}"));
+    extents
 }
 
 fn covers(source: &dyn ChangedBlocks, told: &[Extent], needed: &ExtentSet) {
@@ -54,10 +59,18 @@ fn covers(source: &dyn ChangedBlocks, told: &[Extent], needed: &ExtentSet) {
         .copied()
         .filter(|extent| extent.kind == ExtentKind::Data)
         .collect();
+    covers_set(source, &data, needed);
+}
+
+fn covers_changes(source: &dyn ChangedBlocks, told: &[Extent], changed: &ExtentSet) {
+    covers_set(source, &told.iter().copied().collect(), changed);
+}
+
+fn covers_set(source: &dyn ChangedBlocks, data: &ExtentSet, needed: &ExtentSet) {
     assert!(
-        needed.subtract(&data).is_empty(),
+        needed.subtract(data).is_empty(),
         "not told: {:?}",
-        needed.subtract(&data)
+        needed.subtract(data)
     );
     if source.capabilities().precision == Precision::Exact {
         let unit = source.capabilities().granularity;
@@ -92,7 +105,7 @@ impl ChangedBlocks for Borrowed<'_> {
         self.0.allocated(sink)
     }
 
-    fn delta(&mut self, sink: &mut ExtentSink<'_>) -> Result<Option<Summary>, SourceError> {
+    fn delta(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
         self.0.delta(sink)
     }
 }

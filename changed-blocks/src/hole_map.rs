@@ -11,9 +11,7 @@ use nix::unistd::{Whence, lseek};
 
 use crate::extent::{ByteLen, Extent};
 use crate::scan::stopped;
-use crate::source::{
-    Capabilities, ChangedBlocks, ExtentSink, Precision, SourceError, SourceErrorKind, Summary,
-};
+use crate::source::{Capabilities, ChangedBlocks, ExtentSink, SourceError, Summary};
 
 /// Smallest block of the file systems in use; a file system may report coarser data, which is still sound.
 const GRANULARITY: ByteLen = ByteLen(4096);
@@ -63,12 +61,7 @@ impl HoleMap {
 
 impl ChangedBlocks for HoleMap {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            name: "hole-map",
-            granularity: GRANULARITY,
-            precision: Precision::Superset,
-            needs_base: false,
-        }
+        Capabilities::without_base("hole-map", GRANULARITY)
     }
 
     fn allocated(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
@@ -95,17 +88,13 @@ impl ChangedBlocks for HoleMap {
         })
     }
 
-    fn delta(&mut self, _sink: &mut ExtentSink<'_>) -> Result<Option<Summary>, SourceError> {
-        Ok(None)
+    fn delta(&mut self, _sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
+        Err(SourceError::full("a hole map compares with nothing"))
     }
 }
 
 fn seek_failed(position: u64, errno: Errno) -> SourceError {
-    SourceError {
-        kind: SourceErrorKind::FullBackup,
-        message: format!("look for data after byte {position}"),
-        source: Some(errno.into()),
-    }
+    SourceError::full(format!("look for data after byte {position}")).because(errno.into())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod contract;
 pub mod extent;
 pub mod extent_set;
 pub mod hole_map;
+pub mod identity;
 pub mod scan;
 pub mod source;
 
@@ -21,5 +22,8 @@ pub use checked::Checked;
 pub use extent::{ByteLen, ByteOffset, Extent, ExtentKind};
 pub use extent_set::ExtentSet;
 pub use hole_map::HoleMap;
+pub use identity::Identity;
 pub use scan::Scan;
-pub use source::{ChangedBlocks, ExtentSink, SourceError, SourceErrorKind, Summary};
+pub use source::{
+    Base, Capabilities, ChangedBlocks, ExtentSink, SourceError, SourceErrorKind, Summary,
+};

@@ -3,7 +3,7 @@
 use super::*;
 use crate::ExtentSet;
 use crate::contract;
-use crate::source::Precision;
+use crate::source::{Precision, SourceErrorKind};
 
 const SIZE: u64 = 10_000;
 
@@ -11,7 +11,7 @@ const SIZE: u64 = 10_000;
 #[derive(Clone)]
 struct Scripted {
     extents: Vec<Extent>,
-    end: Result<Option<Summary>, SourceErrorKind>,
+    end: Result<Summary, SourceErrorKind>,
     /// Goes on although the sink asked it to stop.
     deaf: bool,
 }
@@ -24,7 +24,7 @@ impl Scripted {
         };
         Self {
             extents: extents.to_vec(),
-            end: Ok(Some(summary)),
+            end: Ok(summary),
             deaf: false,
         }
     }
@@ -33,32 +33,28 @@ impl Scripted {
 impl ChangedBlocks for Scripted {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            name: "scripted",
-            granularity: ByteLen(1),
             precision: Precision::Exact,
-            needs_base: false,
+            zero_extents: true,
+            ..Capabilities::without_base("scripted", ByteLen(1))
         }
     }
 
     fn allocated(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
-        Ok(self.delta(sink)?.expect("scripted with a summary"))
+        self.delta(sink)
     }
 
-    fn delta(&mut self, sink: &mut ExtentSink<'_>) -> Result<Option<Summary>, SourceError> {
+    fn delta(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
         for extent in &self.extents {
             if !sink(*extent) && !self.deaf {
                 return Err(stopped());
             }
         }
-        self.end.map_err(|kind| SourceError {
-            kind,
-            message: "fail as told".to_owned(),
-            source: None,
-        })
+        self.end
+            .map_err(|kind| SourceError::new(kind, "fail as told"))
     }
 }
 
-fn ask(source: Scripted) -> (Vec<Extent>, Result<Option<Summary>, SourceError>) {
+fn ask(source: Scripted) -> (Vec<Extent>, Result<Summary, SourceError>) {
     let mut seen = Vec::new();
     let answer = Checked::new(source, ByteLen(SIZE)).delta(&mut |extent| {
         seen.push(extent);
@@ -76,13 +72,13 @@ fn an_honest_answer_passes_unchanged() {
     ];
     let (seen, answer) = ask(Scripted::honest(&extents));
     assert_eq!(seen, extents);
-    assert_eq!(answer.unwrap().unwrap().extents, 3);
+    assert_eq!(answer.unwrap().extents, 3);
     let needed: ExtentSet = [Extent::data(0, 10), Extent::data(SIZE - 1, 1)]
         .into_iter()
         .collect();
     let mut checked = Checked::new(Scripted::honest(&extents), ByteLen(SIZE));
     contract::check_allocated(&mut checked, SIZE, &needed);
-    contract::check_delta(&mut checked, SIZE, &needed);
+    contract::check_delta(&mut checked, SIZE, &extents.into_iter().collect());
 }
 
 #[test]
@@ -114,24 +110,16 @@ fn lies_about_extents_are_named_and_not_passed_on() {
 #[test]
 fn a_truncated_answer_is_thrown_away() {
     let mut source = Scripted::honest(&[Extent::data(0, 10)]);
-    source.end = Ok(Some(Summary {
+    source.end = Ok(Summary {
         size: ByteLen(SIZE),
         extents: 2,
-    }));
+    });
     assert!(
         ask(source.clone())
             .1
             .unwrap_err()
             .message
             .contains("1 extents delivered of 2")
-    );
-    source.end = Ok(None);
-    assert!(
-        ask(source.clone())
-            .1
-            .unwrap_err()
-            .message
-            .contains("without a complete end")
     );
     source.end = Err(SourceErrorKind::Retry);
     assert_eq!(ask(source).1.unwrap_err().kind, SourceErrorKind::Retry);
@@ -140,10 +128,10 @@ fn a_truncated_answer_is_thrown_away() {
 #[test]
 fn an_answer_about_another_size_is_thrown_away() {
     let mut source = Scripted::honest(&[]);
-    source.end = Ok(Some(Summary {
+    source.end = Ok(Summary {
         size: ByteLen(SIZE - 1),
         extents: 0,
-    }));
+    });
     assert!(
         ask(source)
             .1
@@ -151,13 +139,6 @@ fn an_answer_about_another_size_is_thrown_away() {
             .message
             .contains("9999 bytes, not 10000")
     );
-}
-
-#[test]
-fn a_source_that_cannot_compare_may_say_so() {
-    let mut source = Scripted::honest(&[]);
-    source.end = Ok(None);
-    assert_eq!(ask(source).1.unwrap(), None);
 }
 
 #[test]

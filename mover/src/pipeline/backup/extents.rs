@@ -49,9 +49,7 @@ pub fn send(source: &mut dyn ChangedBlocks, question: Question, sender: &Sender<
     };
     let result = match question {
         Question::Allocated => source.allocated(&mut sink),
-        Question::Delta => source
-            .delta(&mut sink)
-            .and_then(|answer| answer.ok_or_else(cannot_compare)),
+        Question::Delta => source.delta(&mut sink),
     };
     let last = match result {
         Ok(summary) => Answer::Complete(summary),
@@ -60,14 +58,6 @@ pub fn send(source: &mut dyn ChangedBlocks, question: Question, sender: &Sender<
     if sender.send(Answer::Batch(batch)).is_ok() {
         // A reader that stopped listening has failed already and says why itself.
         let _ = sender.send(last);
-    }
-}
-
-fn cannot_compare() -> SourceError {
-    SourceError {
-        kind: SourceErrorKind::FullBackup,
-        message: "this source cannot compare with a base".to_owned(),
-        source: None,
     }
 }
 

@@ -11,7 +11,7 @@
 use std::io;
 use std::sync::Arc;
 
-use changed_blocks::source::{Capabilities, ExtentSink, Precision};
+use changed_blocks::source::{Capabilities, ExtentSink};
 use changed_blocks::{ByteLen, ChangedBlocks, Extent, SourceError, SourceErrorKind, Summary};
 
 use super::queue::PointQueue;
@@ -184,10 +184,8 @@ impl PointBlocks {
 impl ChangedBlocks for PointBlocks {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            name: "point",
-            granularity: ByteLen(self.0.unit),
-            precision: Precision::Superset,
             needs_base: true,
+            ..Capabilities::without_base("point", ByteLen(self.0.unit))
         }
     }
 
@@ -197,23 +195,19 @@ impl ChangedBlocks for PointBlocks {
     ) -> std::result::Result<Summary, SourceError> {
         if self.0.base.is_some() {
             // Its bytes come in the order of the delta: another answer would not fit them.
-            return Err(SourceError {
-                kind: SourceErrorKind::GiveUp,
-                message: "ask a point with a base for everything".to_owned(),
-                source: None,
-            });
+            let message = "ask a point with a base for everything";
+            return Err(SourceError::new(SourceErrorKind::GiveUp, message));
         }
         self.answer(sink)
     }
 
-    fn delta(
-        &mut self,
-        sink: &mut ExtentSink<'_>,
-    ) -> std::result::Result<Option<Summary>, SourceError> {
+    fn delta(&mut self, sink: &mut ExtentSink<'_>) -> std::result::Result<Summary, SourceError> {
         if self.0.base.is_none() {
-            return Ok(None);
+            return Err(SourceError::full(
+                "a point without a base compares with nothing",
+            ));
         }
-        self.answer(sink).map(Some)
+        self.answer(sink)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod contract;
 pub mod extent;
 pub mod extent_set;
 pub mod hole_map;
+pub mod hot_places;
 pub mod identity;
 pub mod scan;
 pub mod source;

@@ -12,9 +12,8 @@ mod keys;
 use clap::{Parser, Subcommand};
 
 pub use commands::{
-    BackupArgs, ChangedBlocksFlag, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag,
-    InitArgs, LevelFlag, LockFlag, PointsArgs, RecoverArgs, RepairArgs, RestoreArgs, ShowArgs,
-    VerifyArgs,
+    BackupArgs, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs, LevelFlag,
+    LockFlag, PointsArgs, RecoverArgs, RepairArgs, RestoreArgs, ShowArgs, VerifyArgs,
 };
 pub use forget::{ForgetArgs, KeepArgs};
 pub use gc::GcArgs;

@@ -2,7 +2,7 @@
 //!
 //! Owns: flags to request, report to text. Must not: move data.
 
-use super::args::{BackupArgs, ChangedBlocksFlag, EngineFlag, RepositoryArgs, RunArgs};
+use super::args::{BackupArgs, EngineFlag, RepositoryArgs, RunArgs};
 use super::config;
 use super::memory;
 use super::open;
@@ -56,11 +56,8 @@ fn request(args: &BackupArgs) -> Result<BackupRequest> {
             "none" => ParentChoice::None,
             point => ParentChoice::Point(point.to_owned()),
         },
-        changed_blocks: match args.changed_blocks {
-            ChangedBlocksFlag::Auto => ChangedBlocksChoice::Auto,
-            ChangedBlocksFlag::Scan => ChangedBlocksChoice::Scan,
-            ChangedBlocksFlag::HoleMap => ChangedBlocksChoice::HoleMap,
-        },
+        changed_blocks: changed_blocks(&args.changed_blocks),
+        base: args.base.clone(),
         compression: args.compression.parse()?,
         tags: config::tags(&args.tags)?,
         group: args
@@ -73,6 +70,17 @@ fn request(args: &BackupArgs) -> Result<BackupRequest> {
         engine: engine(args.engine),
         recorded: None,
     })
+}
+
+/// What a flag asks for; a name that no source has is refused once the source is open.
+fn changed_blocks(flag: &str) -> ChangedBlocksChoice {
+    match flag {
+        "auto" => ChangedBlocksChoice::Auto,
+        "scan" => ChangedBlocksChoice::Scan,
+        "hole-map" => ChangedBlocksChoice::HoleMap,
+        "none" => ChangedBlocksChoice::None,
+        name => ChangedBlocksChoice::Source(name.to_owned()),
+    }
 }
 
 /// The engine that a flag names.

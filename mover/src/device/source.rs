@@ -52,6 +52,14 @@ pub trait SourceDevice: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`ErrorKind::Io`] where the source cannot be asked.
     fn hole_map(&self) -> Result<Box<dyn ChangedBlocks + Send>>;
+    /// Whether [`hole_map`](Self::hole_map) knows more than that everything may hold data.
+    fn has_hole_map(&self) -> bool {
+        false
+    }
+    /// Sources that can say what changed since an earlier state of this volume, best first.
+    fn delta_sources(&self) -> Vec<Box<dyn ChangedBlocks + Send>> {
+        Vec::new()
+    }
     /// A queue for reading.
     ///
     /// # Errors
@@ -257,6 +265,10 @@ impl SourceDevice for Source {
 
     fn block_size(&self) -> u32 {
         self.block_size()
+    }
+
+    fn has_hole_map(&self) -> bool {
+        !self.is_block_device()
     }
 
     fn hole_map(&self) -> Result<Box<dyn ChangedBlocks + Send>> {

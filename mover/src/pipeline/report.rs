@@ -44,6 +44,9 @@ pub struct BackupReport {
     pub changed_blocks: String,
     /// Why that one.
     pub changed_blocks_reason: String,
+    /// A source of changed blocks that was caught in this run, and is not used for this volume until a person names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_blocks_liar: Option<String>,
     /// What a person should know although the point is good.
     pub warnings: Vec<String>,
     /// Wall time.

@@ -102,9 +102,18 @@ pub struct BackupArgs {
     #[arg(long, value_name = "POINT", default_value = "auto")]
     pub parent: String,
 
-    /// How to find what must be read
-    #[arg(long, value_enum, value_name = "SOURCE", default_value_t = ChangedBlocksFlag::Auto)]
-    pub changed_blocks: ChangedBlocksFlag,
+    /// Who says what must be read
+    ///
+    /// `auto` takes the best sound one that the volume has and prints which and why; `scan` reads everything and compares; `none`
+    /// reads what is allocated; `hole-map` skips the holes of a file; `fiemap` compares the extents of reflinked files (XFS, btrfs;
+    /// needs --base), `rbd` asks Ceph, `thin` asks dm-thin; `extents:FILE` reads a list that you bring. Every answer is checked by
+    /// samples; after any doubt everything allocated is read.
+    #[arg(long, value_name = "WHO", default_value = "auto", value_parser = changed_blocks_flag)]
+    pub changed_blocks: String,
+
+    /// The image that the parent was made from, for who cannot look it up (a reflinked file); it must be the recorded one
+    #[arg(long, value_name = "SOURCE")]
+    pub base: Option<String>,
 
     /// `lz4`, `zstd`, `zstd:LEVEL` (1 to 22) or `none`; what does not shrink is stored as it is
     #[arg(long, value_name = "METHOD", default_value = "lz4")]
@@ -410,14 +419,19 @@ pub struct CompletionsArgs {
 }
 
 /// Values of `--changed-blocks`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ChangedBlocksFlag {
-    /// The best source that this volume has
-    Auto,
-    /// Read everything and compare digests with the parent
-    Scan,
-    /// Skip the holes of a sparse file, read and compare the rest
-    HoleMap,
+const CHANGED_BLOCKS: [&str; 7] = ["auto", "scan", "none", "hole-map", "fiemap", "rbd", "thin"];
+
+fn changed_blocks_flag(text: &str) -> Result<String, String> {
+    let file = text
+        .strip_prefix("extents:")
+        .is_some_and(|file| !file.is_empty());
+    if file || CHANGED_BLOCKS.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "not one of {}, extents:FILE",
+        CHANGED_BLOCKS.join(", ")
+    ))
 }
 
 /// Values of `--engine`.

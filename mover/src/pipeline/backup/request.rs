@@ -21,15 +21,20 @@ pub enum ParentChoice {
 }
 
 /// How it is found out which bytes must be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangedBlocksChoice {
-    /// The hole map of a file, a scan of anything else.
+    /// The best sound source that the volume has: a delta against the parent, else the hole map of a file, else a scan.
     Auto,
     /// Read everything and compare digests.
     Scan,
     /// Skip the holes of a sparse file.
     HoleMap,
-    /// Read only what the source says may differ from the parent, which is the base that its answer is bound to.
+    /// Ask nobody what changed: read what is allocated.
+    None,
+    /// The source of this name, which the volume must have.
+    Source(String),
+    /// Read only what the source says may differ from the parent, which is the base that its answer is bound to. For sources
+    /// that cannot be wrong: nothing is checked.
     Delta,
 }
 
@@ -51,6 +56,8 @@ pub struct BackupRequest {
     pub parent: ParentChoice,
     /// What is read.
     pub changed_blocks: ChangedBlocksChoice,
+    /// Where the base of a delta is, for sources that cannot look it up: the image that the parent was made from.
+    pub base: Option<String>,
     /// How chunks are compressed.
     pub compression: Compression,
     /// Free key-value pairs for people and policies.

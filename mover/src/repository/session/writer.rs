@@ -97,6 +97,7 @@ impl WriterSession {
             takeover: Takeover {
                 after: Duration::MAX,
                 here: Origin::current(),
+                given_up: None,
             },
         };
         let session = Self {

@@ -190,6 +190,7 @@ pub(crate) fn begin(
         takeover: Takeover {
             after: takeover,
             here: here.clone(),
+            given_up: None,
         },
     };
     WriterSession::begin(repository, &begin, &catalog)

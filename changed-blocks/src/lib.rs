@@ -9,6 +9,7 @@
 //! Must not: know repositories or Kubernetes objects, or decide what is stored.
 
 pub mod checked;
+pub mod chunk_set;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub mod extent;
@@ -19,6 +20,7 @@ pub mod scan;
 pub mod source;
 
 pub use checked::Checked;
+pub use chunk_set::ChunkSet;
 pub use extent::{ByteLen, ByteOffset, Extent, ExtentKind};
 pub use extent_set::ExtentSet;
 pub use hole_map::HoleMap;

@@ -14,15 +14,18 @@ pub mod chunk_set;
 pub mod contract;
 pub mod extent;
 pub mod extent_set;
+pub mod fiemap;
 pub mod hole_map;
 pub mod identity;
 pub mod scan;
 pub mod source;
+pub mod split_mix;
 
 pub use checked::Checked;
 pub use chunk_set::ChunkSet;
 pub use extent::{ByteLen, ByteOffset, Extent, ExtentKind};
 pub use extent_set::ExtentSet;
+pub use fiemap::Fiemap;
 pub use hole_map::HoleMap;
 pub use identity::Identity;
 pub use scan::Scan;

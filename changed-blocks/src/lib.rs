@@ -15,6 +15,7 @@ pub mod extent;
 pub mod extent_set;
 pub mod hole_map;
 pub mod identity;
+pub mod rbd;
 pub mod scan;
 pub mod source;
 

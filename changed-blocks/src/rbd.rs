@@ -1,0 +1,18 @@
+//! Ceph RBD through librbd, which is loaded at run time.
+//!
+//! ```text
+//!   librados.so.2 + librbd.so.1 ──► Library ──► Cluster ──► Pool ──► Image ──► source (diff windows)
+//!                                                                     └──────► AioQueue (reads and writes)
+//! ```
+//!
+//! Owns: names and handles of images, the binding, the queue, the source. Must not: be needed to link, or know
+//! repositories. A machine without librbd runs everything else.
+
+pub mod library;
+pub mod queue;
+
+pub use library::{
+    Access, Cluster, ClusterOptions, Image, ImageName, Library, Parent, Pool, RbdError, Snapshot,
+    SnapshotName, SnapshotNamespace, Watcher,
+};
+pub use queue::{AioQueue, Done};

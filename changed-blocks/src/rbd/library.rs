@@ -10,6 +10,7 @@ mod error;
 mod functions;
 mod image;
 mod in_flight;
+mod objects;
 mod snapshots;
 
 use std::ffi::{CStr, CString, c_char};
@@ -22,6 +23,7 @@ pub use cluster::{Cluster, ClusterOptions, Pool};
 pub use diff::{DiffFrom, DiffRange};
 pub use error::RbdError;
 pub use image::{Access, Image, ImageName, Parent, SnapshotName, Watcher};
+pub use objects::Objects;
 pub use snapshots::{Snapshot, SnapshotNamespace};
 
 pub(super) use in_flight::{Finished, InFlight, Request, Transfer};

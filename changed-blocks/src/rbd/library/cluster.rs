@@ -166,7 +166,7 @@ impl Cluster {
     pub fn pool(&self, name: &str, namespace: &str) -> Result<Pool, RbdError> {
         let c_name = c_string(name)?;
         self.open_pool(
-            namespace,
+            (namespace, None),
             || format!("open the pool {name}"),
             |raw| {
                 // SAFETY: a connected handle, a C string that lives during the call, a place for the result.
@@ -182,8 +182,18 @@ impl Cluster {
     /// # Errors
     /// Where there is no such pool.
     pub fn pool_by_id(&self, id: i64, namespace: &str) -> Result<Pool, RbdError> {
+        self.pool_at(id, namespace, None)
+    }
+
+    /// The same for reading objects as they were in a snapshot.
+    pub(super) fn pool_at(
+        &self,
+        id: i64,
+        namespace: &str,
+        snapshot: Option<u64>,
+    ) -> Result<Pool, RbdError> {
         self.open_pool(
-            namespace,
+            (namespace, snapshot),
             || format!("open the pool with id {id}"),
             |raw| {
                 // SAFETY: a connected handle and a place for the result.
@@ -194,7 +204,7 @@ impl Cluster {
 
     fn open_pool(
         &self,
-        namespace: &str,
+        (namespace, snapshot): (&str, Option<u64>),
         what: impl FnOnce() -> String,
         open: impl FnOnce(*mut IoContext) -> i32,
     ) -> Result<Pool, RbdError> {
@@ -205,6 +215,9 @@ impl Cluster {
         // SAFETY: the context was just opened; the name is copied.
         let id = unsafe {
             (functions.rados_ioctx_set_namespace)(raw, c_namespace.as_ptr());
+            if let Some(snapshot) = snapshot {
+                (functions.rados_ioctx_snap_set_read)(raw, snapshot);
+            }
             (functions.rados_ioctx_get_id)(raw)
         };
         Ok(Pool(Arc::new(OpenPool {

@@ -22,7 +22,7 @@ pub enum RbdError {
         source: libloading::Error,
     },
     /// A library is too old.
-    #[error("use {file}: it has no {function}, which came with Ceph 14")]
+    #[error("use {file}: it has no {function}, which came with Ceph 16 or before")]
     TooOld {
         /// The library.
         file: &'static str,

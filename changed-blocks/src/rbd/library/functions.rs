@@ -11,6 +11,9 @@ pub(super) type Rados = *mut c_void;
 pub(super) type IoContext = *mut c_void;
 pub(super) type RawImage = *mut c_void;
 pub(super) type RawCompletion = *mut c_void;
+pub(super) type RawRadosCompletion = *mut c_void;
+/// `rados_callback_t`; null for none.
+pub(super) type RadosCallback = Option<unsafe extern "C" fn(RawRadosCompletion, *mut c_void)>;
 /// `int (*cb)(uint64_t offset, size_t len, int exists, void *arg)`.
 pub(super) type DiffCallback = unsafe extern "C" fn(u64, usize, c_int, *mut c_void) -> c_int;
 /// `rbd_callback_t`.
@@ -121,6 +124,12 @@ functions! {
     rados: rados_ioctx_destroy(IoContext) -> ();
     rados: rados_ioctx_set_namespace(IoContext, *const c_char) -> ();
     rados: rados_ioctx_get_id(IoContext) -> i64;
+    rados: rados_ioctx_snap_set_read(IoContext, u64) -> ();
+    rados: rados_aio_create_completion2(*mut c_void, RadosCallback, *mut RawRadosCompletion) -> c_int;
+    rados: rados_aio_stat(IoContext, *const c_char, RawRadosCompletion, *mut u64, *mut nix::libc::time_t) -> c_int;
+    rados: rados_aio_wait_for_complete(RawRadosCompletion) -> c_int;
+    rados: rados_aio_get_return_value(RawRadosCompletion) -> c_int;
+    rados: rados_aio_release(RawRadosCompletion) -> ();
     rbd: rbd_version(*mut c_int, *mut c_int, *mut c_int) -> ();
     rbd: rbd_open(IoContext, *const c_char, *mut RawImage, *const c_char) -> c_int;
     rbd: rbd_open_read_only(IoContext, *const c_char, *mut RawImage, *const c_char) -> c_int;
@@ -131,6 +140,8 @@ functions! {
     rbd: rbd_get_size(RawImage, *mut u64) -> c_int;
     rbd: rbd_get_features(RawImage, *mut u64) -> c_int;
     rbd: rbd_get_flags(RawImage, *mut u64) -> c_int;
+    rbd: rbd_get_data_pool_id(RawImage) -> i64;
+    rbd: rbd_get_block_name_prefix(RawImage, *mut c_char, usize) -> c_int;
     rbd: rbd_get_id(RawImage, *mut c_char, usize) -> c_int;
     rbd: rbd_get_name(RawImage, *mut c_char, *mut usize) -> c_int;
     rbd: rbd_get_stripe_unit(RawImage, *mut u64) -> c_int;
@@ -139,7 +150,6 @@ functions! {
     rbd: rbd_get_parent(RawImage, *mut LinkedImage, *mut SnapSpec) -> c_int;
     rbd: rbd_linked_image_spec_cleanup(*mut LinkedImage) -> ();
     rbd: rbd_snap_spec_cleanup(*mut SnapSpec) -> ();
-    rbd: rbd_snap_set(RawImage, *const c_char) -> c_int;
     rbd: rbd_snap_set_by_id(RawImage, u64) -> c_int;
     rbd: rbd_snap_list(RawImage, *mut SnapInfo, *mut c_int) -> c_int;
     rbd: rbd_snap_list_end(*mut SnapInfo) -> ();

@@ -46,6 +46,7 @@ pub struct Image {
     raw: RawImage,
     name: String,
     access: Access,
+    snapshot: Option<u64>,
     pool: Pool,
 }
 
@@ -122,35 +123,38 @@ impl Image {
         // SAFETY: an open context, a C string that lives during the call, a place for the result, and null for the head.
         let code = unsafe { open(pool.raw(), c_name.as_ptr(), &raw mut raw, ptr::null()) };
         check(code, || format!("open the RBD image {shown}"))?;
-        let image = Self {
+        let mut image = Self {
             raw,
             name: shown.to_owned(),
             access,
+            snapshot: None,
             pool: pool.clone(),
         };
         if let Some(snapshot) = snapshot {
-            image.set_snapshot(snapshot)?;
+            let id = match snapshot {
+                SnapshotName::Name(name) => image.snapshot_id(name)?,
+                SnapshotName::Id(id) => id,
+            };
+            image.set_snapshot(id)?;
         }
         Ok(image)
     }
 
     /// Private, so that an image never changes what it shows once it is handed out.
-    fn set_snapshot(&self, snapshot: SnapshotName<'_>) -> Result<(), RbdError> {
-        let functions = &self.library().functions;
-        let code = match snapshot {
-            SnapshotName::Name(name) => {
-                let name = c_string(name)?;
-                // SAFETY: an open image and a C string that lives during the call.
-                unsafe { (functions.rbd_snap_set)(self.raw, name.as_ptr()) }
-            }
-            // SAFETY: an open image.
-            SnapshotName::Id(id) => unsafe { (functions.rbd_snap_set_by_id)(self.raw, id) },
-        };
-        check(code, || match snapshot {
-            SnapshotName::Name(name) => format!("find the snapshot {name} of {}", self.name),
-            SnapshotName::Id(id) => format!("find the snapshot with id {id} of {}", self.name),
-        })
-        .map(drop)
+    fn set_snapshot(&mut self, id: u64) -> Result<(), RbdError> {
+        // SAFETY: an open image that nobody else uses.
+        let code = unsafe { (self.library().functions.rbd_snap_set_by_id)(self.raw, id) };
+        check(code, || {
+            format!("find the snapshot with id {id} of {}", self.name)
+        })?;
+        self.snapshot = Some(id);
+        Ok(())
+    }
+
+    /// Id of the snapshot that it is open at; `None` at its head.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<u64> {
+        self.snapshot
     }
 
     /// The pool it is in.

@@ -19,6 +19,7 @@ pub mod fiemap;
 pub mod hole_map;
 pub mod hot_places;
 pub mod identity;
+pub mod rbd;
 pub mod scan;
 pub mod source;
 pub mod split_mix;

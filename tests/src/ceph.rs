@@ -33,25 +33,95 @@ pub struct Ceph {
     _folder: Scratch,
 }
 
+/// A running Ceph without gateway, for block images; dropping it stops every daemon, OSD first.
+#[derive(Debug)]
+pub struct BlockCeph {
+    daemons: Vec<Process>,
+    setup: Setup,
+}
+
+#[derive(Debug)]
 struct Setup {
     folder: Scratch,
     fsid: String,
     ports: [u16; 3],
 }
 
+impl BlockCeph {
+    /// The configuration, which names the keyring of `client.admin`.
+    #[must_use]
+    pub fn conf(&self) -> PathBuf {
+        self.setup.folder.join("ceph.conf")
+    }
+
+    /// A folder that lives as long as the cluster.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.setup.folder.path()
+    }
+
+    /// The monitor, to freeze it.
+    #[must_use]
+    pub fn monitor(&self) -> &Process {
+        &self.daemons[self.daemons.len() - 1]
+    }
+
+    /// The OSD, to freeze it.
+    #[must_use]
+    pub fn osd(&self) -> &Process {
+        &self.daemons[0]
+    }
+
+    /// Runs `ceph` as the administrator.
+    ///
+    /// # Errors
+    /// With its output where it fails.
+    pub fn ceph(&self, args: &[&str]) -> Result<String> {
+        self.setup.ceph(args)
+    }
+
+    /// Runs `rbd` as the administrator.
+    ///
+    /// # Errors
+    /// With its output where it fails.
+    pub fn rbd(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(part::program("rbd", "ceph-common")?);
+        part::run(
+            command
+                .args(["-c", &self.setup.path("ceph.conf")])
+                .args(args),
+        )
+    }
+
+    /// Makes a pool for images.
+    ///
+    /// # Errors
+    /// Where the cluster refuses.
+    pub fn pool(&self, name: &str) -> Result<()> {
+        self.ceph(&["osd", "pool", "create", name, "8"])?;
+        self.rbd(&["pool", "init", name]).map(drop)
+    }
+}
+
 impl Ceph {
+    /// Starts a cluster for block images only: no gateway, no certificates.
+    ///
+    /// # Errors
+    /// Where a package is missing or a daemon does not come up.
+    pub fn start_block() -> Result<BlockCeph> {
+        let setup = Setup::new()?;
+        let daemons = setup.start_core()?;
+        Ok(BlockCeph { daemons, setup })
+    }
+
     /// Starts a cluster and its gateway.
     ///
     /// # Errors
     /// Where a package is missing or a daemon does not come up.
     pub fn start() -> Result<Self> {
         let setup = Setup::new()?;
-        setup.write_keys()?;
         setup.write_certificates()?;
-        let mut daemons = vec![setup.start_mon()?];
-        setup.ceph(&["auth", "import", "-i", &setup.path("keyring")])?;
-        daemons.insert(0, setup.daemon("ceph-mgr", &["-i", "a"])?);
-        daemons.insert(0, setup.start_osd()?);
+        let mut daemons = setup.start_core()?;
         daemons.insert(0, setup.daemon("radosgw", &["-n", "client.rgw.a"])?);
         let owner = Login::new("snaphaulowner", "owner-secret-key");
         let reader = Login::new("snaphaulreader", "reader-secret-key");
@@ -97,6 +167,16 @@ impl Setup {
         };
         std::fs::write(setup.folder.join("ceph.conf"), setup.configuration())?;
         Ok(setup)
+    }
+
+    /// OSD, manager and monitor, in the order in which they are stopped.
+    fn start_core(&self) -> Result<Vec<Process>> {
+        self.write_keys()?;
+        let mut daemons = vec![self.start_mon()?];
+        self.ceph(&["auth", "import", "-i", &self.path("keyring")])?;
+        daemons.insert(0, self.daemon("ceph-mgr", &["-i", "a"])?);
+        daemons.insert(0, self.start_osd()?);
+        Ok(daemons)
     }
 
     fn path(&self, name: &str) -> String {

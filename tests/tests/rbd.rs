@@ -1,0 +1,64 @@
+//! Ceph RBD on a real cluster: the binding, the queue, the changed-block source against byte comparisons, and faults.
+//!
+//! `cargo test -p tests --test rbd -- histories` runs the randomised ones. One cluster serves all cases; those that break a
+//! cluster start their own.
+
+#[path = "rbd/queue.rs"]
+mod queue;
+#[path = "rbd/site.rs"]
+mod site;
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Result, anyhow};
+use libtest_mimic::{Arguments, Trial};
+use site::Site;
+
+type Case = (&'static str, fn(&Site) -> Result<()>);
+
+const CASES: &[Case] = &[
+    ("queue_round_trips", queue::round_trips),
+    (
+        "queue_refuses_what_passes_the_end",
+        queue::refuses_what_passes_the_end,
+    ),
+    (
+        "zeroes_on_a_clone_reveal_no_parent",
+        queue::zeroes_on_a_clone_reveal_no_parent,
+    ),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // The cluster shares the machine's cores with the cases.
+    arguments.test_threads.get_or_insert(2);
+    let shared: Arc<Mutex<Option<Result<Arc<Site>, String>>>> = Arc::default();
+    let trials = CASES
+        .iter()
+        .map(|&(name, run)| {
+            let shared = Arc::clone(&shared);
+            Trial::test(name, move || {
+                let site = started(&shared)?;
+                run(&site).map_err(|error| format!("{error:#}").into())
+            })
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // The cluster stops here: nothing drops a static, so it lives in this function.
+    drop(shared);
+    conclusion.exit_code()
+}
+
+/// The cluster, started for the first case that asks.
+fn started(shared: &Mutex<Option<Result<Arc<Site>, String>>>) -> Result<Arc<Site>> {
+    let mut state = shared
+        .lock()
+        .map_err(|_| anyhow!("a case panicked while the cluster started"))?;
+    let site = state.get_or_insert_with(|| {
+        Site::start()
+            .map(Arc::new)
+            .map_err(|error| format!("{error:#}"))
+    });
+    site.clone().map_err(|error| anyhow!("{error}"))
+}

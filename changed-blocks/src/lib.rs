@@ -17,6 +17,7 @@ pub mod hole_map;
 pub mod identity;
 pub mod scan;
 pub mod source;
+pub mod thin;
 
 pub use checked::Checked;
 pub use extent::{ByteLen, ByteOffset, Extent, ExtentKind};
@@ -27,3 +28,4 @@ pub use scan::Scan;
 pub use source::{
     Base, Capabilities, ChangedBlocks, ExtentSink, SourceError, SourceErrorKind, Summary,
 };
+pub use thin::Thin;

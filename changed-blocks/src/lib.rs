@@ -23,6 +23,7 @@ pub mod rbd;
 pub mod scan;
 pub mod source;
 pub mod split_mix;
+pub mod thin;
 
 pub use checked::Checked;
 pub use chunk_set::ChunkSet;
@@ -36,3 +37,4 @@ pub use scan::Scan;
 pub use source::{
     Base, Capabilities, ChangedBlocks, ExtentSink, SourceError, SourceErrorKind, Summary,
 };
+pub use thin::Thin;

@@ -95,7 +95,7 @@ proptest! {
             }
             // Refused only where one came after more later ones than the window holds.
             Err(fault) => {
-                let late = a.iter().position(|e| e.offset == fault.offset).unwrap();
+                let late = a.iter().rposition(|e| e.offset == fault.offset).unwrap();
                 let before = a.iter().filter(|e| e.offset > fault.offset).count();
                 prop_assert!(late > window && before > 0);
             }

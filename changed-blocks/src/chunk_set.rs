@@ -156,6 +156,23 @@ impl ChunkSet {
         at
     }
 
+    /// The last chunk at or before `from` that is no member; `None` where all down to the first are.
+    #[must_use]
+    pub fn previous_absent(&self, from: u64) -> Option<u64> {
+        let mut at = from;
+        for (&number, block) in self.blocks.range(..=from / BLOCK).rev() {
+            if number != at / BLOCK {
+                break;
+            }
+            let first = number * BLOCK;
+            match block.previous_clear(at - first) {
+                Some(bit) => return Some(first + bit),
+                None => at = first.checked_sub(1)?,
+            }
+        }
+        Some(at)
+    }
+
     /// The member before which there are `index` others, counted from the lowest.
     #[must_use]
     pub fn nth(&self, index: u64) -> Option<u64> {
@@ -274,6 +291,24 @@ impl Block {
             Self::Full => None,
             Self::Some { words, .. } => next_one(words, from, u64::MAX),
         }
+    }
+
+    fn previous_clear(&self, from: u64) -> Option<u64> {
+        let Self::Some { words, .. } = self else {
+            return None;
+        };
+        let last = (from / 64 % WORDS as u64) as usize;
+        let mut base = from / 64 * 64;
+        let mut mask = bits_below(from % 64 + 1);
+        for word in words[..=last].iter().rev() {
+            let clear = !word & mask;
+            if clear != 0 {
+                return Some(base + 63 - u64::from(clear.leading_zeros()));
+            }
+            mask = u64::MAX;
+            base = base.saturating_sub(64);
+        }
+        None
     }
 
     /// The bit before which `index` others are set; `index` is less than the number set.

@@ -25,6 +25,9 @@ mod lines;
 
 pub use lines::{End, read};
 
+/// Name of the source.
+pub const NAME: &str = "extents";
+
 /// A list of extents in a file.
 #[derive(Debug)]
 pub struct ExtentsFile {
@@ -93,7 +96,7 @@ impl ExtentsFile {
 impl ChangedBlocks for ExtentsFile {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            name: "extents",
+            name: NAME,
             // Whoever wrote the list may have counted in bytes.
             granularity: ByteLen(1),
             precision: Precision::Unknown,

@@ -74,6 +74,8 @@ proptest! {
             prop_assert!(set.iter_from(chunk).take(300).eq(naive.range(chunk..).copied().take(300)));
             let absent = (chunk..).find(|chunk| !naive.contains(chunk));
             prop_assert_eq!(Some(set.next_absent(chunk)), absent);
+            let absent = (0..=chunk).rev().find(|chunk| !naive.contains(chunk));
+            prop_assert_eq!(set.previous_absent(chunk), absent);
             let index = usize::try_from(chunk).unwrap();
             prop_assert_eq!(set.nth(chunk), naive.iter().nth(index).copied());
         }

@@ -43,7 +43,7 @@ use crate::repository::session::points::{Catalog, Point};
 use crate::repository::session::protect;
 use crate::repository::session::writer::{Begin, WriterSession};
 use crate::repository::store::RequestCounts;
-use changes::lie::Lie;
+use changes::lie::{Again, Lie};
 use changes::{Question, Reading};
 use map_stage::Mapped;
 use plan::Geometry;
@@ -77,21 +77,21 @@ pub fn run(
     source: &dyn SourceDevice,
     request: &BackupRequest,
 ) -> Result<BackupReport> {
-    let lie = match attempt(context, source, request, None) {
-        Err(error) => Lie::of(&error).ok_or(error)?,
+    let again = match attempt(context, source, request, None) {
+        Err(error) => Again::after(&error).ok_or(error)?,
         done => return done,
     };
-    tracing::error!(%lie, "read everything again: the source of changed blocks cannot be believed");
+    tracing::error!(%again, "read everything: the source of changed blocks cannot be believed");
     context.progress.start_over();
-    attempt(context, source, request, Some(&lie))
+    attempt(context, source, request, Some(&again))
 }
 
-/// One try; the second one, after a lie, believes nobody.
+/// One try; the second one, after a lie or a doubt, believes nobody.
 fn attempt(
     context: &Context,
     source: &dyn SourceDevice,
     request: &BackupRequest,
-    lie: Option<&Lie>,
+    again: Option<&Again>,
 ) -> Result<BackupReport> {
     let (started, began) = (Instant::now(), SystemTime::now());
     let counts_before = context.repository.store.counts();
@@ -104,17 +104,18 @@ fn attempt(
         .progress
         .total
         .store(size, std::sync::atomic::Ordering::Relaxed);
+    let lie = again.and_then(Again::lie);
     let (session, parent, mut warnings) = begin(context, request, lie)?;
     let (reading, mut blocks) = changes::decide(&Question {
         source,
         request,
         parent: parent.as_ref(),
         geometry,
-        lie,
+        again,
         stop: &context.stop,
     })?;
     warnings.extend(
-        lie.map(|lie| format!("{lie}; everything was read instead, and the point is right")),
+        again.map(|why| format!("{why}; everything was read instead, and the point is right")),
     );
     warnings.extend(reading.warnings.iter().cloned());
     tracing::info!(source = reading.name, reason = %reading.reason, "decide what is read");

@@ -222,6 +222,27 @@ pub struct DiffReport {
     pub duration_seconds: f64,
 }
 
+/// Result of asking what a source holds, or what changed in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ChangedReport {
+    /// What was looked at.
+    pub source: String,
+    /// What it was compared with.
+    pub base: Option<String>,
+    /// Size of the source.
+    pub size_bytes: u64,
+    /// Who answered.
+    pub changed_blocks: String,
+    /// Smallest unit it tells apart, in bytes.
+    pub granularity: u64,
+    /// Number of extents.
+    pub extents: u64,
+    /// Bytes of them.
+    pub changed_bytes: u64,
+    /// Wall time.
+    pub duration_seconds: f64,
+}
+
 /// Result of a garbage collection. With `dry_run` it says what would be done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct GcReport {

@@ -175,6 +175,38 @@ Examples:
 
 Ranges are whole chunks: a changed byte shows as its chunk. Time is in proportion to what differs, not to the size.";
 
+const CHANGED_EXAMPLES: &str = "\
+Examples:
+  snaphaul changed monday.img
+      what is allocated
+  snaphaul changed tuesday.img --base monday.img
+      what changed between two reflinks of one image (cp --reflink=always, XFS or btrfs)
+  snaphaul changed rbd:vms/db@tuesday --base rbd:vms/db@monday --json
+      what changed between two snapshots of an RBD image, one JSON line for each extent
+
+No repository is needed and nothing is read. A backup asks the same sources, and checks their answers by samples.";
+
+/// Flags of `changed`.
+#[derive(Args, Debug)]
+#[command(after_help = CHANGED_EXAMPLES)]
+pub struct ChangedArgs {
+    /// Disk image, block device or rbd:POOL/IMAGE@SNAPSHOT to look at
+    #[arg(value_name = "SOURCE")]
+    pub source: PathBuf,
+
+    /// An earlier state of it to compare with
+    #[arg(long, value_name = "SOURCE")]
+    pub base: Option<PathBuf>,
+
+    /// Ask this source of changed blocks: hole-map, fiemap, rbd or thin; default the best one
+    #[arg(long = "changed-blocks", value_name = "WHO")]
+    pub who: Option<String>,
+
+    /// Print every extent; without it the first forty. With --json there are always all
+    #[arg(long)]
+    pub all: bool,
+}
+
 /// Flags of `diff`.
 #[derive(Args, Debug)]
 #[command(after_help = DIFF_EXAMPLES)]

@@ -29,7 +29,7 @@ use crate::pipeline::progress::StopFlag;
 use crate::repository::format::manifest::PointState;
 use crate::repository::session::points::Point;
 use history::{Environment, History};
-use lie::Lie;
+use lie::Again;
 use recheck::{Recheck, RecheckPlan};
 
 /// A source of changed blocks that may move to a thread of its own.
@@ -93,8 +93,8 @@ pub struct Question<'a> {
     pub parent: Option<&'a Point>,
     /// Size of the volume and its chunks.
     pub geometry: Geometry,
-    /// Who lied in this very run, if anybody.
-    pub lie: Option<&'a Lie>,
+    /// Why an earlier try of this very run was given up.
+    pub again: Option<&'a Again>,
     /// Asked to stop.
     pub stop: &'a StopFlag,
 }
@@ -108,20 +108,20 @@ pub fn decide(question: &Question<'_>) -> Result<(Reading, Blocks)> {
     if *choice == ChangedBlocksChoice::Delta {
         return known(source);
     }
-    let mut candidates = candidates(question)?;
+    let all = source.delta_sources();
+    // Whoever is asked now, the next run may want to compare.
+    let identities: Vec<_> = all
+        .iter()
+        .filter_map(|source| source.identity())
+        .flat_map(|identity| identity.pairs().collect::<Vec<_>>())
+        .collect();
+    let mut candidates = candidates(question, all)?;
     let environment = Environment::current(candidates.first().and_then(|first| first.identity()));
     let before = question.parent.map(|parent| History::of(&parent.manifest));
     let after = before
         .clone()
         .unwrap_or_default()
         .after_full(now(), &environment);
-    // Whoever is asked now, the next run may want to compare.
-    let identities: Vec<_> = source
-        .delta_sources()
-        .iter()
-        .filter_map(|source| source.identity())
-        .flat_map(|identity| identity.pairs().collect::<Vec<_>>())
-        .collect();
     let tried = match (question.parent, before, candidates.first_mut()) {
         (Some(parent), Some(before), Some(blocks)) => {
             let allowed = allowed(question, parent, &before, &environment);
@@ -129,9 +129,9 @@ pub fn decide(question: &Question<'_>) -> Result<(Reading, Blocks)> {
         }
         _ => None,
     };
-    let mut after = match &question.lie {
-        Some(lie) => after.with_verdict(lie.verdict()),
-        None => after,
+    let mut after = match &question.again {
+        Some(Again::Lie(lie)) => after.with_verdict(lie.verdict()),
+        Some(Again::Doubt(_)) | None => after,
     };
     let (mode, reason) = match tried {
         Some(Ok((delta, reason))) => {
@@ -170,7 +170,10 @@ fn known(source: &dyn SourceDevice) -> Result<(Reading, Blocks)> {
 
 /// Whoever asked for a source by name is told when it could not be used; `auto` only gives the reason.
 fn mode_warnings(mode: &Mode, choice: &ChangedBlocksChoice, reason: &str) -> Vec<String> {
-    let named = matches!(choice, ChangedBlocksChoice::Source(_));
+    let named = matches!(
+        choice,
+        ChangedBlocksChoice::Source(_) | ChangedBlocksChoice::ExtentsFile(_)
+    );
     match mode {
         Mode::Allocated if named => Vec::from([format!("everything allocated is read: {reason}")]),
         _ => Vec::new(),
@@ -178,12 +181,11 @@ fn mode_warnings(mode: &Mode, choice: &ChangedBlocksChoice, reason: &str) -> Vec
 }
 
 /// Sources that may answer, best first.
-fn candidates(question: &Question<'_>) -> Result<Vec<Blocks>> {
+fn candidates(question: &Question<'_>, mut all: Vec<Blocks>) -> Result<Vec<Blocks>> {
     let source = question.source;
     match &question.request.changed_blocks {
-        ChangedBlocksChoice::Auto => Ok(source.delta_sources()),
+        ChangedBlocksChoice::Auto | ChangedBlocksChoice::None => Ok(all),
         ChangedBlocksChoice::Source(name) => {
-            let mut all = source.delta_sources();
             let names: Vec<_> = all.iter().map(|one| one.capabilities().name).collect();
             all.retain(|one| one.capabilities().name == name);
             if all.is_empty() {
@@ -191,10 +193,14 @@ fn candidates(question: &Question<'_>) -> Result<Vec<Blocks>> {
             }
             Ok(all)
         }
-        ChangedBlocksChoice::Scan
-        | ChangedBlocksChoice::HoleMap
-        | ChangedBlocksChoice::None
-        | ChangedBlocksChoice::Delta => Ok(Vec::new()),
+        ChangedBlocksChoice::ExtentsFile(path) => {
+            let file = changed_blocks::ExtentsFile::open(path, source.size())
+                .map_err(|error| refused(&error))?;
+            Ok(Vec::from([Box::new(file) as Blocks]))
+        }
+        ChangedBlocksChoice::Scan | ChangedBlocksChoice::HoleMap | ChangedBlocksChoice::Delta => {
+            Ok(Vec::new())
+        }
     }
 }
 
@@ -241,6 +247,11 @@ fn gave_up(error: SourceError) -> Error {
     Error::new(ErrorKind::Io, "ask what changed").source(error)
 }
 
+fn refused(error: &SourceError) -> Error {
+    Error::new(ErrorKind::InvalidRequest, with_cause(error))
+        .hint("see `snaphaul backup --help` for the form of the list")
+}
+
 /// Whether the history of the volume allows a delta at all.
 fn allowed(
     question: &Question<'_>,
@@ -249,8 +260,11 @@ fn allowed(
     environment: &Environment,
 ) -> std::result::Result<(), Refusal> {
     let full = |reason: String| Err(Refusal::Full(reason));
-    if let Some(lie) = question.lie {
-        return full(lie.to_string());
+    if question.request.changed_blocks == ChangedBlocksChoice::None {
+        return full("asked for with --changed-blocks".to_owned());
+    }
+    if let Some(again) = question.again {
+        return full(again.to_string());
     }
     if parent.manifest.state == PointState::Fuzzy {
         return full("the parent is a mix of several moments".to_owned());
@@ -279,6 +293,8 @@ fn delta(
     let name = blocks.capabilities().name;
     let record = match Identity::among(name, &parent.manifest.identity) {
         Some(record) => record,
+        // A list names the point itself.
+        None if name == changed_blocks::extents_file::NAME => Identity::new(name),
         None => {
             let message = format!("the parent recorded nothing that {name} could compare with");
             return Err(Refusal::Full(message));
@@ -378,8 +394,8 @@ fn without_base(question: &Question<'_>, candidate: Option<&Blocks>) -> String {
 /// Who says what is allocated when there is no delta.
 fn floor(question: &Question<'_>, candidate: Option<Blocks>) -> Result<Blocks> {
     let source = question.source;
-    // Who lied about changes is not believed about holes either.
-    if question.lie.is_some() {
+    // Who was wrong about changes is not believed about holes either.
+    if question.again.is_some() {
         return source.hole_map();
     }
     match &question.request.changed_blocks {
@@ -390,8 +406,18 @@ fn floor(question: &Question<'_>, candidate: Option<Blocks>) -> Result<Blocks> {
         )
         .object(source.name())
         .hint("leave --changed-blocks out, or say scan")),
-        ChangedBlocksChoice::Auto | ChangedBlocksChoice::Source(_) if !source.has_hole_map() => {
+        ChangedBlocksChoice::Auto | ChangedBlocksChoice::None | ChangedBlocksChoice::Source(_)
+            if !source.has_hole_map() =>
+        {
             candidate.map_or_else(|| source.hole_map(), Ok)
+        }
+        // A list without a base is one of what is allocated.
+        ChangedBlocksChoice::ExtentsFile(path) => {
+            let list = changed_blocks::ExtentsFile::open(path, source.size());
+            match list.ok().filter(|list| list.base_point().is_none()) {
+                Some(list) => Ok(Box::new(list)),
+                None => source.hole_map(),
+            }
         }
         _ => source.hole_map(),
     }

@@ -3,6 +3,7 @@
 //! Owns: the request. Must not: know flags (`cli`) or their text forms beyond those every caller shares.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::device::queue::EngineChoice;
@@ -33,6 +34,8 @@ pub enum ChangedBlocksChoice {
     None,
     /// The source of this name, which the volume must have.
     Source(String),
+    /// A file that lists the extents (`changed_blocks::ExtentsFile`).
+    ExtentsFile(PathBuf),
     /// Read only what the source says may differ from the parent, which is the base that its answer is bound to. For sources
     /// that cannot be wrong: nothing is checked.
     Delta,

@@ -29,15 +29,15 @@ const EVIDENCE: &str = "changed-blocks.evidence";
 pub struct Environment(String);
 
 impl Environment {
-    /// This program, this kernel, and the version that the source tells of its backend (fact `version`).
+    /// This program, this kernel, and the version that the source tells of its backend (fact `librbd`).
     #[must_use]
     pub fn current(identity: Option<Identity>) -> Self {
         let kernel = nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default();
         let backend = identity
-            .and_then(|identity| identity.fact("version").map(str::to_owned))
-            .map(|version| format!("; {version}"))
+            .and_then(|identity| identity.fact("librbd").map(str::to_owned))
+            .map(|version| format!("; librbd {version}"))
             .unwrap_or_default();
         let tool = env!("CARGO_PKG_VERSION");
         Self(format!("snaphaul {tool}; kernel {kernel}{backend}"))

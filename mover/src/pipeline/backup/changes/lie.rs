@@ -1,9 +1,11 @@
-//! Evidence that a source of changed blocks was wrong.
+//! Why a run starts over and believes nobody: evidence that a source of changed blocks was wrong, or an answer that broke off.
 //!
-//! Owns: what was found, and how it travels from the worker that found it to the run that starts over. Must not: decide what
+//! Owns: what was found, and how it travels from the thread that found it to the run. Must not: decide what
 //! happens then.
 
 use std::fmt;
+
+use changed_blocks::{SourceError, SourceErrorKind};
 
 use super::history::Verdict;
 use crate::error::{Error, ErrorKind};
@@ -63,12 +65,44 @@ impl Lie {
     pub fn into_error(self) -> Error {
         Error::new(ErrorKind::Io, "believe the source of changed blocks").source(self)
     }
+}
 
-    /// The lie that an error is about.
+/// Why a run is tried again without any source.
+#[derive(Clone, Debug)]
+pub enum Again {
+    /// A chunk differs that was said to be the same.
+    Lie(Lie),
+    /// The source could not say to the end what is allocated.
+    Doubt(String),
+}
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lie(lie) => lie.fmt(f),
+            Self::Doubt(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl Again {
+    /// Whether the error that ended a try is one after which everything is read.
     #[must_use]
-    pub fn of(error: &Error) -> Option<Self> {
-        std::error::Error::source(error)?
-            .downcast_ref::<Self>()
-            .cloned()
+    pub fn after(error: &Error) -> Option<Self> {
+        let cause = std::error::Error::source(error)?;
+        if let Some(lie) = cause.downcast_ref::<Lie>() {
+            return Some(Self::Lie(lie.clone()));
+        }
+        let doubt = cause.downcast_ref::<SourceError>()?;
+        (doubt.kind == SourceErrorKind::FullBackup).then(|| Self::Doubt(doubt.to_string()))
+    }
+
+    /// The lie, where it was one.
+    #[must_use]
+    pub fn lie(&self) -> Option<&Lie> {
+        match self {
+            Self::Lie(lie) => Some(lie),
+            Self::Doubt(_) => None,
+        }
     }
 }

@@ -10,13 +10,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use changed_blocks::{ByteLen, ChunkSet, hot_places};
+use changed_blocks::samples::{self, SAMPLES, SampleSpace};
+use changed_blocks::{ByteLen, ChunkSet};
 
 use super::super::plan::{Geometry, LEAF_CHUNKS};
 use crate::repository::map::{Entry, Leaf};
 
-/// Samples of a run outside its delta; half at hot places, half at random.
-pub const SAMPLES: u64 = 256;
 /// The round reads at most one byte for twenty of the delta.
 const ROUND_SHARE: u64 = 20;
 
@@ -40,8 +39,10 @@ pub struct RecheckPlan {
 pub struct Recheck {
     hot: ChunkSet,
     seed: u64,
-    /// A chunk of the parent is a sample where its hash is below this.
-    below: u64,
+    /// So many of the chunks that hold data are samples.
+    half: u64,
+    /// Chunks of the parent that hold data, about.
+    of: u64,
     from: u64,
     left: AtomicU64,
     rolled_to: AtomicU64,
@@ -53,23 +54,26 @@ impl Recheck {
     pub fn new(plan: &RecheckPlan, delta: &ChunkSet) -> Self {
         let chunk_size = u64::from(plan.geometry.chunk_size);
         // An empty delta is legal and suspicious.
-        let wanted = if delta.is_empty() {
+        let half = if delta.is_empty() {
             SAMPLES
         } else {
             SAMPLES / 2
         };
-        let hot =
-            hot_places::hot_places(plan.geometry.chunks(), ByteLen(chunk_size), delta, wanted);
-        let allocated = (plan.parent_data_bytes / chunk_size).max(1);
+        let space = SampleSpace {
+            chunks: plan.geometry.chunks(),
+            chunk: ByteLen(chunk_size),
+            delta,
+            allocated: None,
+        };
+        let mut hot = ChunkSet::new(plan.geometry.chunks());
+        for chunk in samples::hot_places(&space, half, plan.seed) {
+            hot.insert(chunk);
+        }
         Self {
-            hot: hot
-                .into_iter()
-                .fold(ChunkSet::new(plan.geometry.chunks()), |mut set, chunk| {
-                    set.insert(chunk);
-                    set
-                }),
+            hot,
             seed: plan.seed,
-            below: (u64::MAX / allocated).saturating_mul(wanted),
+            half: half as u64,
+            of: plan.parent_data_bytes / chunk_size,
             from: plan.rolled_to,
             left: AtomicU64::new(plan.delta_chunks / ROUND_SHARE),
             rolled_to: AtomicU64::new(0),
@@ -95,7 +99,7 @@ impl Recheck {
     }
 
     fn is_sample(&self, chunk: u64) -> bool {
-        hot_places::hash(self.seed, chunk) < self.below
+        samples::is_drawn(self.seed, chunk, self.half, self.of)
     }
 
     /// Whether the round goes on here, as long as it may read.

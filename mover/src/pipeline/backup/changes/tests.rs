@@ -349,7 +349,7 @@ fn an_honest_delta_reads_little_and_is_right() {
         );
         assert!(report.new_bytes <= 5 * CHUNK as u64);
         assert!(report.sampled_bytes > 0);
-        let most = (5 + 2 * recheck::SAMPLES) * CHUNK as u64;
+        let most = (5 + 2 * changed_blocks::samples::SAMPLES as u64) * CHUNK as u64;
         assert!(
             report.read_bytes < most.min(storage.source().size()),
             "{report:?}"

@@ -20,10 +20,12 @@ use changed_blocks::{
     SourceErrorKind, contract,
 };
 use rig::history::{History, differing, noise, not_zero, reflink};
+use rig::mapping::Mapping;
 use rig::mounted::{Mounted, run};
 
 mod rig {
     pub(crate) mod history;
+    pub(crate) mod mapping;
     pub(crate) mod mounted;
 }
 
@@ -375,6 +377,27 @@ fn a_target_written_meanwhile_gives_no_answer() {
     let file = OpenOptions::new().write(true).open(&target).unwrap();
     file.write_all_at(b"changed", 5000).unwrap();
     refused(delta(&mut source), "the target was changed meanwhile");
+}
+
+/// A page that is mapped and dirty changes without a new stamp until it is written.
+#[test]
+fn a_base_changed_through_a_mapping_is_refused() {
+    for kind in ["xfs", "btrfs"] {
+        let mounted = Mounted::new(kind, 512 * MIB, "");
+        let [base, target] = ["base", "target"].map(|name| mounted.join(name));
+        std::fs::write(&base, vec![9; 100_000]).unwrap();
+        let mut mapping = Mapping::new(&base, 100_000);
+        mapping.write(1);
+        let record = record(&base);
+        mapping.write(2);
+        drop(mapping);
+        reflink(&base, &target);
+        let mut source = open(&target).unwrap();
+        refused(
+            bind(&mut source, &record, Some(&base)),
+            "was changed since: ctime",
+        );
+    }
 }
 
 #[test]

@@ -45,14 +45,17 @@ impl MappedFile {
         Self::new(file)
     }
 
-    /// Takes the facts of an open file.
+    /// Takes the facts of an open file, after its dirty pages were written: who holds a page mapped that is dirty already
+    /// changes it without a new stamp; once it was written, the next change gets one.
     pub(super) fn new(file: File) -> Result<Self, SourceError> {
-        let metadata = settled(&file)?;
-        if !metadata.is_file() {
+        if !state(&file)?.is_file() {
             return Err(SourceError::full(
                 "only files have a map of extents to compare, not devices",
             ));
         }
+        file.sync_data()
+            .map_err(|error| SourceError::full("write the file's dirty pages").because(error))?;
+        let metadata = settled(&file)?;
         let system = fstatfs(&file)
             .map_err(|errno| SourceError::full("ask for the file system").because(errno.into()))?;
         let volume = volume(&file, system.filesystem_type())?;
@@ -113,11 +116,7 @@ impl MappedFile {
 
 /// The facts of a file as soon as its stamps name one state.
 fn settled(file: &File) -> Result<Metadata, SourceError> {
-    let metadata = || {
-        file.metadata()
-            .map_err(|error| SourceError::full("ask for the state of the file").because(error))
-    };
-    let first = metadata()?;
+    let first = state(file)?;
     let stamp = u64::try_from(first.ctime()).ok().and_then(|seconds| {
         let nanos = u32::try_from(first.ctime_nsec()).ok()?;
         UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
@@ -127,7 +126,12 @@ fn settled(file: &File) -> Result<Metadata, SourceError> {
         return Ok(first);
     };
     std::thread::sleep(wait);
-    metadata()
+    state(file)
+}
+
+fn state(file: &File) -> Result<Metadata, SourceError> {
+    file.metadata()
+        .map_err(|error| SourceError::full("ask for the state of the file").because(error))
 }
 
 /// What names the file system, and on btrfs the subvolume, wherever it is mounted.

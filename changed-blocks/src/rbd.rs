@@ -8,6 +8,7 @@
 //! Owns: names and handles of images, the binding, the queue, the source. Must not: be needed to link, or know
 //! repositories. A machine without librbd runs everything else.
 
+pub mod cross_check;
 pub mod csi_handle;
 pub mod library;
 pub mod name;

@@ -93,6 +93,19 @@ impl BlockCeph {
         )
     }
 
+    /// Runs `rados` as the administrator.
+    ///
+    /// # Errors
+    /// With its output where it fails.
+    pub fn rados(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(part::program("rados", "ceph-common")?);
+        part::run(
+            command
+                .args(["-c", &self.setup.path("ceph.conf")])
+                .args(args),
+        )
+    }
+
     /// Makes a pool for images.
     ///
     /// # Errors

@@ -3,10 +3,20 @@
 //! `cargo test -p tests --test rbd -- histories` runs the randomised ones. One cluster serves all cases; those that break a
 //! cluster start their own.
 
+#[path = "rbd/content.rs"]
+mod content;
+#[path = "rbd/histories.rs"]
+mod histories;
 #[path = "rbd/queue.rs"]
 mod queue;
+#[path = "rbd/refusals.rs"]
+mod refusals;
+#[path = "rbd/silence.rs"]
+mod silence;
 #[path = "rbd/site.rs"]
 mod site;
+#[path = "rbd/writer.rs"]
+mod writer;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -27,6 +37,22 @@ const CASES: &[Case] = &[
         "zeroes_on_a_clone_reveal_no_parent",
         queue::zeroes_on_a_clone_reveal_no_parent,
     ),
+    ("histories_plain", histories::plain),
+    ("histories_with_object_maps", histories::with_object_maps),
+    ("histories_clones", histories::clones),
+    (
+        "histories_clones_with_object_maps",
+        histories::clones_with_object_maps,
+    ),
+    ("bases_that_cannot_be_compared", refusals::bases),
+    (
+        "flattened_and_striped_images",
+        refusals::flattened_and_striped,
+    ),
+    ("clones_of_one_origin", refusals::clones_of_one_origin),
+    ("invalid_object_maps", refusals::invalid_object_maps),
+    ("agrees_with_rbd_diff", refusals::agrees_with_rbd_diff),
+    ("silence", silence::silence),
 ];
 
 fn main() -> ExitCode {

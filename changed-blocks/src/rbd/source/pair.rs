@@ -138,7 +138,7 @@ fn common_origin<'a>(
     target: &'a Record,
 ) -> Result<(&'a Place, &'a Place), SourceError> {
     let other = |more: &str| {
-        let (theirs, ours) = (&base.place.image, &target.place.image);
+        let [theirs, ours] = [base, target].map(|record| record.place.image_for_people());
         SourceError::full(format!(
             "the base is of another image: {theirs}, not {ours}{more}"
         ))

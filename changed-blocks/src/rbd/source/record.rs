@@ -44,6 +44,14 @@ impl Place {
     pub(super) fn is_same_image(&self, other: &Self) -> bool {
         (self.pool, &self.namespace, &self.image) == (other.pool, &other.namespace, &other.image)
     }
+
+    /// The image by its ids, as messages name it.
+    pub(super) fn image_for_people(&self) -> String {
+        match self.namespace.as_str() {
+            "" => format!("{} in pool {}", self.image, self.pool),
+            namespace => format!("{} in pool {}/{namespace}", self.image, self.pool),
+        }
+    }
 }
 
 impl Record {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::bytes::Random;
-use crate::reservations;
+use crate::{pool, reservations};
 
 /// Name and body.
 pub(crate) type Case = (&'static str, fn(&mut Site));
@@ -70,7 +70,12 @@ fn run_one(folder: &Path, name: &str, body: fn(&mut Site)) -> String {
         random: Random::new(seed),
     };
     let begin = Instant::now();
-    match catch_unwind(AssertUnwindSafe(|| body(&mut site))) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        body(&mut site);
+        let left = pool::run("dmsetup", &["ls"]);
+        assert_eq!(left, "No devices found\n", "devices are left");
+    }));
+    match outcome {
         Ok(()) => format!("{name}\tok\t{:.1} s", begin.elapsed().as_secs_f64()),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();

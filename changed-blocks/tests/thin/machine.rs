@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::inside::{Case, END, INSIDE, RESULTS, SEED};
 
-/// All cases take about a minute and a half on two cores.
-const TIME_LIMIT: Duration = Duration::from_secs(600);
+/// All cases take some minutes on two cores that have nothing else to do.
+const TIME_LIMIT: Duration = Duration::from_secs(1800);
 const DISK_BYTES: u64 = 4 << 30;
 /// Program or file, and the Debian package that brings it.
 const NEEDED: &[(&str, &str)] = &[
@@ -139,44 +139,35 @@ fn in_machine(chosen: &[&str]) -> Result<String, String> {
     let folder_path = folder.path();
     let started = prepare(folder_path, chosen).and_then(|()| start(folder_path));
     let mut machine = Machine(started.map_err(|error| format!("start the machine: {error}"))?);
-    let deadline = Instant::now() + TIME_LIMIT;
-    let trouble = loop {
-        let results = fs::read_to_string(folder_path.join(RESULTS)).unwrap_or_default();
-        if results.lines().any(|line| line == END) {
-            return Ok(results);
-        }
-        if let Ok(Some(status)) = machine.0.try_wait() {
-            break format!("the machine ended ({status})");
-        }
-        if Instant::now() > deadline {
-            break format!("the machine was not done after {TIME_LIMIT:?}");
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    };
+    let trouble = machine.wait_for_results(&folder_path.join(RESULTS));
     drop(machine);
-    let tail = |name| {
-        let log = fs::read(folder_path.join(name)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log).into_owned();
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
-    };
-    eprintln!(
-        "{trouble}\n-- console\n{}\n-- log\n{}",
-        tail("console"),
-        tail("log")
-    );
     let results = fs::read_to_string(folder_path.join(RESULTS)).unwrap_or_default();
-    if results.is_empty() {
-        Err(trouble)
-    } else {
-        Ok(results)
+    if trouble.is_some() || results.contains("\tFAILED\t") {
+        let [console, log] = ["console", "log"].map(|name| tail(&folder_path.join(name)));
+        eprintln!("-- console\n{console}\n-- log\n{log}");
+    }
+    match trouble {
+        Some(trouble) if results.is_empty() => Err(trouble),
+        Some(trouble) => {
+            eprintln!("{trouble}");
+            Ok(results)
+        }
+        None => Ok(results),
     }
 }
 
+/// The last lines of a log.
+fn tail(path: &Path) -> String {
+    let log = fs::read(path).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
 fn prepare(folder: &Path, chosen: &[&str]) -> std::io::Result<()> {
-    let shim = folder.join("xstate.c");
-    fs::write(&shim, include_str!("xstate.c"))?;
-    let library = folder.join("xstate.so");
+    let shim = folder.join("machine.c");
+    fs::write(&shim, include_str!("machine.c"))?;
+    let library = folder.join("machine.so");
     let compiled = Command::new("cc")
         .args(["-O2", "-shared", "-fPIC", "-o"])
         .args([&library, &shim])
@@ -208,7 +199,7 @@ cd '{folder}'
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /run
-modprobe -d '{folder}' dm-thin-pool
+modprobe -d '{folder}' -a dm-thin-pool dm-snapshot
 '{binary}' {chosen}
 echo '{END}' >>'{folder}/{RESULTS}'
 while :; do sleep 1000; done
@@ -220,7 +211,7 @@ fn start(folder: &Path) -> std::io::Result<Child> {
     let console = File::create(folder.join("console"))?;
     let of_folder = |name: &str| -> PathBuf { folder.join(name) };
     Command::new("linux.uml")
-        .env("LD_PRELOAD", of_folder("xstate.so"))
+        .env("LD_PRELOAD", of_folder("machine.so"))
         // Its sockets and locks go there, not to the home folder.
         .env("HOME", folder)
         .env("TMPDIR", folder)
@@ -244,6 +235,26 @@ fn start(folder: &Path) -> std::io::Result<Child> {
 
 /// A machine at work. Each of its processes is one of the host's, in one group.
 struct Machine(Child);
+
+impl Machine {
+    /// Waits until the results are complete; what went wrong where they never are.
+    fn wait_for_results(&mut self, results: &Path) -> Option<String> {
+        let deadline = Instant::now() + TIME_LIMIT;
+        loop {
+            let written = fs::read_to_string(results).unwrap_or_default();
+            if written.lines().any(|line| line == END) {
+                return None;
+            }
+            if let Ok(Some(status)) = self.0.try_wait() {
+                return Some(format!("the machine ended ({status})"));
+            }
+            if Instant::now() > deadline {
+                return Some(format!("the machine was not done after {TIME_LIMIT:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
 
 impl Drop for Machine {
     fn drop(&mut self) {

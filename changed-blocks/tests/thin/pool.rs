@@ -48,9 +48,12 @@ pub(crate) fn create(name: &str, uuid: &str, table: &str) -> PathBuf {
 
 /// Removes a device; one that is not there is as good.
 pub(crate) fn remove(name: &str) {
-    let _ = Command::new("dmsetup")
-        .args(["--noudevrules", "--noudevsync", "remove", name])
+    let removed = Command::new("dmsetup")
+        .args(["--noudevrules", "--noudevsync", "remove", "--retry", name])
         .output();
+    if let Ok(output) = removed {
+        eprintln!("{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 /// How a pool is made.

@@ -1,6 +1,10 @@
 /*
- * Preloaded into User Mode Linux before 6.13, whose room for a process's vector registers is smaller than what machines with AMX
- * save: such a kernel refuses to restore less than all of them. Here the rest is filled in with what the process has.
+ * Preloaded into User Mode Linux.
+ *
+ * Before 6.13 its room for a process's vector registers is smaller than what machines with AMX save: such a kernel refuses to restore
+ * less than all of them. Here the rest is filled in with what the process has.
+ *
+ * Nothing in the machine outlives it, so its disk is never synced.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -40,4 +44,16 @@ long ptrace(enum __ptrace_request request, ...)
 		return peeked;
 	}
 	return syscall(SYS_ptrace, (long)request, (long)pid, address, data);
+}
+
+int fsync(int descriptor)
+{
+	(void)descriptor;
+	return 0;
+}
+
+int fdatasync(int descriptor)
+{
+	(void)descriptor;
+	return 0;
 }

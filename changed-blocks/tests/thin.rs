@@ -6,6 +6,12 @@
 //!
 //! `cargo test -p changed-blocks --test thin -- reservation` runs the cases whose name has `reservation` in it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed case panics; without the harness the lints take no function for a test"
+)]
+
 #[path = "thin/bases.rs"]
 mod bases;
 #[path = "thin/bytes.rs"]

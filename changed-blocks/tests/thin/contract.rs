@@ -243,23 +243,24 @@ pub(crate) fn sizes_that_differ(site: &mut Site) {
     pool::write(&live, 6 * MIB, &site.random.bytes(512));
     pool.create_snap(3, 0);
     let sizes = [4 * MIB, small, 8 * MIB];
-    let paths = [1, 2, 3].map(|id| pool.activate(id, sizes[id as usize - 1]));
+    let paths =
+        [(1, sizes[0]), (2, sizes[1]), (3, sizes[2])].map(|(id, size)| pool.activate(id, size));
     let contents = paths.each_ref().map(|path| pool::read(path));
-    for base in 0..3 {
-        for target in 0..3 {
-            let mut source = open(&paths[target], site);
-            bind(&mut source, &open(&paths[base], site).identity().unwrap()).unwrap();
-            let extents = delta(&mut source, sizes[target]).unwrap();
-            let told: ExtentSet = extents.iter().copied().collect();
-            let missed = different(&contents[base], &contents[target]).subtract(&told);
-            assert!(missed.is_empty(), "{base} to {target}: {missed:?}");
-            let end = sizes[base].min(sizes[target]);
-            assert!(
-                extents.iter().all(|extent| extent.end().unwrap() <= end),
-                "{extents:?} behind {end}"
-            );
-        }
-        let needed = not_zero(&contents[base]);
-        check_allocated(&mut open(&paths[base], site), sizes[base], &needed);
+    let mut sources = paths.each_ref().map(|path| open(path, site));
+    let records = sources.each_ref().map(|source| source.identity().unwrap());
+    for (base, target) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+        bind(&mut sources[target], &records[base]).unwrap();
+        let extents = delta(&mut sources[target], sizes[target]).unwrap();
+        let told: ExtentSet = extents.iter().copied().collect();
+        let missed = different(&contents[base], &contents[target]).subtract(&told);
+        assert!(missed.is_empty(), "{base} to {target}: {missed:?}");
+        let end = sizes[base].min(sizes[target]);
+        assert!(
+            extents.iter().all(|extent| extent.end().unwrap() <= end),
+            "{extents:?} behind {end}"
+        );
+    }
+    for ((source, content), size) in sources.iter_mut().zip(&contents).zip(sizes) {
+        check_allocated(source, size, &not_zero(content));
     }
 }

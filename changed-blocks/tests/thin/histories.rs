@@ -11,7 +11,7 @@ use crate::contract::{MIB, Origin, bind, delta, open};
 use crate::inside::Site;
 use crate::pool::{self, Pool, SMALL};
 
-const STEPS: u64 = 60;
+const STEPS: u64 = 50;
 /// Ids that are given again and again.
 const IDS: u64 = 12;
 
@@ -243,7 +243,7 @@ impl<'a> History<'a> {
         };
         self.points.push(point);
         let target = self.points.len() - 1;
-        for _ in 0..3 {
+        for _ in 0..2 {
             let base = usize::try_from(self.site.random.below(self.points.len() as u64)).unwrap();
             self.compare(&mut source, base, target);
         }

@@ -138,7 +138,7 @@ pub(crate) fn of_a_killed_run(site: &mut Site) {
 pub(crate) fn of_runs_killed_at_any_time(site: &mut Site) {
     let (pool, path) = snapshot(site);
     let mut left = 0;
-    for _ in 0..25 {
+    for _ in 0..12 {
         let mut child = victim(site, "go on", &path);
         wait_for(&mut child, "open");
         std::thread::sleep(Duration::from_millis(site.random.below(150)));
@@ -161,7 +161,7 @@ pub(crate) fn of_runs_killed_at_any_time(site: &mut Site) {
         );
         assert_eq!(pool.held(), "-");
     }
-    eprintln!("{left} of 25 killed runs left a reservation");
+    eprintln!("{left} of 12 killed runs left a reservation");
 }
 
 pub(crate) fn foreign(site: &mut Site) {

@@ -20,18 +20,21 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::mapper::{Pool, Status};
-use super::tool::{DMSETUP, Tool};
+use super::tool::{DMSETUP, SHELL, first_lines};
 use crate::source::{SourceError, SourceErrorKind};
 
 /// Runs on volumes of one pool take turns; each holds the lock for as long as the tools read metadata.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
-/// $1 is timeout's limit, $2 dmsetup, $3 the pool, $4 the journal.
-const RESERVE: &str =
-    "timeout --kill-after=5 \"$1\" \"$2\" message -- \"$3\" 0 reserve_metadata_snap || exit 3
-timeout --kill-after=5 \"$1\" \"$2\" status -- \"$3\" >>\"$4\"";
-const RELEASE: &str = "timeout --kill-after=5 \"$1\" \"$2\" message -- \"$3\" 0 release_metadata_snap && rm -f -- \"$4\"";
+/// dmsetup ends with 1 where the kernel says no. $1 is dmsetup, $2 the pool, $3 the journal.
+const RESERVE: &str = "\"$1\" message -- \"$2\" 0 reserve_metadata_snap
+case $? in 0) ;; 1) exit 3 ;; *) exit 5 ;; esac
+\"$1\" status -- \"$2\" >>\"$3\" || exit 4";
+const RELEASE: &str = "\"$1\" message -- \"$2\" 0 release_metadata_snap || exit 3
+: >\"$3\"";
+const REFUSED: i32 = 3;
+const NOT_NOTED: i32 = 4;
 
 /// The metadata snapshot of a pool, ours until it is released or dropped.
 #[derive(Debug)]
@@ -39,7 +42,8 @@ pub(super) struct Reservation<'a> {
     pool: &'a Pool,
     journal: PathBuf,
     _lock: Flock<File>,
-    released: bool,
+    /// Whether there is something to release.
+    ours: bool,
 }
 
 impl<'a> Reservation<'a> {
@@ -55,7 +59,7 @@ impl<'a> Reservation<'a> {
             pool,
             journal: folder.join(format!("{key}.journal")),
             _lock: lock,
-            released: true,
+            ours: false,
         };
         reservation.clear_what_a_killed_run_left()?;
         reservation.reserve()?;
@@ -67,57 +71,49 @@ impl<'a> Reservation<'a> {
         self.give_back()
     }
 
-    /// Under the lock no living run of this program holds a snapshot: one that is held is a killed run's, or foreign.
+    /// Under the lock no living run of this program holds a snapshot: one that the journal tells of is a killed run's.
     fn clear_what_a_killed_run_left(&mut self) -> Result<(), SourceError> {
-        let status = self.pool.status()?;
-        let name = &self.pool.name;
-        if let Some(unable) = status.unable {
-            return Err(SourceError::full(format!("the pool {name} {unable}")));
-        }
-        let Some(held) = status.held else {
-            return Ok(());
-        };
         let noted = read_journal(&self.journal)?;
-        if noted.held == Some(held) {
-            self.released = false;
-            return self.give_back();
+        if noted == Noted::default() {
+            return Ok(());
         }
-        let whose = match noted.reserving {
-            Some(run) if noted.held.is_none() => format!(
-                "it may be left over from {run}, which was killed, but that is not certain. If no other program reads the pool"
-            ),
-            _ => "another program made it. If none is running any more".to_owned(),
-        };
-        Err(retry(format!(
-            "the pool {name} already has a metadata snapshot: {whose}, release it with `dmsetup message {name} 0 release_metadata_snap`"
-        )))
+        let status = self.pool.status()?;
+        match status.held {
+            None => Ok(()),
+            Some(held) if noted.held == Some(held) => {
+                self.ours = true;
+                self.give_back()
+            }
+            Some(_) => Err(self.held_already(&noted)),
+        }
     }
 
     fn reserve(&mut self) -> Result<(), SourceError> {
-        let note = format!(
-            "reserving by pid {} in boot {}\n",
-            std::process::id(),
-            boot_id()
+        let (pid, boot) = (std::process::id(), boot_id());
+        let written = write_durably(
+            &self.journal,
+            &format!("reserving by pid {pid} in boot {boot}\n"),
         );
-        write_durably(&self.journal, &note)
-            .map_err(|error| journal_failed(&self.journal, error))?;
-        match self.run(RESERVE) {
-            Ok(()) => self.released = false,
-            Err(Failed::Refused(complaint)) => {
+        written.map_err(|error| journal_failed(&self.journal, error))?;
+        match self.run(RESERVE)? {
+            Outcome::Done => self.ours = true,
+            Outcome::Failed(Some(REFUSED), complaint) => {
                 let _ = fs::remove_file(&self.journal);
-                return Err(self.refused(&complaint));
+                return Err(self.refused(&complaint)?);
             }
-            // The kernel reserved, or nobody knows: what is held now was not held before.
-            Err(Failed::Unknown(error)) => {
-                self.released = false;
-                return Err(error);
+            Outcome::Failed(code, complaint) => {
+                // In doubt it stays, and the journal with it: another program may have been faster.
+                self.ours = code == Some(NOT_NOTED);
+                let name = &self.pool.name;
+                return Err(retry(format!(
+                    "whether the pool {name} made a metadata snapshot is not known: {complaint}"
+                )));
             }
         }
-        let noted = read_journal(&self.journal)?;
-        if noted.held.is_none() {
+        if read_journal(&self.journal)?.held.is_none() {
+            let name = &self.pool.name;
             return Err(SourceError::full(format!(
-                "the pool {} shows no metadata snapshot after making one",
-                self.pool.name
+                "the pool {name} shows no metadata snapshot after making one"
             )));
         }
         // A reservation survives a loss of power, so what tells whose it is does too.
@@ -125,54 +121,67 @@ impl<'a> Reservation<'a> {
         synced.map_err(|error| journal_failed(&self.journal, error))
     }
 
-    fn refused(&self, complaint: &str) -> SourceError {
+    /// Why the kernel made no snapshot.
+    fn refused(&self, complaint: &str) -> Result<SourceError, SourceError> {
+        let (name, status) = (&self.pool.name, self.pool.status()?);
+        Ok(match status {
+            Status {
+                unable: Some(unable),
+                ..
+            } => SourceError::full(format!("the pool {name} {unable}")),
+            Status { held: Some(_), .. } => self.held_already(&Noted::default()),
+            _ => SourceError::full(format!(
+                "the pool {name} makes no metadata snapshot: {complaint}"
+            )),
+        })
+    }
+
+    fn held_already(&self, noted: &Noted) -> SourceError {
         let name = &self.pool.name;
-        if complaint.contains("busy") {
-            return retry(format!(
-                "another program has just made a metadata snapshot of the pool {name}"
-            ));
-        }
-        SourceError::full(format!(
-            "the pool {name} makes no metadata snapshot: {complaint}"
+        let whose = match noted {
+            Noted {
+                reserving: Some(run),
+                held: None,
+            } => format!(
+                "it may be left over from {run}, which was killed, but that is not certain. If no other program reads the pool"
+            ),
+            _ => "another program made it. If none is running any more".to_owned(),
+        };
+        retry(format!(
+            "the pool {name} already has a metadata snapshot: {whose}, release it with `dmsetup message {name} 0 release_metadata_snap`"
         ))
     }
 
     fn give_back(&mut self) -> Result<(), SourceError> {
-        if std::mem::replace(&mut self.released, true) {
+        if !std::mem::replace(&mut self.ours, false) {
             return Ok(());
         }
-        let name = &self.pool.name;
-        self.run(RELEASE).map_err(|failed| {
-            let why = match failed {
-                Failed::Refused(complaint) => complaint,
-                Failed::Unknown(error) => error.message,
-            };
-            retry(format!("the metadata snapshot of the pool {name} is still held, the next run tries again to release it: {why}"))
-        })
-    }
-
-    fn run(&self, script: &str) -> Result<(), Failed> {
-        let program = DMSETUP.path().map_err(Failed::Unknown)?;
-        let mut command = Tool::shell().map_err(Failed::Unknown)?;
-        command.args(["-c", script, "sh", super::tool::KERNEL_TIME_LIMIT_SECS]);
-        command.arg(program).arg(&self.pool.name).arg(&self.journal);
-        let output = command.output();
-        let output = output
-            .map_err(|error| Failed::Unknown(SourceError::full("start a shell").because(error)))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let complaint = super::tool::first_lines(&output.stderr[..]);
-        match output.status.code() {
-            Some(3) => Err(Failed::Refused(complaint)),
-            _ => {
-                let message = format!(
-                    "ask the pool {}: {} {complaint}",
-                    self.pool.name, output.status
-                );
-                Err(Failed::Unknown(SourceError::full(message)))
+        if let Outcome::Failed(_, complaint) = self.run(RELEASE)? {
+            // Somebody may have released it by hand.
+            if self.pool.status()?.held.is_some() {
+                let name = &self.pool.name;
+                return Err(retry(format!(
+                    "the metadata snapshot of the pool {name} is still held, the next run tries again to release it: {complaint}"
+                )));
             }
         }
+        // It is empty by now, which says as much.
+        let _ = fs::remove_file(&self.journal);
+        Ok(())
+    }
+
+    /// Runs a script in a shell that a kill of this process does not reach.
+    fn run(&self, script: &str) -> Result<Outcome, SourceError> {
+        let mut command = SHELL.limited()?;
+        command.args(["-c", script, "sh"]).arg(DMSETUP.path()?);
+        command.arg(&self.pool.name).arg(&self.journal);
+        let output = command.output();
+        let output = output.map_err(|error| SourceError::full("start a shell").because(error))?;
+        if output.status.success() {
+            return Ok(Outcome::Done);
+        }
+        let complaint = format!("{}: {}", output.status, first_lines(&output.stderr[..]));
+        Ok(Outcome::Failed(output.status.code(), complaint))
     }
 }
 
@@ -183,11 +192,11 @@ impl Drop for Reservation<'_> {
     }
 }
 
-enum Failed {
-    /// The kernel said no; nothing is reserved.
-    Refused(String),
-    /// What the kernel did is not known.
-    Unknown(SourceError),
+/// What became of a script.
+enum Outcome {
+    Done,
+    /// With its exit code, and what it said.
+    Failed(Option<i32>, String),
 }
 
 /// What the journal says.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::source::{SourceError, SourceErrorKind};
 
 /// For everything that asks the kernel: a suspended pool does not answer for as long as it is suspended.
-pub(super) const KERNEL_TIME_LIMIT_SECS: &str = "60";
+const KERNEL_TIME_LIMIT_SECS: &str = "60";
 /// What `timeout` ends with when the time is over (man timeout).
 const TIMED_OUT: i32 = 124;
 /// Between the end of a tool's output and its own end.
@@ -46,7 +46,8 @@ const TIMEOUT: Tool = Tool {
     name: "timeout",
     package: "coreutils",
 };
-const SHELL: Tool = Tool {
+/// For steps that a kill of this process must not part.
+pub(super) const SHELL: Tool = Tool {
     name: "sh",
     package: "dash",
 };
@@ -67,25 +68,19 @@ impl Tool {
         })
     }
 
-    /// A shell, for steps that a kill of this process must not part.
-    pub(super) fn shell() -> Result<Command, SourceError> {
-        let mut command = Command::new(SHELL.path()?);
-        command.env("LC_ALL", "C").stdin(Stdio::null());
-        Ok(command)
-    }
-
-    /// A command that cannot take longer than the kernel may.
-    pub(super) fn limited(program: &Path) -> Result<Command, SourceError> {
+    /// A command that cannot take longer than the kernel may, in a process group of its own.
+    pub(super) fn limited(self) -> Result<Command, SourceError> {
         let mut command = Command::new(TIMEOUT.path()?);
         command
             .args(["--kill-after=5", KERNEL_TIME_LIMIT_SECS])
-            .arg(program);
+            .arg(self.path()?);
+        command.env("LC_ALL", "C").stdin(Stdio::null());
         Ok(command)
     }
 
     /// Runs `dmsetup` to its end; what it wrote.
     pub(super) fn ask<A: AsRef<OsStr>>(self, arguments: &[A]) -> Result<String, SourceError> {
-        let mut command = Self::limited(&self.path()?)?;
+        let mut command = self.limited()?;
         command.args(arguments);
         let mut running = Running::start(self.name, &mut command)?;
         let mut answer = String::new();

@@ -34,6 +34,8 @@ complete! {
     adoption_2: Bounds::new(2, (2, 2), 0, 1).adoption(Adoption::Previous);
     chain_3: Bounds::new(3, (1, 1), 0, 1).adoption(Adoption::Previous);
     reader: Bounds::new(1, (2, 2), 1, 1).readers(1);
+    // One that never moves again has crashed: its record holds the point until somebody fences it.
+    readers_2: Bounds::new(1, (1, 2), 1, 1).readers(2);
     compaction: Bounds::new(1, (2, 2), 1, 1).compaction().any_order();
     compaction_reader: Bounds::new(1, (1, 2), 1, 1).readers(1).compaction();
     compaction_child: Bounds::new(2, (1, 2), 1, 0).parents(Parents::Previous).compaction();

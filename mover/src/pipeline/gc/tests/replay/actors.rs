@@ -147,6 +147,7 @@ impl Actor<'_> {
             takeover: Takeover {
                 after: Duration::ZERO,
                 here: world::elsewhere(number),
+                given_up: None,
             },
         };
         WriterSession::begin(&self.repository, &begin, &catalog)

@@ -161,7 +161,7 @@ pub(crate) fn of_runs_killed_at_any_time(site: &mut Site) {
         );
         assert_eq!(pool.held(), "-");
     }
-    eprintln!("{left} of 12 killed runs left a reservation");
+    site.note = format!("; {left} of 12 killed runs left a reservation");
 }
 
 pub(crate) fn foreign(site: &mut Site) {

@@ -240,3 +240,11 @@ fn as_full(error: SourceError) -> SourceError {
         ..error
     }
 }
+
+/// Reads `bytes` as an answer of each tool, for the fuzzer: a fault is as good as an answer, a panic is not.
+#[cfg(any(test, feature = "testing"))]
+pub fn hostile(bytes: &[u8]) {
+    let dump = dump::read(bytes, &mut |_| Ok(()));
+    let delta = delta::read(bytes, [1, 2], &mut |_| Ok(()));
+    drop((dump, delta));
+}

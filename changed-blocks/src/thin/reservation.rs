@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   lock ─► journal "reserving" ─► reserve + journal "held" ─► tools read ─► release + journal removed ─► unlock
-//!           └─ killed anywhere: the lock is free, the journal tells the next run whose reservation it finds
+//!           └─ killed anywhere: the lock becomes free, the journal tells the next run whose reservation it finds
 //! ```
 //!
 //! Owns: that there is at most one, that ours is always released, and that nobody else's ever is. Must not: read metadata.
 //!
 //! A pool has one metadata snapshot, and keeps it over crashes and boots. The two steps that change it are made by a shell that
-//! writes the journal too: a kill of this process between the kernel's answer and the journal cannot part them.
+//! writes the journal too and shares the lock: a kill of this process between the kernel's answer and the journal cannot part them,
+//! and the next run waits until it is done.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -41,7 +42,7 @@ const NOT_NOTED: i32 = 4;
 pub(super) struct Reservation<'a> {
     pool: &'a Pool,
     journal: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
     /// Whether there is something to release.
     ours: bool,
 }
@@ -58,7 +59,7 @@ impl<'a> Reservation<'a> {
         let mut reservation = Self {
             pool,
             journal: folder.join(format!("{key}.journal")),
-            _lock: lock,
+            lock,
             ours: false,
         };
         reservation.clear_what_a_killed_run_left()?;
@@ -78,6 +79,9 @@ impl<'a> Reservation<'a> {
             return Ok(());
         }
         let status = self.pool.status()?;
+        if let Some(unable) = status.unable {
+            return Err(self.unable(unable));
+        }
         match status.held {
             None => Ok(()),
             Some(held) if noted.held == Some(held) => {
@@ -128,12 +132,17 @@ impl<'a> Reservation<'a> {
             Status {
                 unable: Some(unable),
                 ..
-            } => SourceError::full(format!("the pool {name} {unable}")),
+            } => self.unable(unable),
             Status { held: Some(_), .. } => self.held_already(&Noted::default()),
             _ => SourceError::full(format!(
                 "the pool {name} makes no metadata snapshot: {complaint}"
             )),
         })
+    }
+
+    /// A pool that answers no message: it would not release either.
+    fn unable(&self, why: &str) -> SourceError {
+        SourceError::full(format!("the pool {} {why}", self.pool.name))
     }
 
     fn held_already(&self, noted: &Noted) -> SourceError {
@@ -170,9 +179,12 @@ impl<'a> Reservation<'a> {
         Ok(())
     }
 
-    /// Runs a script in a shell that a kill of this process does not reach.
+    /// Runs a script in a shell that a kill of this process does not reach. It shares the lock, so that the next run waits for it.
     fn run(&self, script: &str) -> Result<Outcome, SourceError> {
+        let lock = self.lock.try_clone();
+        let lock = lock.map_err(|error| SourceError::full("share a lock").because(error))?;
         let mut command = SHELL.limited()?;
+        command.stdin(lock);
         command.args(["-c", script, "sh"]).arg(DMSETUP.path()?);
         command.arg(&self.pool.name).arg(&self.journal);
         let output = command.output();

@@ -116,8 +116,8 @@ pub(crate) fn passes(site: &mut Site) {
 }
 
 pub(crate) fn passes_with_an_external_origin(site: &mut Site) {
-    let pool = Pool::new("external", "external-pool", 0, SMALL);
     let origin = Origin::new("external-origin", "origin-uuid", site);
+    let pool = Pool::new("external", "external-pool", 0, SMALL);
     let paths = pair(&pool, site, &origin.path);
     let extents = check_pair(site, &paths);
     assert!(

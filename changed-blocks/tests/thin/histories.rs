@@ -102,8 +102,11 @@ impl<'a> History<'a> {
             changed,
             ..
         } = self;
-        eprintln!("{compared} deltas, {refused} refused; {told} bytes told, {changed} changed");
-        assert!(*compared > 0, "nothing was compared");
+        let counts = format!(
+            "{compared} deltas, {refused} bases refused, {told} bytes told, {changed} changed"
+        );
+        assert!(*compared > 0, "nothing was compared: {counts}");
+        self.site.note = format!("; {counts}");
     }
 
     fn goes_live(&mut self, id: u64, size: u64) {

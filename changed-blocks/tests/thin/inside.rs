@@ -29,6 +29,8 @@ pub(crate) struct Site {
     /// For its files; nothing else of the host may be written.
     pub(crate) folder: PathBuf,
     pub(crate) random: Random,
+    /// What was measured, for the report.
+    pub(crate) note: String,
 }
 
 impl Site {
@@ -68,6 +70,7 @@ fn run_one(folder: &Path, name: &str, body: fn(&mut Site)) -> String {
     let mut site = Site {
         folder: own,
         random: Random::new(seed),
+        note: String::new(),
     };
     let begin = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -76,7 +79,10 @@ fn run_one(folder: &Path, name: &str, body: fn(&mut Site)) -> String {
         assert_eq!(left, "No devices found\n", "devices are left");
     }));
     match outcome {
-        Ok(()) => format!("{name}\tok\t{:.1} s", begin.elapsed().as_secs_f64()),
+        Ok(()) => {
+            let took = begin.elapsed().as_secs_f64();
+            format!("{name}\tok\t{took:.1} s{}", site.note)
+        }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));

@@ -138,7 +138,8 @@ fn in_machine(chosen: &[&str]) -> Result<String, String> {
         .map_err(|error| error.to_string())?;
     let folder_path = folder.path();
     let started = prepare(folder_path, chosen).and_then(|()| start(folder_path));
-    let mut machine = Machine(started.map_err(|error| format!("start the machine: {error}"))?);
+    let machine = started.and_then(Machine::guarded);
+    let mut machine = machine.map_err(|error| format!("start the machine: {error}"))?;
     let trouble = machine.wait_for_results(&folder_path.join(RESULTS));
     drop(machine);
     let results = fs::read_to_string(folder_path.join(RESULTS)).unwrap_or_default();
@@ -233,10 +234,31 @@ fn start(folder: &Path) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// A machine at work. Each of its processes is one of the host's, in one group.
-struct Machine(Child);
+/// A machine at work: each of its processes is one of the host's, in one group.
+///
+/// The guard kills the group once its input ends, which it does even where this process is killed.
+struct Machine {
+    kernel: Child,
+    guard: Child,
+}
 
 impl Machine {
+    fn guarded(mut kernel: Child) -> std::io::Result<Self> {
+        let group = format!("-{}", kernel.id());
+        let guard = Command::new("sh")
+            .args(["-c", "read -r line; kill -9 -- \"$1\"", "sh", &group])
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn();
+        match guard {
+            Ok(guard) => Ok(Self { kernel, guard }),
+            Err(error) => {
+                let _ = kernel.kill();
+                Err(error)
+            }
+        }
+    }
+
     /// Waits until the results are complete; what went wrong where they never are.
     fn wait_for_results(&mut self, results: &Path) -> Option<String> {
         let deadline = Instant::now() + TIME_LIMIT;
@@ -245,7 +267,7 @@ impl Machine {
             if written.lines().any(|line| line == END) {
                 return None;
             }
-            if let Ok(Some(status)) = self.0.try_wait() {
+            if let Ok(Some(status)) = self.kernel.try_wait() {
                 return Some(format!("the machine ended ({status})"));
             }
             if Instant::now() > deadline {
@@ -258,8 +280,8 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let group = format!("-{}", self.0.id());
-        let _ = Command::new("kill").args(["-9", "--", &group]).status();
-        let _ = self.0.wait();
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+        let _ = self.kernel.wait();
     }
 }

@@ -144,24 +144,11 @@ pub(crate) fn of_runs_killed_at_any_time(site: &mut Site) {
         std::thread::sleep(Duration::from_millis(site.random.below(150)));
         child.kill().unwrap();
         child.wait().unwrap();
-        // A shell that it started goes on for some milliseconds: another run may meet it, and then tries again.
         left += u32::from(pool.held() != "-");
-        let again = (0..20).any(|_| match Thin::open(&path, &site.notes()) {
-            Ok(_) => true,
-            Err(error) => {
-                assert_eq!(error.kind, SourceErrorKind::Retry, "{error}");
-                std::thread::sleep(Duration::from_millis(50));
-                false
-            }
-        });
-        assert!(
-            again,
-            "a run that was killed blocks all others: {}",
-            pool.held()
-        );
+        open(&path, site);
         assert_eq!(pool.held(), "-");
     }
-    eprintln!("{left} of 12 killed runs left a reservation");
+    site.note = format!("; {left} of 12 killed runs left a reservation");
 }
 
 pub(crate) fn foreign(site: &mut Site) {

@@ -325,6 +325,7 @@ fn times(short: u64) -> u64 {
 }
 
 fn play_all(name: &str, traces: impl Iterator<Item = Trace>) {
+    let started = std::time::Instant::now();
     let (mut count, mut moves, mut requests) = (0, 0, 0);
     for (number, trace) in traces.enumerate() {
         requests += play(&trace, Bend::Sound)
@@ -332,7 +333,8 @@ fn play_all(name: &str, traces: impl Iterator<Item = Trace>) {
         moves += trace.moves.len();
         count += 1;
     }
-    eprintln!("{name}: {count} traces, {moves} moves, {requests} requests");
+    let time = started.elapsed();
+    eprintln!("{name}: {count} traces, {moves} moves, {requests} requests, {time:.1?}");
     assert!(count > 0);
 }
 

@@ -16,7 +16,7 @@
 //!
 //! Not modelled: several volumes (no rule looks at one), several pins or several dead sessions for one
 //! session (the same steps for each), map segments
-//! (segments without generations), listings that are not consistent per key, refusals of the store.
+//! (segments without generations), second copies that a collector adds, listings that are not consistent per key, refusals of the store.
 
 mod bounds;
 mod collector;

@@ -12,7 +12,7 @@ use super::writer::{OPEN_PAUSE, OPEN_TRIES};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::format::Class;
-use crate::repository::ids::{SessionId, SessionKey, VolumeId, name, random};
+use crate::repository::ids::{SessionId, SessionKey, VolumeId, name};
 use crate::repository::store::discard;
 
 /// Holds points in place while they are read; given back on drop.
@@ -114,7 +114,7 @@ impl ReaderLease {
         };
         let mut tries = 1;
         loop {
-            let session = SessionId(random());
+            let session = SessionId::fresh();
             let name = name::reader(volume, session);
             let body = seal(&self.repository, Class::Open, session, &name, &open)?;
             match self.repository.store.put_once(&name, body) {

@@ -226,8 +226,10 @@ impl World {
                 ControlStep::Tomb => 4,
             }));
             ranks.extend(tasks.live.has(session).then_some(6));
-            ranks.extend((tasks.segments[session] != 0).then_some(5));
-            ranks.extend(tasks.compact[session].map(|_| 7));
+            let superseded = tasks.superseded.has(session);
+            let data = if superseded { 7 } else { 5 };
+            ranks.extend((tasks.segments[session] != 0).then_some(data));
+            ranks.extend(tasks.compact[session].map(|_| 8));
         }
         let lowest = ranks.iter().min();
         ranks
@@ -295,6 +297,9 @@ impl World {
         let bits = &mut after.collectors[at].tasks.segments[session];
         let generation = (0..GENERATIONS).find(|generation| *bits >> generation & 1 == 1)?;
         *bits &= !(1 << generation);
+        if *bits == 0 {
+            after.collectors[at].tasks.superseded.remove(session);
+        }
         after.store.data[session][generation] = None;
         Some("DELETE data")
     }

@@ -108,6 +108,9 @@ impl World {
             self.note(&mut tasks, dead);
         }
         for lower in plan.superseded() {
+            if let DeadObject::Segment { id, .. } = lower {
+                tasks.superseded.add(number(id.session));
+            }
             self.note(&mut tasks, self.kept_instead(seen, lower));
         }
         if self.bounds.compaction {

@@ -71,7 +71,7 @@ pub(crate) struct Move {
     pub(crate) what: &'static str,
     /// The store after it.
     pub(crate) after: BTreeSet<Object>,
-    /// Sessions whose data some collector is deleting or rewriting, in any order.
+    /// Sessions whose data some collector is rewriting: in any order.
     pub(crate) unsettled: Vec<usize>,
     /// The reader may have been fenced: it is not owed its point.
     pub(crate) fenced: bool,
@@ -209,8 +209,8 @@ struct Observed {
     scripts: Vec<Script>,
     /// Which collector stands at which place of the state: states are sorted.
     places: Vec<usize>,
-    /// Sessions whose data each collector deletes or rewrites in this run.
-    deletes: Vec<Vec<usize>>,
+    /// Sessions whose data each collector rewrites in this run.
+    rewrites: Vec<Vec<usize>>,
 }
 
 impl World {
@@ -219,7 +219,7 @@ impl World {
         let mut observed = Observed {
             scripts: vec![Script::default(); bounds.sessions()],
             places: (0..bounds.collectors).collect(),
-            deletes: vec![Vec::new(); bounds.collectors],
+            rewrites: vec![Vec::new(); bounds.collectors],
         };
         let mut state = self.first_state();
         let mut moves = Vec::new();
@@ -236,7 +236,7 @@ impl World {
                 who,
                 what: step.what,
                 after: objects(&after.store, bounds.sessions()),
-                unsettled: observed.deletes.concat(),
+                unsettled: observed.rewrites.concat(),
                 fenced: matches!(who, Who::Session(at) if after.past.fenced.has(at)),
             });
             state = after;
@@ -281,15 +281,13 @@ impl World {
             .map(|(place, collector)| (raw.collectors[place], *collector))
             .collect();
         for (at, collector) in &places {
-            let deletes = &mut observed.deletes[*collector];
+            let rewrites = &mut observed.rewrites[*collector];
             if *at == Collector::default() {
-                deletes.clear();
+                rewrites.clear();
             }
-            deletes.extend((0..SESSIONS).filter(|session| {
-                at.tasks.segments[*session] != 0 || at.tasks.compact[*session].is_some()
-            }));
-            deletes.sort_unstable();
-            deletes.dedup();
+            rewrites.extend((0..SESSIONS).filter(|session| at.tasks.compact[*session].is_some()));
+            rewrites.sort_unstable();
+            rewrites.dedup();
         }
         places.sort_by_key(|(at, _)| *at);
         for (place, (at, collector)) in places.into_iter().enumerate() {

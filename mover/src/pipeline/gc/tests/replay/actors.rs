@@ -12,7 +12,7 @@ use crate::pipeline::gc::{self, GcRequest};
 use crate::repository::access::Repository;
 use crate::repository::gc::OpenKey;
 use crate::repository::gc::model::traces::{Script, Trace};
-use crate::repository::ids::{SegmentId, Sequence, SessionId, SessionKey, name};
+use crate::repository::ids::{SegmentId, Sequence, SessionId, SessionKey, name, ordered};
 use crate::repository::map::Location;
 use crate::repository::session::adopt::Takeover;
 use crate::repository::session::points::{Catalog, Point, PointStatus};
@@ -76,6 +76,8 @@ impl Actor<'_> {
         if self.repository.store.head(name::CONFIG).is_err() {
             return;
         }
+        // A collector takes sessions in the order of their ids, the model in that of their numbers.
+        ordered::begin_with(u8::try_from(number).ok());
         let script = &self.trace.scripts[number];
         if number >= self.trace.cast.writers {
             let read = self.read(number, script);

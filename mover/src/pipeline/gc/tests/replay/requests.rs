@@ -108,13 +108,16 @@ pub(super) fn is_extra(who: Who, next: &Waiting, copies: bool) -> bool {
     ];
     const COPIES: &[Kind] = &[(List, name::COPY), (Delete, name::COPY)];
     let collector = matches!(who, Who::Collector(_));
-    // How long one session has been silent: not a listing of all data.
-    let silence = next.operation == List
-        && [name::SEG, name::MAP]
-            .iter()
-            .any(|kind| next.name.len() > kind.len() && next.name.starts_with(kind));
-    (collector && silence)
+    is_about_silence(who, next)
         || Wanted::is(ANY, next)
         || Wanted::is(if collector { COLLECTOR } else { SESSION }, next)
         || (collector && !copies && Wanted::is(COPIES, next))
+}
+
+/// A collector looks for the signs of life of one session, which is no listing of all data.
+pub(super) fn is_about_silence(who: Who, next: &Waiting) -> bool {
+    let of_one = |kind: &&str| next.name.len() > kind.len() && next.name.starts_with(*kind);
+    matches!(who, Who::Collector(_))
+        && next.operation == List
+        && [name::SEG, name::MAP].iter().any(of_one)
 }

@@ -53,6 +53,10 @@ const CASES: &[Case] = &[
     ("invalid_object_maps", refusals::invalid_object_maps),
     ("agrees_with_rbd_diff", refusals::agrees_with_rbd_diff),
     ("silence", silence::silence),
+    (
+        "object_maps_after_a_rollback",
+        refusals::object_maps_after_a_rollback,
+    ),
 ];
 
 fn main() -> ExitCode {

@@ -54,6 +54,7 @@ const CASES: &[Case] = &[
     ("clones_of_one_origin", refusals::clones_of_one_origin),
     ("invalid_object_maps", refusals::invalid_object_maps),
     ("agrees_with_rbd_diff", refusals::agrees_with_rbd_diff),
+    ("clones_shrunk_and_grown", refusals::clones_shrunk_and_grown),
     ("silence", silence::silence),
     (
         "object_maps_after_a_rollback",

@@ -21,7 +21,7 @@ pub struct Watcher {
 }
 
 impl Image {
-    /// Clients that have the image open for writing.
+    /// Clients that have the image open for writing, this one among them where it has.
     ///
     /// # Errors
     /// Where the cluster does not answer.

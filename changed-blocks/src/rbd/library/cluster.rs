@@ -254,7 +254,7 @@ impl Connection {
         let code = unsafe { (functions.rados_conf_read_file)(self.raw, conf_pointer) };
         check(code, || match &options.conf {
             Some(conf) => format!("read {}", conf.display()),
-            None => "find a ceph.conf".to_owned(),
+            None => "find a ceph.conf: CEPH_CONF may name one".to_owned(),
         })?;
         // SAFETY: an open handle; null means CEPH_ARGS.
         let code = unsafe { (functions.rados_conf_parse_env)(self.raw, ptr::null()) };

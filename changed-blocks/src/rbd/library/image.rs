@@ -8,9 +8,9 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::error::{RbdError, check};
-use super::functions::{ImageInfo, LinkedImage, RawImage, RawWatcher, SnapSpec};
-use super::snapshots::{Snapshot, SnapshotNamespace};
-use super::{Library, Pool, c_string, text, text_in};
+use super::functions::{ImageInfo, RawImage};
+use super::snapshots::Snapshot;
+use super::{Library, Pool, c_string, text_in};
 
 /// How an image is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,36 +68,6 @@ impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Image({:?}, {})", self.pool, self.name)
     }
-}
-
-/// The snapshot that a clone shows where it has no objects of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parent {
-    /// Id of the parent's pool.
-    pub pool_id: i64,
-    /// Its namespace; empty for the default one.
-    pub namespace: String,
-    /// Id of the parent image.
-    pub image_id: String,
-    /// Its name, which says nothing once it is in the trash.
-    pub image_name: String,
-    /// Whether it is in the trash.
-    pub trash: bool,
-    /// Id of the snapshot.
-    pub snapshot_id: u64,
-    /// Where the snapshot belongs.
-    pub snapshot_namespace: SnapshotNamespace,
-}
-
-/// A client that has an image open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watcher {
-    /// Its address.
-    pub address: String,
-    /// Its client id.
-    pub client: i64,
-    /// Its watch.
-    pub cookie: u64,
 }
 
 impl Image {
@@ -304,53 +274,6 @@ impl Image {
         Ok(text_in(&name))
     }
 
-    /// The parent at its snapshot; `None` for an image that is no clone, or no longer.
-    ///
-    /// # Errors
-    /// Where the cluster does not answer.
-    pub fn parent(&self) -> Result<Option<Parent>, RbdError> {
-        let functions = &self.library().functions;
-        let mut image = LinkedImage {
-            pool_id: -1,
-            pool_name: ptr::null_mut(),
-            pool_namespace: ptr::null_mut(),
-            image_id: ptr::null_mut(),
-            image_name: ptr::null_mut(),
-            trash: 0,
-        };
-        let mut snapshot = SnapSpec {
-            id: 0,
-            namespace_type: 0,
-            name: ptr::null_mut(),
-        };
-        // SAFETY: an open image and two structures of the header's layout.
-        let code =
-            unsafe { (functions.rbd_get_parent)(self.raw, &raw mut image, &raw mut snapshot) };
-        match check(code, || format!("ask for the parent of {}", self.name)) {
-            Ok(_) => {}
-            Err(error) if error.is_absent() => return Ok(None),
-            Err(error) => return Err(error),
-        }
-        // SAFETY: after success all pointers are C strings that belong to the caller until the clean-up below.
-        let parent = unsafe {
-            Parent {
-                pool_id: image.pool_id,
-                namespace: text(image.pool_namespace),
-                image_id: text(image.image_id),
-                image_name: text(image.image_name),
-                trash: image.trash != 0,
-                snapshot_id: snapshot.id,
-                snapshot_namespace: SnapshotNamespace::from_raw(snapshot.namespace_type),
-            }
-        };
-        // SAFETY: filled by rbd_get_parent, freed once, not used again.
-        unsafe {
-            (functions.rbd_linked_image_spec_cleanup)(&raw mut image);
-            (functions.rbd_snap_spec_cleanup)(&raw mut snapshot);
-        }
-        Ok(Some(parent))
-    }
-
     /// All snapshots, ascending by id, those in the trash as well.
     ///
     /// # Errors
@@ -374,45 +297,6 @@ impl Image {
             format!("find the snapshot {name} of {}", self.name)
         })?;
         Ok(id)
-    }
-
-    /// Clients that have the image open for writing.
-    ///
-    /// # Errors
-    /// Where the cluster does not answer.
-    pub fn watchers(&self) -> Result<Vec<Watcher>, RbdError> {
-        let functions = &self.library().functions;
-        let empty = RawWatcher {
-            addr: ptr::null_mut(),
-            id: 0,
-            cookie: 0,
-        };
-        let mut watchers = vec![empty; 8];
-        loop {
-            let mut count = watchers.len();
-            // SAFETY: an open image and an array with its length.
-            let code = unsafe {
-                (functions.rbd_watchers_list)(self.raw, watchers.as_mut_ptr(), &raw mut count)
-            };
-            if code == -nix::libc::ERANGE {
-                watchers.resize(count.max(watchers.len() + 1), empty);
-                continue;
-            }
-            check(code, || format!("ask who has {} open", self.name))?;
-            let count = count.min(watchers.len());
-            let known = watchers[..count]
-                .iter()
-                .map(|watcher| Watcher {
-                    // SAFETY: a C string of the library until the clean-up below.
-                    address: unsafe { text(watcher.addr) },
-                    client: watcher.id,
-                    cookie: watcher.cookie,
-                })
-                .collect();
-            // SAFETY: filled by rbd_watchers_list, freed once, not used again.
-            unsafe { (functions.rbd_watchers_list_cleanup)(watchers.as_mut_ptr(), count) };
-            return Ok(known);
-        }
     }
 
     /// Waits until every write that was told to be done is on stable storage.

@@ -8,10 +8,12 @@ use changed_blocks::{ChangedBlocks, Extent, ExtentKind, ExtentSet, Identity, Thi
 
 use crate::bytes::{different, not_zero, part};
 use crate::contract::{MIB, Origin, bind, delta, open};
-use crate::inside::Site;
+use crate::inside::{LONG, Site};
 use crate::pool::{self, Pool, SMALL};
 
 const STEPS: u64 = 50;
+/// With `SNAPHAUL_TEST_LONG`.
+const LONG_STEPS: u64 = 300;
 /// Ids that are given again and again.
 const IDS: u64 = 12;
 
@@ -84,7 +86,8 @@ impl<'a> History<'a> {
     }
 
     fn run(&mut self) {
-        for _ in 0..STEPS {
+        let long = std::env::var(LONG).is_ok_and(|value| !value.is_empty());
+        for _ in 0..if long { LONG_STEPS } else { STEPS } {
             match self.site.random.below(20) {
                 0..=7 => self.write(),
                 8..=10 => self.discard(),

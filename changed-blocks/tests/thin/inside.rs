@@ -19,6 +19,8 @@ pub(crate) type Case = (&'static str, fn(&mut Site));
 pub(crate) const INSIDE: &str = "SNAPHAUL_THIN_INSIDE";
 /// The variable that chooses the seed.
 pub(crate) const SEED: &str = "SNAPHAUL_TEST_SEED";
+/// The variable that asks for longer histories.
+pub(crate) const LONG: &str = "SNAPHAUL_TEST_LONG";
 /// The file of results in that folder: a line for each case, name, `ok` or `FAILED`, and how long or why.
 pub(crate) const RESULTS: &str = "results";
 /// Its last line.

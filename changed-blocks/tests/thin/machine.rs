@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::inside::{Case, END, INSIDE, RESULTS, SEED};
+use crate::inside::{Case, END, INSIDE, LONG, RESULTS, SEED};
 
 /// All cases take some minutes on two cores that have nothing else to do.
 const TIME_LIMIT: Duration = Duration::from_secs(1800);
@@ -190,12 +190,12 @@ fn prepare(folder: &Path, chosen: &[&str]) -> std::io::Result<()> {
 fn init_script(folder: &Path, chosen: &[&str]) -> std::io::Result<String> {
     let (folder, binary) = (folder.display(), std::env::current_exe()?);
     let (binary, chosen) = (binary.display(), chosen.join(" "));
-    let seed = std::env::var("SNAPHAUL_TEST_SEED").unwrap_or_default();
+    let [seed, long] = [SEED, LONG].map(|name| std::env::var(name).unwrap_or_default());
     Ok(format!(
         "#!/bin/sh
 exec >'{folder}/log' 2>&1 </dev/null
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C TMPDIR='{folder}' HOME='{folder}' RUST_BACKTRACE=1
-export {INSIDE}='{folder}' {SEED}='{seed}'
+export {INSIDE}='{folder}' {SEED}='{seed}' {LONG}='{long}'
 cd '{folder}'
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -246,7 +246,7 @@ impl Machine {
     fn guarded(mut kernel: Child) -> std::io::Result<Self> {
         let group = format!("-{}", kernel.id());
         let guard = Command::new("sh")
-            .args(["-c", "read -r line; kill -9 -- \"$1\"", "sh", &group])
+            .args(["-c", "read -r line; kill -9 \"$1\"", "sh", &group])
             .stdin(Stdio::piped())
             .process_group(0)
             .spawn();

@@ -347,8 +347,8 @@ fn direct(schedule: &Schedule, order: &[usize]) {
     };
     for player in order {
         let next = || {
-            let waiting = schedule.waiting().into_iter();
-            waiting.filter(|next| next.actor == *player).next_back()
+            let mut waiting = schedule.waiting().into_iter();
+            waiting.find(|next| next.actor == *player)
         };
         while let Some(next) = next() {
             schedule.step(*player);

@@ -55,6 +55,7 @@ const CASES: &[Case] = &[
     ("invalid_object_maps", refusals::invalid_object_maps),
     ("agrees_with_rbd_diff", refusals::agrees_with_rbd_diff),
     ("clones_shrunk_and_grown", refusals::clones_shrunk_and_grown),
+    ("objects_over_a_parent", refusals::objects_over_a_parent),
     ("silence", silence::silence),
     (
         "object_maps_after_a_rollback",

@@ -268,6 +268,46 @@ pub(crate) fn clones_shrunk_and_grown(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// Objects that come and go over a parent, as clients leave them that are not librbd: what librbd tells of them is not what
+/// the image shows.
+pub(crate) fn objects_over_a_parent(site: &Site) -> Result<()> {
+    let mut writer = Writer::start(site, 4096)?;
+    let parent = site.name("under");
+    writer.create(&parent, SIZE, LAYERING)?;
+    writer.change("write", &parent, &[0, SIZE, 1])?;
+    writer.order(&["snapshot", &parent, "s"])?;
+    let clone = site.name("over");
+    writer.order(&["clone", &parent, "s", &clone, &LAYERING.to_string(), "20"])?;
+    writer.change("write", &clone, &[3 * MIB, MIB, 2])?;
+    writer.change("hide", &clone, &[7])?;
+    writer.order(&["snapshot", &clone, "a"])?;
+    // An object of no length hides the parent; an object that went away shows it.
+    writer.change("hide", &clone, &[5])?;
+    for object in [3, 7] {
+        writer.change("reveal", &clone, &[object])?;
+    }
+    writer.order(&["snapshot", &clone, "b"])?;
+    let read = |snapshot| -> Result<Vec<u8>> {
+        content::read(&site.open(&clone, Some(snapshot), Access::Read)?)
+    };
+    let (before, after) = (read("a")?, read("b")?);
+    let changed = content::changed(&before, &after);
+    ensure!(changed.bytes().0 > 3 * MIB - 30_000, "{}", changed.bytes());
+    let record = identity(site, &format!("{clone}@a"))?;
+    let mut source = open(site, &format!("{clone}@b"))?;
+    bind(&mut source, &record, None)?;
+    source.delta(&mut |extent| {
+        assert!(
+            extent.kind == ExtentKind::Data || content::is_zero(&after, extent),
+            "{extent:?}"
+        );
+        true
+    })?;
+    contract::check_delta(&mut source, SIZE, &changed);
+    contract::check_allocated(&mut source, SIZE, &content::not_zero(&after));
+    Ok(())
+}
+
 /// Object maps that are lost or marked invalid are not believed, however fast an answer is wanted.
 pub(crate) fn invalid_object_maps(site: &Site) -> Result<()> {
     let mut writer = Writer::start(site, 65_536)?;

@@ -56,6 +56,7 @@ const CASES: &[Case] = &[
     ("agrees_with_rbd_diff", refusals::agrees_with_rbd_diff),
     ("clones_shrunk_and_grown", refusals::clones_shrunk_and_grown),
     ("objects_over_a_parent", refusals::objects_over_a_parent),
+    ("every_form_of_a_name", refusals::every_form_of_a_name),
     ("silence", silence::silence),
     (
         "object_maps_after_a_rollback",

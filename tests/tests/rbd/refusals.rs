@@ -230,6 +230,37 @@ pub(crate) fn clones_of_one_origin(site: &Site) -> Result<()> {
     refused(&mut target, &base, "was flattened")
 }
 
+/// Namespaces, ids, and an image in the trash, which has only an id.
+pub(crate) fn every_form_of_a_name(site: &Site) -> Result<()> {
+    let image = site.name("named");
+    site.ceph
+        .rbd(&["namespace", "create", &format!("{POOL}/{image}")])?;
+    let spec = format!("{POOL}/{image}/{image}");
+    site.ceph.rbd(&[
+        "create",
+        &spec,
+        "--size",
+        "12M",
+        "--image-feature",
+        "layering",
+    ])?;
+    site.ceph
+        .rbd(&["snap", "create", &format!("{spec}@s"), "--no-progress"])?;
+    let by_name = open(site, &format!("{image}/{image}@s"))?;
+    let record = by_name.identity().context("snapshots have an identity")?;
+    ensure!(record.fact("namespace") == Some(&image), "{record:?}");
+    let fact = |fact| record.fact(fact).context("the record has it");
+    let by_id = format!("{image}/id={}@id={}", fact("image")?, fact("snapshot")?);
+    ensure!(open(site, &by_id)?.identity().as_ref() == Some(&record));
+    site.ceph.rbd(&["trash", "move", &spec])?;
+    let mut trashed = open(site, &by_id)?;
+    ensure!(trashed.identity().as_ref() == Some(&record));
+    bind(&mut trashed, &record, None)?;
+    contract::check_delta(&mut trashed, SIZE, &ExtentSet::empty());
+    ensure!(open(site, &format!("{image}/{image}@s")).is_err());
+    Ok(())
+}
+
 /// What a clone does not show any more: librbd tells nothing of what was cut off and came back as zeros.
 pub(crate) fn clones_shrunk_and_grown(site: &Site) -> Result<()> {
     let mut writer = Writer::start(site, 4096)?;

@@ -44,7 +44,7 @@ type Ask = fn(&mut dyn ChangedBlocks, &mut ExtentSink<'_>) -> Result<Summary, So
 /// The extents of an answer that [`Checked`] lets pass.
 fn sound_answer(source: &mut dyn ChangedBlocks, size: u64, ask: Ask) -> Vec<Extent> {
     let mut extents = Vec::new();
-    let mut checked = Checked::new(Borrowed(source), ByteLen(size));
+    let mut checked = Checked::new(source, ByteLen(size));
     let summary = ask(&mut checked, &mut |extent| {
         extents.push(extent);
         true
@@ -92,20 +92,4 @@ fn stops(source: &mut dyn ChangedBlocks, ask: Ask) {
         seen == 0 || answer.is_err(),
         "a summary for an answer that was stopped"
     );
-}
-
-struct Borrowed<'a>(&'a mut dyn ChangedBlocks);
-
-impl ChangedBlocks for Borrowed<'_> {
-    fn capabilities(&self) -> crate::source::Capabilities {
-        self.0.capabilities()
-    }
-
-    fn allocated(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
-        self.0.allocated(sink)
-    }
-
-    fn delta(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
-        self.0.delta(sink)
-    }
 }

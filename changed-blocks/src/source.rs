@@ -122,6 +122,29 @@ pub trait ChangedBlocks {
     fn delta(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError>;
 }
 
+/// A borrowed source is a source.
+impl<S: ChangedBlocks + ?Sized> ChangedBlocks for &mut S {
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        (**self).identity()
+    }
+
+    fn bind(&mut self, base: &Base<'_>) -> Result<(), SourceError> {
+        (**self).bind(base)
+    }
+
+    fn allocated(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
+        (**self).allocated(sink)
+    }
+
+    fn delta(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
+        (**self).delta(sink)
+    }
+}
+
 /// What the caller must do after a failed answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceErrorKind {

@@ -8,6 +8,7 @@
 
 pub mod args;
 mod backup;
+mod changed;
 mod completions;
 mod config;
 mod copy;
@@ -84,6 +85,7 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Backup(args) => backup::run(run, args, repository, limits),
         Command::Points(args) => points::run(run, args, repository, limits),
         Command::Show(args) => show::run(run, args, repository, limits),
+        Command::Changed(args) => changed::run(run, args),
         Command::Diff(args) => diff::run(run, args, repository, limits),
         Command::Verify(args) => verify::run(run, args, repository, limits),
         Command::Repair(args) => repair::run(run, args, repository, limits),

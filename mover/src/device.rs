@@ -19,6 +19,7 @@ mod file;
 pub mod loop_device;
 mod occupancy;
 pub mod queue;
+pub mod rbd;
 pub mod source;
 mod system;
 pub mod target;

@@ -4,6 +4,7 @@
 
 pub mod backup;
 pub mod budget;
+pub mod changed;
 pub mod copy;
 pub mod diff;
 pub mod forget;

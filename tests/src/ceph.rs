@@ -167,7 +167,7 @@ impl S3Server for Ceph {
 impl Setup {
     fn new() -> Result<Self> {
         let folder = Scratch::new("ceph")?;
-        for name in ["mon", "mgr", "osd", "rgw", "run"] {
+        for name in ["mon", "mgr", "osd", "rgw", "run", "modules"] {
             std::fs::create_dir(folder.join(name))?;
         }
         let fsid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?
@@ -178,7 +178,7 @@ impl Setup {
             fsid,
             ports: free_ports()?,
         };
-        std::fs::write(setup.folder.join("ceph.conf"), setup.configuration())?;
+        std::fs::write(setup.folder.join("ceph.conf"), setup.configuration()?)?;
         Ok(setup)
     }
 
@@ -203,7 +203,7 @@ impl Setup {
         )
     }
 
-    fn configuration(&self) -> String {
+    fn configuration(&self) -> Result<String> {
         let here = self.folder.path().display();
         let mut text = format!(
             "[global]\nfsid = {}\nmon host = {}\n",
@@ -226,6 +226,9 @@ impl Setup {
         line("keyring", format!("{here}/keyring"));
         line("run dir", format!("{here}/run"));
         line("crash dir", format!("{here}/run"));
+        line("osd class dir", class_folder()?.display().to_string());
+        // An empty folder: nothing here needs a module of the manager, and loading all takes it 12 s of a core.
+        line("mgr module path", format!("{here}/modules"));
         line("admin socket", format!("{here}/run/$name.asok"));
         line("log file", format!("{here}/run/$name.log"));
         line("pid file", format!("{here}/run/$name.pid"));
@@ -242,7 +245,7 @@ impl Setup {
             "rgw frontends",
             format!("beast ssl_endpoint=127.0.0.1:{} {tls}", self.ports[2]),
         );
-        text
+        Ok(text)
     }
 
     fn write_keys(&self) -> Result<()> {
@@ -426,4 +429,13 @@ impl Setup {
             .map(drop)
             .with_context(|| format!("make the gateway's user {name}"))
     }
+}
+
+/// Where this release of Debian keeps the classes that OSDs load. Ceph 18 looks for them below the working folder.
+fn class_folder() -> Result<PathBuf> {
+    let libraries = std::fs::read_dir("/usr/lib")?.filter_map(Result::ok);
+    libraries
+        .map(|folder| folder.path().join("rados-classes"))
+        .find(|folder| folder.is_dir())
+        .context("`rados-classes` is missing: run `tests/run`, which installs it, or `apt-get install ceph-osd`")
 }

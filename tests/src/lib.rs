@@ -12,6 +12,8 @@
 pub mod bucket;
 pub mod cases;
 pub mod ceph;
+pub mod ceph_csi;
+pub mod ceph_root;
 pub mod image;
 pub mod in_process;
 pub mod loop_device;
@@ -21,6 +23,7 @@ pub mod part;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod rbd_pool;
 pub mod repo;
 pub mod scratch;
 pub mod seaweed;

@@ -5,6 +5,8 @@
 
 #[path = "rbd/content.rs"]
 mod content;
+#[path = "rbd/data_path.rs"]
+mod data_path;
 #[path = "rbd/histories.rs"]
 mod histories;
 #[path = "rbd/queue.rs"]
@@ -30,6 +32,7 @@ type Shared = Option<Result<Arc<Site>, String>>;
 type Case = (&'static str, fn(&Site) -> Result<()>);
 
 const CASES: &[Case] = &[
+    ("there_and_back", data_path::there_and_back),
     ("queue_round_trips", queue::round_trips),
     (
         "queue_refuses_what_passes_the_end",

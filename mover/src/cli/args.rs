@@ -12,9 +12,8 @@ mod keys;
 use clap::{Parser, Subcommand};
 
 pub use commands::{
-    BackupArgs, ChangedBlocksFlag, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag,
-    InitArgs, LevelFlag, LockFlag, PointsArgs, RecoverArgs, RepairArgs, RestoreArgs, ShowArgs,
-    VerifyArgs,
+    BackupArgs, ChangedArgs, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
+    LevelFlag, LockFlag, PointsArgs, RecoverArgs, RepairArgs, RestoreArgs, ShowArgs, VerifyArgs,
 };
 pub use forget::{ForgetArgs, KeepArgs};
 pub use gc::GcArgs;
@@ -80,6 +79,8 @@ pub enum Command {
     Show(ShowArgs),
     /// List the byte ranges in which two points differ
     Diff(DiffArgs),
+    /// List the byte ranges of a disk that hold data, or changed since another state of it
+    Changed(ChangedArgs),
     /// Check that points can be restored
     Verify(VerifyArgs),
     /// Mend what can be mended without the source, and say what cannot
@@ -112,6 +113,7 @@ impl Command {
             Self::Points(_) => "points",
             Self::Show(_) => "show",
             Self::Diff(_) => "diff",
+            Self::Changed(_) => "changed",
             Self::Verify(_) => "verify",
             Self::Repair(_) => "repair",
             Self::Restore(_) => "restore",
@@ -126,12 +128,13 @@ impl Command {
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 16] = [
         "init",
         "backup",
         "points",
         "show",
         "diff",
+        "changed",
         "verify",
         "repair",
         "restore",

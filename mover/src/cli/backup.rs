@@ -2,7 +2,9 @@
 //!
 //! Owns: flags to request, report to text. Must not: move data.
 
-use super::args::{BackupArgs, ChangedBlocksFlag, EngineFlag, RepositoryArgs, RunArgs};
+use std::path::Path;
+
+use super::args::{BackupArgs, EngineFlag, RepositoryArgs, RunArgs};
 use super::config;
 use super::memory;
 use super::open;
@@ -10,7 +12,8 @@ use super::output::table::Table;
 use super::run::{Outcome, Run, Text};
 use super::units;
 use crate::device::queue::EngineChoice;
-use crate::device::source::{Source, SourceOptions};
+use crate::device::rbd::{self, RbdVolume};
+use crate::device::source::{Source, SourceDevice, SourceOptions};
 use crate::error::Result;
 use crate::pipeline::backup::{self, BackupRequest, ChangedBlocksChoice, ParentChoice};
 use crate::pipeline::report::BackupReport;
@@ -26,16 +29,11 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let request = request(args)?;
     let repository = open::repository(repository, limits, run)?;
-    let source = Source::open(
-        &args.source,
-        &SourceOptions {
-            allow_live: args.allow_live,
-        },
-    )?;
+    let source = open_source(&args.source, args.allow_live)?;
     let volume = repository.keys.volume_id(&request.volume);
     memory::check(run, &repository, volume)?;
     let monitor = run.watch(format!("backup {}", request.volume), ON_STOP)?;
-    let result = backup::run(&run.context(&repository), &source, &request);
+    let result = backup::run(&run.context(&repository), source.as_ref(), &request);
     drop(monitor);
     let report = result?;
     if let Some(key) = report.session {
@@ -48,19 +46,34 @@ pub(super) fn run(
     Outcome::new(&report, Text::Summary(to_text(&report)))
 }
 
+/// What SOURCE stands for: an RBD image, a file or a block device.
+pub(super) fn open_source(source: &Path, allow_live: bool) -> Result<Box<dyn SourceDevice>> {
+    let options = SourceOptions { allow_live };
+    match source.to_str().filter(|text| rbd::is_meant(text)) {
+        Some(image) => Ok(Box::new(RbdVolume::open(image, &options)?)),
+        None => Ok(Box::new(Source::open(source, &options)?)),
+    }
+}
+
+/// The name of the volume: that of the image without its snapshot, or of the file.
+fn volume(args: &BackupArgs) -> Result<String> {
+    let image = args.source.to_str().filter(|text| rbd::is_meant(text));
+    match image.map(rbd::image_of).transpose()? {
+        Some(image) => config::volume_name(args.volume.as_deref(), Path::new(&image)),
+        None => config::volume_name(args.volume.as_deref(), &args.source),
+    }
+}
+
 fn request(args: &BackupArgs) -> Result<BackupRequest> {
     Ok(BackupRequest {
-        volume: config::volume_name(args.volume.as_deref(), &args.source)?,
+        volume: volume(args)?,
         parent: match args.parent.as_str() {
             "auto" => ParentChoice::Auto,
             "none" => ParentChoice::None,
             point => ParentChoice::Point(point.to_owned()),
         },
-        changed_blocks: match args.changed_blocks {
-            ChangedBlocksFlag::Auto => ChangedBlocksChoice::Auto,
-            ChangedBlocksFlag::Scan => ChangedBlocksChoice::Scan,
-            ChangedBlocksFlag::HoleMap => ChangedBlocksChoice::HoleMap,
-        },
+        changed_blocks: changed_blocks(&args.changed_blocks),
+        base: args.base.clone(),
         compression: args.compression.parse()?,
         tags: config::tags(&args.tags)?,
         group: args
@@ -73,6 +86,20 @@ fn request(args: &BackupArgs) -> Result<BackupRequest> {
         engine: engine(args.engine),
         recorded: None,
     })
+}
+
+/// What a flag asks for; a name that no source has is refused once the source is open.
+fn changed_blocks(flag: &str) -> ChangedBlocksChoice {
+    match flag {
+        "auto" => ChangedBlocksChoice::Auto,
+        "scan" => ChangedBlocksChoice::Scan,
+        "hole-map" => ChangedBlocksChoice::HoleMap,
+        "none" => ChangedBlocksChoice::None,
+        other => match other.strip_prefix("extents:") {
+            Some(file) => ChangedBlocksChoice::ExtentsFile(file.into()),
+            None => ChangedBlocksChoice::Source(other.to_owned()),
+        },
+    }
 }
 
 /// The engine that a flag names.

@@ -154,6 +154,7 @@ fn take_point(
         volume: VOLUME.to_owned(),
         parent: ParentChoice::Auto,
         changed_blocks: ChangedBlocksChoice::Auto,
+        base: None,
         compression: Compression::Lz4,
         tags: std::collections::BTreeMap::new(),
         group: None,

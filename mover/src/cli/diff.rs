@@ -39,7 +39,7 @@ pub(super) fn run(
     }
 }
 
-fn print(output: &Output, extent: &Extent) -> Result<()> {
+pub(super) fn print(output: &Output, extent: &Extent) -> Result<()> {
     let kind = match extent.kind {
         ExtentKind::Data => "data",
         ExtentKind::Zero => "zero",

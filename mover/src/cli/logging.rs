@@ -5,8 +5,9 @@
 use std::io;
 use std::sync::Arc;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 use super::output::Output;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,20 +27,21 @@ pub(super) fn start(
     let filter = filter(flag, environment)?;
     let colours = !output.mode().json && io::IsTerminal::is_terminal(&io::stderr());
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_ansi(colours)
         .with_writer(LogWriter(Arc::clone(output)))
-        .finish();
+        .finish()
+        .with(filter);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| Error::new(ErrorKind::Internal, "start logging").source(error))
 }
 
-fn filter(flag: Option<&str>, environment: Option<&str>) -> Result<EnvFilter> {
+fn filter(flag: Option<&str>, environment: Option<&str>) -> Result<Targets> {
     let text = flag
         .or(environment)
         .filter(|text| !text.is_empty())
         .unwrap_or(DEFAULT_FILTER);
-    EnvFilter::try_new(text).map_err(|error| {
+    text.parse().map_err(|error: ParseError| {
         Error::new(
             ErrorKind::InvalidRequest,
             format!("read the log filter `{text}`"),

@@ -12,6 +12,7 @@ use super::open;
 use super::output::table::Table;
 use super::run::{Outcome, Run, Text};
 use super::units;
+use crate::device::rbd;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::report::RestoreReport;
 use crate::pipeline::restore::{self, RestoreRequest, TargetSpec};
@@ -54,7 +55,7 @@ fn request(args: &RestoreArgs) -> Result<RestoreRequest> {
         target: if to_stdout {
             TargetSpec::Stdout
         } else {
-            TargetSpec::Path(args.target.clone())
+            target(&args.target)
         },
         force: args.force,
         delta: args.delta,
@@ -63,6 +64,13 @@ fn request(args: &RestoreArgs) -> Result<RestoreRequest> {
         engine: engine(args.engine),
         forgotten: args.forgotten,
     })
+}
+
+fn target(text: &Path) -> TargetSpec {
+    match text.to_str().filter(|text| rbd::is_meant(text)) {
+        Some(image) => TargetSpec::Rbd(image.to_owned()),
+        None => TargetSpec::Path(text.to_owned()),
+    }
 }
 
 /// A stopped restore goes on with another flag than a stopped backup.

@@ -118,6 +118,11 @@ impl Run {
             .push(warning);
     }
 
+    /// Set once the process is asked to stop.
+    pub(super) fn stop_flag(&self) -> StopFlag {
+        self.signals.stop_flag()
+    }
+
     /// What a pipeline runs with.
     pub(super) fn context(&self, repository: &Arc<Repository>) -> Context {
         self.context_with(repository, &self.progress)

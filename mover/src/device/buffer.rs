@@ -90,6 +90,12 @@ impl AlignedBuffer {
     }
 }
 
+impl AsMut<[u8]> for AlignedBuffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
 impl Deref for AlignedBuffer {
     type Target = [u8];
 

@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use changed_blocks::{ChangedBlocks, HoleMap, Scan};
+use changed_blocks::{ChangedBlocks, Fiemap, HoleMap, Scan, Thin, thin};
 use nix::libc;
 
 use super::file::{DeviceFile, Direction, io_error};
@@ -52,6 +52,14 @@ pub trait SourceDevice: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`ErrorKind::Io`] where the source cannot be asked.
     fn hole_map(&self) -> Result<Box<dyn ChangedBlocks + Send>>;
+    /// Whether [`hole_map`](Self::hole_map) knows more than that everything may hold data.
+    fn has_hole_map(&self) -> bool {
+        false
+    }
+    /// Sources that can say what changed since an earlier state of this volume, best first.
+    fn delta_sources(&self) -> Vec<Box<dyn ChangedBlocks + Send>> {
+        Vec::new()
+    }
     /// A queue for reading.
     ///
     /// # Errors
@@ -259,8 +267,29 @@ impl SourceDevice for Source {
         self.block_size()
     }
 
+    fn has_hole_map(&self) -> bool {
+        !self.is_block_device()
+    }
+
     fn hole_map(&self) -> Result<Box<dyn ChangedBlocks + Send>> {
         self.hole_map()
+    }
+
+    /// A file may be a reflink of the one before, a device-mapper device a thin snapshot. Others say nothing.
+    fn delta_sources(&self) -> Vec<Box<dyn ChangedBlocks + Send>> {
+        let found: std::result::Result<Box<dyn ChangedBlocks + Send>, _> = if self.is_block_device()
+        {
+            Thin::open(self.path(), Path::new(thin::DEFAULT_FOLDER)).map(|thin| Box::new(thin) as _)
+        } else {
+            Fiemap::new(self.file.buffered(), self.size).map(|map| Box::new(map) as _)
+        };
+        match found {
+            Ok(source) => Vec::from([source]),
+            Err(error) => {
+                tracing::debug!(%error, "no source of changed blocks");
+                Vec::new()
+            }
+        }
     }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {

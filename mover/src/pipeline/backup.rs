@@ -12,6 +12,7 @@
 //! what the protocol asks of the store (`repository::session`).
 
 pub mod adopted;
+pub mod changes;
 pub mod dedupe;
 pub mod extents;
 pub mod feeder;
@@ -42,6 +43,8 @@ use crate::repository::session::points::{Catalog, Point};
 use crate::repository::session::protect;
 use crate::repository::session::writer::{Begin, WriterSession};
 use crate::repository::store::RequestCounts;
+use changes::lie::{Again, Lie};
+use changes::{Question, Reading};
 use map_stage::Mapped;
 use plan::Geometry;
 
@@ -56,7 +59,6 @@ struct Run<'a> {
     session: WriterSession,
     parent: Option<Point>,
     geometry: Geometry,
-    changed_blocks: &'static str,
     warnings: Vec<String>,
     started: Instant,
     /// By the wall clock, before the session stored anything.
@@ -75,6 +77,22 @@ pub fn run(
     source: &dyn SourceDevice,
     request: &BackupRequest,
 ) -> Result<BackupReport> {
+    let again = match attempt(context, source, request, None) {
+        Err(error) => Again::after(&error).ok_or(error)?,
+        done => return done,
+    };
+    tracing::error!(%again, "read everything: the source of changed blocks cannot be believed");
+    context.progress.start_over();
+    attempt(context, source, request, Some(&again))
+}
+
+/// One try; the second one, after a lie or a doubt, believes nobody.
+fn attempt(
+    context: &Context,
+    source: &dyn SourceDevice,
+    request: &BackupRequest,
+    again: Option<&Again>,
+) -> Result<BackupReport> {
     let (started, began) = (Instant::now(), SystemTime::now());
     let counts_before = context.repository.store.counts();
     let size = source.size();
@@ -86,30 +104,42 @@ pub fn run(
         .progress
         .total
         .store(size, std::sync::atomic::Ordering::Relaxed);
-    let (session, parent, warnings) = begin(context, request)?;
-    let mut run = Run {
+    let lie = again.and_then(Again::lie);
+    let (session, parent, mut warnings) = begin(context, request, lie)?;
+    let (reading, mut blocks) = changes::decide(&Question {
+        source,
+        request,
+        parent: parent.as_ref(),
+        geometry,
+        again,
+        stop: &context.stop,
+    })?;
+    warnings.extend(
+        again.map(|why| format!("{why}; everything was read instead, and the point is right")),
+    );
+    warnings.extend(reading.warnings.iter().cloned());
+    tracing::info!(source = reading.name, reason = %reading.reason, "decide what is read");
+    let run = Run {
         context,
         source,
         request,
         session,
         parent,
         geometry,
-        changed_blocks: "",
         warnings,
         started,
         began,
         counts_before,
     };
-    let mut blocks = stages::changed_blocks(source, request.changed_blocks)?;
-    run.changed_blocks = blocks.capabilities().name;
-    let mapped = stages::run(&run, blocks.as_mut())?;
-    run.commit(&mapped)
+    let mapped = stages::run(&run, &reading, blocks.as_mut())?;
+    run.commit(&mapped, &reading, lie)
 }
 
 /// Opens a session on the chosen parent.
 fn begin(
     context: &Context,
     request: &BackupRequest,
+    lie: Option<&Lie>,
 ) -> Result<(WriterSession, Option<Point>, Vec<String>)> {
     let repository = &context.repository;
     repository.config.check_writable()?;
@@ -124,6 +154,7 @@ fn begin(
     let takeover = Takeover {
         after: request.takeover_after,
         here: Origin::current(),
+        given_up: lie.map(|lie| lie.session.session),
     };
     for _ in 0..PARENT_ATTEMPTS {
         let catalog = Catalog::list(repository.store.as_ref(), volume)?;
@@ -155,7 +186,12 @@ fn begin(
 
 impl Run<'_> {
     /// Everything the point references is stored; makes it a point.
-    fn commit(mut self, mapped: &Mapped) -> Result<BackupReport> {
+    fn commit(
+        mut self,
+        mapped: &Mapped,
+        reading: &Reading,
+        lie: Option<&Lie>,
+    ) -> Result<BackupReport> {
         let state = self.state()?;
         let key = self.session.key();
         // One moment for the manifest and for locks: what is stored from here on is locked as long, or longer.
@@ -188,13 +224,13 @@ impl Run<'_> {
             created_unix_millis,
             tool: concat!("snaphaul ", env!("CARGO_PKG_VERSION")).to_owned(),
             stats,
-            changed_blocks: self.changed_blocks.to_owned(),
-            changed_blocks_reason: self.reason(),
-            identity: self.identity(),
+            changed_blocks: reading.name.to_owned(),
+            changed_blocks_reason: reading.reason.clone(),
+            identity: self.identity(reading, state),
             pins: self.session.pins().to_vec(),
             features_read: 0,
         };
-        let mut report = self.report(stats);
+        let mut report = self.report(stats, reading, lie);
         let point = self.session.commit(manifest)?;
         report.point = point.id().to_string();
         report.session = Some(point.key);
@@ -242,8 +278,8 @@ impl Run<'_> {
         Ok(PointState::Fuzzy)
     }
 
-    /// What later runs may bind a delta to.
-    fn identity(&self) -> Vec<(String, String)> {
+    /// What later runs may bind a delta to; a mix of several moments is no base.
+    fn identity(&self, reading: &Reading, state: PointState) -> Vec<(String, String)> {
         if let Some(recorded) = &self.request.recorded {
             return recorded.identity.clone();
         }
@@ -251,13 +287,14 @@ impl Run<'_> {
         let immutable = identity
             .immutable
             .map(|name| ("immutable".to_owned(), name));
+        let records = match state {
+            PointState::Fuzzy => Vec::new(),
+            PointState::Crash | PointState::Application => reading.records_at_end(),
+        };
         std::iter::once(("kind".to_owned(), identity.kind))
             .chain(immutable)
+            .chain(records)
             .collect()
-    }
-
-    fn reason(&self) -> String {
-        extents::reason(self.request.changed_blocks, self.changed_blocks)
     }
 
     fn stats(&self) -> PointStats {
@@ -275,7 +312,7 @@ impl Run<'_> {
         }
     }
 
-    fn report(&self, stats: PointStats) -> BackupReport {
+    fn report(&self, stats: PointStats, reading: &Reading, lie: Option<&Lie>) -> BackupReport {
         let progress = &self.context.progress;
         BackupReport {
             volume: self.request.volume.clone(),
@@ -287,8 +324,10 @@ impl Run<'_> {
             deduplicated_bytes: stats.deduplicated,
             new_bytes: stats.new,
             resumed_bytes: Progress::read_of(&progress.resumed),
-            changed_blocks: self.changed_blocks.to_owned(),
-            changed_blocks_reason: self.reason(),
+            sampled_bytes: Progress::read_of(&progress.sampled),
+            changed_blocks: reading.name.to_owned(),
+            changed_blocks_reason: reading.reason.clone(),
+            changed_blocks_liar: lie.map(|lie| lie.source.to_owned()),
             warnings: self
                 .warnings
                 .iter()

@@ -136,6 +136,7 @@ fn request(from: &Context, task: &Task, options: &CopyOptions) -> BackupRequest 
         volume: manifest.volume.clone(),
         parent: ParentChoice::Auto,
         changed_blocks: ChangedBlocksChoice::Auto,
+        base: None,
         compression: options.compression,
         tags: manifest.tags.clone(),
         group: manifest.group.clone(),

@@ -193,8 +193,10 @@ fn observe_once(job: &Job<'_>, fencing: &mut Fencing<'_>) -> Result<Plan, Unsett
     for (key, found) in records::look_again(job, census.suspects())? {
         census.examine(&key, found)?;
     }
+    let without_slot = census.without_slot();
     let plan = roots::mark(job, census.finish()?)?;
     job.tally.note_flights(&flights);
+    job.tally.note_without_slot(&without_slot);
     Ok(plan)
 }
 

@@ -24,6 +24,8 @@ pub struct Progress {
     pub deduplicated: AtomicU64,
     /// Raw bytes taken over from a killed session; also counted as deduplicated.
     pub resumed: AtomicU64,
+    /// Bytes read again to check the source of changed blocks; also counted as read.
+    pub sampled: AtomicU64,
     /// Raw bytes stored anew (backup) or written (restore).
     pub new: AtomicU64,
     /// Bytes sent to the store.
@@ -47,6 +49,20 @@ impl Progress {
     #[must_use]
     pub fn engine(&self) -> Option<&'static str> {
         self.engine.get().copied()
+    }
+
+    /// Begins again: what was found counts for nothing, what was read and stored was read and stored.
+    pub fn start_over(&self) {
+        for counter in [
+            &self.done,
+            &self.zero,
+            &self.unchanged,
+            &self.deduplicated,
+            &self.resumed,
+            &self.new,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Reads one counter.

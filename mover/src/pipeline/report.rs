@@ -44,6 +44,9 @@ pub struct BackupReport {
     pub changed_blocks: String,
     /// Why that one.
     pub changed_blocks_reason: String,
+    /// A source of changed blocks that was caught in this run, and is not used for this volume until a person names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_blocks_liar: Option<String>,
     /// What a person should know although the point is good.
     pub warnings: Vec<String>,
     /// Wall time.
@@ -214,6 +217,27 @@ pub struct DiffReport {
     /// Number of extents that differ.
     pub extents: u64,
     /// Bytes that differ, in whole chunks clipped to the size.
+    pub changed_bytes: u64,
+    /// Wall time.
+    pub duration_seconds: f64,
+}
+
+/// Result of asking what a source holds, or what changed in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ChangedReport {
+    /// What was looked at.
+    pub source: String,
+    /// What it was compared with.
+    pub base: Option<String>,
+    /// Size of the source.
+    pub size_bytes: u64,
+    /// Who answered.
+    pub changed_blocks: String,
+    /// Smallest unit it tells apart, in bytes.
+    pub granularity: u64,
+    /// Number of extents.
+    pub extents: u64,
+    /// Bytes of them.
     pub changed_bytes: u64,
     /// Wall time.
     pub duration_seconds: f64,

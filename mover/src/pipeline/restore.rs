@@ -44,6 +44,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::device::queue::{EngineChoice, QueueOptions};
+use crate::device::rbd::RbdTarget;
 use crate::device::target::{Target, TargetOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Context;
@@ -72,6 +73,8 @@ const WRITE_DEPTH: usize = 32;
 pub enum TargetSpec {
     /// A file, made sparse and exactly as long as what is restored, or a block device.
     Path(PathBuf),
+    /// An RBD image that exists, `rbd:POOL[/NAMESPACE]/IMAGE`.
+    Rbd(String),
     /// Standard output, in order, zeros included.
     Stdout,
 }
@@ -153,6 +156,10 @@ pub fn run(context: &Context, request: &RestoreRequest) -> Result<RestoreReport>
         TargetSpec::Path(path) => {
             let target = Target::open(path, &restore.target_options(&job))?;
             restore.to_target(job, target)
+        }
+        TargetSpec::Rbd(name) => {
+            let target = RbdTarget::open(name, &restore.target_options(&job))?;
+            restore.to_output(job, &target, name)
         }
     };
     let is_forgotten = point.status == PointStatus::Forgotten;

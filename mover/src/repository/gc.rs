@@ -24,7 +24,7 @@ pub mod plan;
 pub mod view;
 
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;
 

@@ -49,6 +49,40 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+impl SessionId {
+    /// The id of a new session: random, so that none is ever used again.
+    ///
+    /// # Panics
+    /// As [`random`].
+    #[must_use]
+    pub fn fresh() -> Self {
+        let id = random();
+        #[cfg(test)]
+        let id = ordered::arranged(id);
+        Self(id)
+    }
+}
+
+/// Lets a test say in which order the ids of its sessions sort.
+#[cfg(test)]
+pub(crate) mod ordered {
+    use std::cell::Cell;
+
+    thread_local! {
+        static FIRST: Cell<Option<u8>> = const { Cell::new(None) };
+    }
+
+    /// From now on the ids of sessions that begin on this thread begin with this byte.
+    pub(crate) fn begin_with(byte: Option<u8>) {
+        FIRST.set(byte);
+    }
+
+    pub(super) fn arranged(mut id: [u8; 16]) -> [u8; 16] {
+        id[0] = FIRST.get().unwrap_or(id[0]);
+        id
+    }
+}
+
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -6,12 +6,16 @@
 //!                                                                        stored once more on top
 //! ```
 //!
-//! Owns: the rule that the oldest version is the true one. It follows from the format: no object that a point needs is ever
-//! rewritten, and a collector removes all versions or none. Must not: touch what is rewritten at will (heartbeats) or belongs
+//! Owns: the rule that the oldest version is the true one, or the oldest whose seal and length are right, if the store kept a damaged one
+//! that `repair` has written again since. It follows from the format: no object that a point needs is ever rewritten while it is
+//! intact, and a collector removes all versions or none. Must not: touch what is rewritten at will (heartbeats) or belongs
 //! to readers, or need a key: a thief may have taken the key slots away too.
 
 use std::time::SystemTime;
 
+use bytes::Bytes;
+
+use super::format::header::is_whole;
 use super::ids::name;
 use super::parallel;
 use super::store::Store;
@@ -39,7 +43,7 @@ pub struct Recovery {
 /// An object whose first version is not the one that is read.
 #[derive(Clone, Debug)]
 struct Loss {
-    /// Newest first; the last one is the true one.
+    /// Newest first, as far as the true one, which is the last.
     versions: Vec<Version>,
     is_hidden: bool,
 }
@@ -107,6 +111,16 @@ fn judge(
     if latest.id == first.id || (!is_hidden && is_same(store, latest, first)?) {
         return Ok(None);
     }
+    let read = |version: &Version| store.get_version(&version.name, &version.id);
+    let place = truest(&versions, read)?;
+    if place == 0 {
+        // A repair's.
+        return Ok(None);
+    }
+    versions.truncate(place + 1);
+    let Some(first) = versions.last() else {
+        return Ok(None);
+    };
     if is_hidden {
         recovery.hidden += 1;
     } else {
@@ -119,6 +133,25 @@ fn judge(
         versions,
         is_hidden,
     }))
+}
+
+/// The place of the true version among several, newest first: the oldest that is whole, else the oldest. One that stands alone is not read.
+fn truest(versions: &[Version], read: impl Fn(&Version) -> Result<Bytes>) -> Result<usize> {
+    let bodies = || {
+        (0..versions.len())
+            .rev()
+            .filter(|at| !versions[*at].is_marker)
+    };
+    let oldest = bodies().next().unwrap_or_default();
+    if bodies().nth(1).is_none() {
+        return Ok(oldest);
+    }
+    for at in bodies() {
+        if is_whole(&read(&versions[at])?) {
+            return Ok(at);
+        }
+    }
+    Ok(oldest)
 }
 
 /// A PUT whose answer was lost is repeated and makes a second version of the same bytes.
@@ -179,4 +212,60 @@ fn uncover(store: &dyn Store, newer: &[Version]) -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::format::SALT_LEN;
+    use crate::repository::format::header::{Header, seal};
+    use crate::repository::format::{Cipher, Class};
+
+    /// An object without bodies.
+    fn object(salt: u8) -> Vec<u8> {
+        let region = [salt; 40];
+        let salt = [salt; SALT_LEN];
+        let header = Header::plan(Class::Open, Cipher::None, 40, 0, salt).encode();
+        [&header[..], &region, &seal(&header, &region)].concat()
+    }
+
+    /// The place of the true version among these, newest first; `None` is a marker.
+    fn place(bodies: &[Option<Vec<u8>>]) -> usize {
+        let version = |(at, body): (usize, &Option<Vec<u8>>)| Version {
+            name: "live/x".to_owned(),
+            id: at.to_string(),
+            size: 0,
+            modified: None,
+            is_marker: body.is_none(),
+            is_latest: at == 0,
+        };
+        let versions: Vec<Version> = bodies.iter().enumerate().map(version).collect();
+        let read = |version: &Version| {
+            let at: usize = version.id.parse().unwrap();
+            Ok(Bytes::from(bodies[at].clone().unwrap()))
+        };
+        truest(&versions, read).unwrap()
+    }
+
+    #[test]
+    fn the_oldest_version_that_is_whole_is_the_true_one() {
+        let (true_one, thiefs) = (Some(object(1)), Some(object(2)));
+        let mut damaged = object(1);
+        damaged[70] ^= 1;
+        let cut = Some(object(1)[..130].to_vec());
+        let damaged = Some(damaged);
+        assert!(is_whole(true_one.as_ref().unwrap()));
+        assert_eq!(place(&[thiefs.clone(), true_one.clone()]), 1);
+        assert_eq!(place(&[None, thiefs.clone(), true_one.clone()]), 2);
+        assert_eq!(place(&[true_one.clone(), None, damaged.clone()]), 0);
+        assert_eq!(place(&[true_one.clone(), cut.clone()]), 0);
+        assert_eq!(place(&[thiefs, true_one.clone(), None, damaged.clone()]), 1);
+        // Nothing to choose from: the first one, which is not even read where it stands alone.
+        assert_eq!(place(&[damaged.clone(), cut]), 1);
+        assert_eq!(place(&[None, damaged]), 1);
+        assert_eq!(
+            place(&[Some(b"other".to_vec()), Some(b"bytes".to_vec())]),
+            1
+        );
+    }
 }

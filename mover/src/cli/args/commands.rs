@@ -102,9 +102,18 @@ pub struct BackupArgs {
     #[arg(long, value_name = "POINT", default_value = "auto")]
     pub parent: String,
 
-    /// How to find what must be read
-    #[arg(long, value_enum, value_name = "SOURCE", default_value_t = ChangedBlocksFlag::Auto)]
-    pub changed_blocks: ChangedBlocksFlag,
+    /// Who says what must be read
+    ///
+    /// `auto` takes the best sound one that the volume has and prints which and why; `scan` reads everything and compares; `none`
+    /// reads what is allocated; `hole-map` skips the holes of a file; `fiemap` compares the extents of reflinked files (XFS, btrfs;
+    /// needs --base), `rbd` asks Ceph, `thin` asks dm-thin; `extents:FILE` reads a list that you bring. Every answer is checked by
+    /// samples; after any doubt everything allocated is read.
+    #[arg(long, value_name = "WHO", default_value = "auto", value_parser = changed_blocks_flag)]
+    pub changed_blocks: String,
+
+    /// The image that the parent was made from, for who cannot look it up (a reflinked file); it must be the recorded one
+    #[arg(long, value_name = "SOURCE")]
+    pub base: Option<String>,
 
     /// `lz4`, `zstd`, `zstd:LEVEL` (1 to 22) or `none`; what does not shrink is stored as it is
     #[arg(long, value_name = "METHOD", default_value = "lz4")]
@@ -165,6 +174,38 @@ Examples:
   snaphaul diff 3f9a db@latest --json --repo /backup/vms | jq 'select(.type == \"extent\")'
 
 Ranges are whole chunks: a changed byte shows as its chunk. Time is in proportion to what differs, not to the size.";
+
+const CHANGED_EXAMPLES: &str = "\
+Examples:
+  snaphaul changed monday.img
+      what is allocated
+  snaphaul changed tuesday.img --base monday.img
+      what changed between two reflinks of one image (cp --reflink=always, XFS or btrfs)
+  snaphaul changed rbd:vms/db@tuesday --base rbd:vms/db@monday --json
+      what changed between two snapshots of an RBD image, one JSON line for each extent
+
+No repository is needed and nothing is read. A backup asks the same sources, and checks their answers by samples.";
+
+/// Flags of `changed`.
+#[derive(Args, Debug)]
+#[command(after_help = CHANGED_EXAMPLES)]
+pub struct ChangedArgs {
+    /// Disk image, block device or rbd:POOL/IMAGE@SNAPSHOT to look at
+    #[arg(value_name = "SOURCE")]
+    pub source: PathBuf,
+
+    /// An earlier state of it to compare with
+    #[arg(long, value_name = "SOURCE")]
+    pub base: Option<PathBuf>,
+
+    /// Ask this source of changed blocks: hole-map, fiemap, rbd or thin; default the best one
+    #[arg(long = "changed-blocks", value_name = "WHO")]
+    pub who: Option<String>,
+
+    /// Print every extent; without it the first forty. With --json there are always all
+    #[arg(long)]
+    pub all: bool,
+}
 
 /// Flags of `diff`.
 #[derive(Args, Debug)]
@@ -410,14 +451,19 @@ pub struct CompletionsArgs {
 }
 
 /// Values of `--changed-blocks`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ChangedBlocksFlag {
-    /// The best source that this volume has
-    Auto,
-    /// Read everything and compare digests with the parent
-    Scan,
-    /// Skip the holes of a sparse file, read and compare the rest
-    HoleMap,
+const CHANGED_BLOCKS: [&str; 7] = ["auto", "scan", "none", "hole-map", "fiemap", "rbd", "thin"];
+
+fn changed_blocks_flag(text: &str) -> Result<String, String> {
+    let file = text
+        .strip_prefix("extents:")
+        .is_some_and(|file| !file.is_empty());
+    if file || CHANGED_BLOCKS.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "not one of {}, extents:FILE",
+        CHANGED_BLOCKS.join(", ")
+    ))
 }
 
 /// Values of `--engine`.

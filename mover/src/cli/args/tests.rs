@@ -49,7 +49,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(backup.parent, "auto");
     assert_eq!(backup.compression, "lz4");
     assert_eq!(backup.takeover_after.as_secs(), 600);
-    assert_eq!(backup.changed_blocks, ChangedBlocksFlag::Auto);
+    assert_eq!(backup.changed_blocks, "auto");
     assert_eq!(backup.engine, EngineFlag::Auto);
 }
 

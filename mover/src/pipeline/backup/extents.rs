@@ -6,7 +6,6 @@
 use changed_blocks::{ChangedBlocks, Extent, SourceError, SourceErrorKind, Summary};
 use crossbeam_channel::{Receiver, Sender};
 
-use super::request::ChangedBlocksChoice;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Extents sent at once; a channel operation per extent would cost more than finding it.
@@ -148,25 +147,6 @@ fn failed(mut error: SourceError) -> Error {
     Error::new(kind, "ask which ranges hold data")
         .hint("run again with --changed-blocks scan")
         .source(error)
-}
-
-/// Why this source of changed blocks was used, for people.
-#[must_use]
-pub fn reason(choice: ChangedBlocksChoice, name: &str) -> String {
-    match (choice, name) {
-        (ChangedBlocksChoice::Auto, "hole-map") => {
-            "the file system tells which ranges of the file hold data".to_owned()
-        }
-        (ChangedBlocksChoice::Auto, _) => {
-            "nothing cheaper is known for this source: everything is read and compared".to_owned()
-        }
-        (ChangedBlocksChoice::Scan | ChangedBlocksChoice::HoleMap, _) => {
-            "asked for with --changed-blocks".to_owned()
-        }
-        (ChangedBlocksChoice::Delta, _) => {
-            "the source tells what differs from the parent".to_owned()
-        }
-    }
 }
 
 #[cfg(test)]

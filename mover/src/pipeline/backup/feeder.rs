@@ -240,11 +240,12 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
                 return Ok(Step::Wait);
             };
             let parent = self.take_parent(index)?;
-            let plan = if planned == Some(index) {
-                self.next_plan.take()
-            } else {
-                None
-            };
+            let mut plan = None;
+            if planned == Some(index) {
+                plan = self.next_plan.take();
+                self.advance_plan()?;
+            }
+            let plan = self.rechecked(index, parent.as_ref(), plan);
             let pending = plan.as_ref().map_or(0, LeafPlan::chunks);
             let kept = self.kept(index, parent.as_ref(), plan.as_ref())?;
             let work = LeafWork::new(self.order, index, parent, (kept, pending), claim);
@@ -254,7 +255,6 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
                 Some(plan) => {
                     let pieces: Vec<_> = plan.pieces(self.geometry.piece_chunks()).collect();
                     self.current = Some((work, pieces.into_iter()));
-                    self.advance_plan()?;
                 }
                 // Everything the parent had in this leaf is gone, and zero now, or is kept.
                 None => {
@@ -264,6 +264,35 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
         }
     }
 
+    /// The plan with chunks that nobody said had changed: samples, and those that the parent holds in bad bodies.
+    fn rechecked(
+        &self,
+        index: u64,
+        parent: Option<&LeafRef>,
+        plan: Option<LeafPlan>,
+    ) -> Option<LeafPlan> {
+        let (
+            Unread::AsParent {
+                quarantine,
+                delta: Some(delta),
+                ..
+            },
+            Some(parent),
+        ) = (self.unread, parent)
+        else {
+            return plan;
+        };
+        let chunks = self.geometry.chunks();
+        let mut more = delta.recheck.choose(index, &parent.leaf, &delta.chunks);
+        for (place, _, location) in parent.leaf.data() {
+            if quarantine.contains(location) {
+                more.push(index * LEAF_CHUNKS + place as u64);
+            }
+        }
+        more.retain(|chunk| *chunk < chunks);
+        LeafPlan::with(plan, index, &more)
+    }
+
     /// The chunks of a leaf that stay what the parent has; chunks behind the end of the volume are gone.
     fn kept(&self, index: u64, parent: Option<&LeafRef>, plan: Option<&LeafPlan>) -> Result<Leaf> {
         let mut kept = Leaf::zero();
@@ -271,6 +300,7 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
             Unread::AsParent {
                 quarantine,
                 parent: before,
+                ..
             },
             Some(parent),
         ) = (self.unread, parent)

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use super::changes::Delta;
 use super::plan::Geometry;
 use crate::pipeline::budget::Claim;
 use crate::repository::map::{Entry, Leaf, LeafRef};
@@ -25,6 +26,9 @@ pub enum Unread<'a> {
         quarantine: &'a Quarantine,
         /// Size of the parent.
         parent: Geometry,
+        /// What was said to have changed, and which other chunks are read to see whether it is true; `None` where nobody
+        /// can be wrong.
+        delta: Option<&'a Delta>,
     },
 }
 

@@ -144,6 +144,29 @@ impl LeafPlan {
             .sum()
     }
 
+    /// `plan` of leaf `index` with single chunks of that leaf added, in any order; `None` where there is nothing to read.
+    #[must_use]
+    pub fn with(plan: Option<Self>, index: u64, chunks: &[u64]) -> Option<Self> {
+        if chunks.is_empty() {
+            return plan;
+        }
+        let ranges = plan.map(|plan| plan.ranges).unwrap_or_default();
+        let singles = chunks.iter().map(|chunk| *chunk..chunk + 1);
+        let mut all: Vec<_> = ranges.into_iter().chain(singles).collect();
+        all.sort_unstable_by_key(|range| range.start);
+        let mut joined: Vec<Range<u64>> = Vec::with_capacity(all.len());
+        for range in all {
+            match joined.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => joined.push(range),
+            }
+        }
+        Some(Self {
+            index,
+            ranges: joined,
+        })
+    }
+
     /// Cuts the ranges into pieces of at most `piece_chunks`, aligned to it so that neighbours share no piece.
     pub fn pieces(&self, piece_chunks: u64) -> impl Iterator<Item = Range<u64>> + '_ {
         self.ranges.iter().flat_map(move |range| {

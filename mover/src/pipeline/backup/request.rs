@@ -3,6 +3,7 @@
 //! Owns: the request. Must not: know flags (`cli`) or their text forms beyond those every caller shares.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::device::queue::EngineChoice;
@@ -21,15 +22,22 @@ pub enum ParentChoice {
 }
 
 /// How it is found out which bytes must be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangedBlocksChoice {
-    /// The hole map of a file, a scan of anything else.
+    /// The best sound source that the volume has: a delta against the parent, else the hole map of a file, else a scan.
     Auto,
     /// Read everything and compare digests.
     Scan,
     /// Skip the holes of a sparse file.
     HoleMap,
-    /// Read only what the source says may differ from the parent, which is the base that its answer is bound to.
+    /// Ask nobody what changed: read what is allocated.
+    None,
+    /// The source of this name, which the volume must have.
+    Source(String),
+    /// A file that lists the extents (`changed_blocks::ExtentsFile`).
+    ExtentsFile(PathBuf),
+    /// Read only what the source says may differ from the parent, which is the base that its answer is bound to. For sources
+    /// that cannot be wrong: nothing is checked.
     Delta,
 }
 
@@ -51,6 +59,8 @@ pub struct BackupRequest {
     pub parent: ParentChoice,
     /// What is read.
     pub changed_blocks: ChangedBlocksChoice,
+    /// Where the base of a delta is, for sources that cannot look it up: the image that the parent was made from.
+    pub base: Option<String>,
     /// How chunks are compressed.
     pub compression: Compression,
     /// Free key-value pairs for people and policies.

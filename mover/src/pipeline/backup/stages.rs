@@ -3,31 +3,32 @@
 //! Owns: lanes, thread counts and the order of ending: feeder → workers → map stage → uploads. Each stage ends when the one
 //! before it has dropped its senders, so nothing waits for ever and nothing is detached.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::thread::Scope;
 use std::time::Duration;
 
 use bytes::Bytes;
-use changed_blocks::ChangedBlocks;
+use changed_blocks::{ChangedBlocks, ChunkSet};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::Run;
 use super::adopted::AdoptedChunks;
+use super::changes::{Mode, Reading};
 use super::dedupe::DedupeTable;
-use super::extents::{self, Answer, BATCHES_IN_FLIGHT, ExtentStream, Question};
+use super::extents::{self, BATCHES_IN_FLIGHT, ExtentStream, Question};
 use super::feeder::{Feeder, LEAVES_IN_WORK, Lanes, Watch};
 use super::leaves::{LeafWork, Unread};
 use super::map_stage::{self, Mapped};
-use super::plan::{ChunkRanges, Geometry, LeafPlans, PIECE_BYTES};
-use super::request::ChangedBlocksChoice;
+use super::plan::{ChunkRanges, Geometry, LeafPlan, LeafPlans, PIECE_BYTES};
 use super::segment_log::SegmentLog;
 use super::upload::{self, Upload, Uploader};
-use super::worker::{self, Shared, WorkerLanes};
+use super::worker::{self, Shared, Witness, WorkerLanes};
 use crate::device::queue::{IoQueue, QueueOptions};
-use crate::device::source::SourceDevice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::budget::{Budget, Failure, uploads_in_flight};
 use crate::repository::format::codec::Encoder;
-use crate::repository::ids::{SegmentId, name};
+use crate::repository::ids::{SegmentId, SessionKey, name};
 use crate::repository::map::{MapCursor, MapWriter};
 use crate::repository::quarantine::Quarantine;
 
@@ -42,37 +43,15 @@ const BEATS_PER_TAKEOVER: u32 = 4;
 /// More often would only cost requests.
 const SHORTEST_BEAT: Duration = Duration::from_secs(5);
 
-/// The source of changed blocks for a choice.
-///
-/// # Errors
-/// `InvalidRequest` where the source has no hole map; what the device answers.
-pub fn changed_blocks(
-    source: &dyn SourceDevice,
-    choice: ChangedBlocksChoice,
-) -> Result<Box<dyn ChangedBlocks + Send>> {
-    match choice {
-        ChangedBlocksChoice::Auto | ChangedBlocksChoice::Delta => source.hole_map(),
-        ChangedBlocksChoice::Scan => Ok(Box::new(changed_blocks::Scan::new(source.size()))),
-        ChangedBlocksChoice::HoleMap => {
-            let blocks = source.hole_map()?;
-            if blocks.capabilities().name == "hole-map" {
-                return Ok(blocks);
-            }
-            Err(Error::new(
-                ErrorKind::InvalidRequest,
-                "ask for holes: this source has no hole map",
-            )
-            .object(source.name())
-            .hint("leave --changed-blocks out, or say scan"))
-        }
-    }
-}
-
 /// Runs all stages; returns once everything the map references is stored.
 ///
 /// # Errors
 /// The first failure of any stage.
-pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Result<Mapped> {
+pub(super) fn run(
+    run: &Run<'_>,
+    reading: &Reading,
+    blocks: &mut (dyn ChangedBlocks + Send),
+) -> Result<Mapped> {
     let repository = &run.context.repository;
     let failure = Failure::default();
     let watch = Watch {
@@ -101,7 +80,7 @@ pub(super) fn run(run: &Run<'_>, blocks: &mut (dyn ChangedBlocks + Send)) -> Res
         }
         drop(uploads);
         // The upload threads end with the last sender, which `move_data` drops on its way out.
-        move_data(run, blocks, watch, known, uploader)
+        move_data(run, (reading, blocks), watch, known, uploader)
     });
     if let Some(error) = failure.take() {
         return Err(error);
@@ -129,7 +108,7 @@ struct Known<'a> {
 /// Reads, compares and stores; the last segments may still be on their way when it returns.
 fn move_data(
     run: &Run<'_>,
-    blocks: &mut (dyn ChangedBlocks + Send),
+    (reading, blocks): (&Reading, &mut (dyn ChangedBlocks + Send)),
     watch: Watch<'_>,
     known: Known<'_>,
     uploader: Uploader,
@@ -147,6 +126,7 @@ fn move_data(
         emit,
     );
     let geometry = run.geometry;
+    let parent_id = run.parent.as_ref().map(|parent| parent.id().to_string());
     let shared = Shared {
         geometry,
         keys: &repository.keys,
@@ -155,6 +135,7 @@ fn move_data(
         quarantine: known.quarantine,
         log: &log,
         watch,
+        witness: witness(reading, parent_id.as_deref(), run.session.key()),
     };
     let buffer_len = PIECE_BYTES as usize;
     let queue = run.source.queue(&QueueOptions {
@@ -165,9 +146,8 @@ fn move_data(
     run.context.progress.tell_engine(queue.engine());
 
     std::thread::scope(|scope| {
-        let (answer, answers) = bounded(BATCHES_IN_FLIGHT);
-        let (question, unread) = ask(run, known.quarantine);
-        scope.spawn(move || extents::send(blocks, question, &answer));
+        let plans = plans(scope, reading, blocks, geometry);
+        let unread = unread(run, reading, known.quarantine);
         let (pieces, pieces_out) = bounded(READ_DEPTH);
         let (buffers, buffers_out) = bounded(READ_DEPTH);
         let (leaves, leaves_out) = bounded::<Arc<LeafWork>>(LEAVES_IN_WORK);
@@ -190,7 +170,7 @@ fn move_data(
             });
         }
         drop(worker_lanes);
-        scope.spawn(move || record(watch, feed(run, (answers, unread), queue, lanes, watch)));
+        scope.spawn(move || record(watch, feed(run, (plans, unread), queue, lanes, watch)));
         let (ended, end) = bounded(1);
         let log = &log;
         scope.spawn(move || {
@@ -203,29 +183,89 @@ fn move_data(
     })
 }
 
-/// What the source is asked, and what that says of the chunks it does not name.
-fn ask<'a>(run: &Run<'_>, quarantine: &'a Quarantine) -> (Question, Unread<'a>) {
-    match (run.request.changed_blocks, &run.parent) {
-        (ChangedBlocksChoice::Delta, Some(parent)) => {
-            let parent = Geometry {
+type Plans<'a> = Box<dyn Iterator<Item = Result<LeafPlan>> + Send + 'a>;
+
+/// What is read, leaf by leaf: streamed from the source, or from an answer that is there in whole.
+fn plans<'scope, 'a: 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    reading: &'a Reading,
+    blocks: &'a mut (dyn ChangedBlocks + Send),
+    geometry: Geometry,
+) -> Plans<'a> {
+    let question = match &reading.mode {
+        Mode::Delta(delta) => {
+            let mut chunks = delta.chunks.clone();
+            chunks.union_with(delta.recheck.hot());
+            return Box::new(LeafPlans::new(OwnedRanges { chunks, from: 0 }));
+        }
+        Mode::Allocated => Question::Allocated,
+        Mode::Known => Question::Delta,
+    };
+    let (answer, answers) = bounded(BATCHES_IN_FLIGHT);
+    scope.spawn(move || extents::send(blocks, question, &answer));
+    let extents = ExtentStream::new(answers, geometry.size);
+    Box::new(LeafPlans::new(ChunkRanges::new(geometry, extents)))
+}
+
+/// The ranges of a set that nobody else needs.
+struct OwnedRanges {
+    chunks: ChunkSet,
+    from: u64,
+}
+
+impl Iterator for OwnedRanges {
+    type Item = Result<Range<u64>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.chunks.next(self.from)?;
+        self.from = self.chunks.next_absent(start);
+        Some(Ok(start..self.from))
+    }
+}
+
+/// What the answer says of the chunks that are not read.
+fn unread<'a>(run: &Run<'_>, reading: &'a Reading, quarantine: &'a Quarantine) -> Unread<'a> {
+    let delta = match &reading.mode {
+        Mode::Allocated => return Unread::Zero,
+        Mode::Known => None,
+        Mode::Delta(delta) => Some(delta),
+    };
+    match &run.parent {
+        None => Unread::Zero,
+        Some(parent) => Unread::AsParent {
+            quarantine,
+            parent: Geometry {
                 size: parent.manifest.size,
                 ..run.geometry
-            };
-            (Question::Delta, Unread::AsParent { quarantine, parent })
-        }
-        _ => (Question::Allocated, Unread::Zero),
+            },
+            delta,
+        },
+    }
+}
+
+fn witness<'a>(
+    reading: &'a Reading,
+    parent: Option<&'a str>,
+    session: SessionKey,
+) -> Option<Witness<'a>> {
+    match &reading.mode {
+        Mode::Delta(delta) => Some(Witness {
+            delta: &delta.chunks,
+            source: reading.name,
+            parent: parent?,
+            session,
+        }),
+        Mode::Allocated | Mode::Known => None,
     }
 }
 
 fn feed(
     run: &Run<'_>,
-    (answers, unread): (Receiver<Answer>, Unread<'_>),
+    (plans, unread): (Plans<'_>, Unread<'_>),
     queue: Box<dyn IoQueue>,
     lanes: Lanes,
     watch: Watch<'_>,
 ) -> Result<()> {
-    let extents = ExtentStream::new(answers, run.geometry.size);
-    let plans = LeafPlans::new(ChunkRanges::new(run.geometry, extents));
     let cursor = run
         .parent
         .as_ref()

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use changed_blocks::ChunkSet;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::adopted::AdoptedChunks;
+use super::changes::lie::Lie;
 use super::dedupe::DedupeTable;
 use super::feeder::{Piece, Watch};
 use super::leaves::LeafWork;
@@ -18,6 +20,7 @@ use crate::error::Result;
 use crate::pipeline::progress::Progress;
 use crate::repository::format::codec::Encoder;
 use crate::repository::format::crypto::Keys;
+use crate::repository::ids::{Digest, SessionKey};
 use crate::repository::map::Entry;
 use crate::repository::quarantine::Quarantine;
 
@@ -38,6 +41,49 @@ pub struct Shared<'a> {
     pub log: &'a SegmentLog,
     /// First error, stop flag, counters.
     pub watch: Watch<'a>,
+    /// Whoever said what changed is watched.
+    pub witness: Option<Witness<'a>>,
+}
+
+/// What must be as in the parent, because somebody said so.
+#[derive(Clone, Copy, Debug)]
+pub struct Witness<'a> {
+    /// What was said to have changed.
+    pub delta: &'a ChunkSet,
+    /// Who said it.
+    pub source: &'static str,
+    /// Id of the parent.
+    pub parent: &'a str,
+    /// The session that found it.
+    pub session: SessionKey,
+}
+
+impl Witness<'_> {
+    /// Compares a chunk outside the delta with the parent's.
+    fn check(
+        &self,
+        number: u64,
+        chunk_size: u32,
+        before: Entry,
+        found: Option<Digest>,
+    ) -> Result<()> {
+        let before = match before {
+            Entry::Data { digest, .. } => Some(digest),
+            Entry::Zero => None,
+        };
+        if before == found {
+            return Ok(());
+        }
+        let lie = Lie {
+            source: self.source,
+            parent: self.parent.to_owned(),
+            offset: number * u64::from(chunk_size),
+            before,
+            found,
+            session: self.session,
+        };
+        Err(lie.into_error())
+    }
 }
 
 /// Where a worker takes pieces from and gives what it is done with.
@@ -87,11 +133,23 @@ impl Shared<'_> {
     ) -> Result<Entry> {
         let progress = self.watch.progress;
         let len = chunk.len() as u64;
-        if is_zero(chunk) {
-            return Ok(Entry::Zero);
-        }
-        let digest = self.keys.digest(chunk);
         let at = usize::try_from(number % LEAF_CHUNKS).expect("smaller than a leaf");
+        let digest = (!is_zero(chunk)).then(|| self.keys.digest(chunk));
+        if let Some(witness) = self
+            .witness
+            .filter(|witness| !witness.delta.contains(number))
+        {
+            Progress::add(&progress.sampled, len);
+            witness.check(
+                number,
+                self.geometry.chunk_size,
+                leaf.parent_entry(at),
+                digest,
+            )?;
+        }
+        let Some(digest) = digest else {
+            return Ok(Entry::Zero);
+        };
         if let entry @ Entry::Data {
             digest: before,
             location,

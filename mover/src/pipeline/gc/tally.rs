@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use super::records::Flight;
 use crate::pipeline::report::{GcReport, UnfinishedSession};
 use crate::repository::gc::{Cause, Chain, Compaction, DeadObject, OpenKey, Plan};
+use crate::repository::ids::SessionKey;
 use crate::repository::session::records::Kind;
 
 /// Names of refused objects that are kept.
@@ -55,6 +56,17 @@ impl Tally {
             })
         });
         self.change(|report| report.unfinished = unfinished.collect());
+    }
+
+    /// Says what frees points that are forgotten and look unfinished.
+    pub(super) fn note_without_slot(&self, points: &[SessionKey]) {
+        for key in points {
+            self.warn(format!(
+                "point {} was forgotten, but the store lost its manifest, so that it looks like a backup that still runs: if none does, `snaphaul gc --abort {}` frees it",
+                key.point(),
+                key.session
+            ));
+        }
     }
 
     pub(super) fn note_view(&self, plan: &Plan) {

@@ -3,6 +3,7 @@
 //! Owns: the trait, so that tests can put a target with a faulty queue behind the pipeline. Must not: do I/O.
 
 use crate::device::queue::{IoQueue, QueueOptions};
+use crate::device::rbd::RbdTarget;
 use crate::device::target::Target;
 use crate::error::Result;
 
@@ -23,6 +24,32 @@ pub(crate) trait Output: Sync {
 }
 
 impl Output for Target {
+    fn is_fresh(&self) -> bool {
+        Self::is_fresh(self)
+    }
+
+    fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {
+        Self::queue(self, options)
+    }
+
+    fn protect(&self) -> Result<()> {
+        Self::protect(self)
+    }
+
+    fn settle(&self, first_chunk: Option<&[u8]>) -> Result<()> {
+        Self::settle(self, first_chunk)
+    }
+
+    fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        Self::zero(self, offset, len)
+    }
+
+    fn read_back(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        Self::read_back(self, offset, len)
+    }
+}
+
+impl Output for RbdTarget {
     fn is_fresh(&self) -> bool {
         Self::is_fresh(self)
     }

@@ -179,6 +179,11 @@ fn rewrite(
 ) -> Result<()> {
     if !dry_run {
         replace(store, object, good)?;
+        if object.starts_with(name::KEYS) && store.head(from)?.is_none() {
+            // Somebody removes this key: what was just written must not bring it back.
+            store.delete(object)?;
+            return Ok(());
+        }
     }
     let done = if dry_run { "can be" } else { "was" };
     let revoked = if object.starts_with(name::KEYS) {

@@ -19,7 +19,6 @@ use super::super::format::key_slot::KdfCost;
 use super::super::format::{Config, KeySlot, MasterKey, RecoveryKey, Secret};
 use super::super::ids::name;
 use super::super::store::Store;
-use super::copies::slot_names;
 use super::slots::{self, KeySlotInfo, MAX_SLOTS, key_slots};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -177,7 +176,7 @@ impl Keyring {
     /// Stores a slot and tries it: a key that never opened anything is none.
     fn put(&self, secret: &Secret, created_unix_secs: i64) -> Result<String> {
         let store = &*self.store;
-        if slot_names(store)?.len() >= MAX_SLOTS {
+        if key_slots(store, &self.config)?.len() >= MAX_SLOTS {
             return Err(Error::new(
                 ErrorKind::InvalidRequest,
                 format!("add a key to {MAX_SLOTS} others: that is the limit"),

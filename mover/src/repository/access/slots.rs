@@ -9,7 +9,8 @@ use super::super::store::Store;
 use super::copies::{load, slot_names};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Most slots looked at: each costs up to a second of Argon2id, and nobody has so many keys.
+/// Most slots of one repository that are tried: each costs up to a second of Argon2id, and nobody has so many keys. Those of other
+/// repositories cost a request and are not counted; damaged ones are, since nobody can tell whose they are.
 pub(super) const MAX_SLOTS: usize = 64;
 
 /// One key slot for `key list`.
@@ -74,20 +75,28 @@ pub(super) fn unlock(
     warnings: &mut Vec<String>,
 ) -> Result<(MasterKey, String)> {
     let mut lost = Vec::new();
-    let mut refused = 0;
-    for name in slot_names(store)?.into_iter().take(MAX_SLOTS) {
+    let (mut refused, mut tried) = (0, 0);
+    for name in slot_names(store)? {
+        if tried == MAX_SLOTS {
+            break;
+        }
         if skip == Some(name.as_str()) {
             continue;
         }
         let slot = match load(store, &name, KeySlot::parse, warnings) {
             Ok(slot) => slot,
             Err(error) if is_of_the_slot(&error) => {
+                tried += 1;
                 lost.push(error);
                 continue;
             }
             Err(error) => return Err(error),
         };
-        if slot.repository() != config.repository || slot.kind() != secret.kind() {
+        if slot.repository() != config.repository {
+            continue;
+        }
+        tried += 1;
+        if slot.kind() != secret.kind() {
             continue;
         }
         match slot.unwrap_master(secret) {

@@ -1,133 +1,11 @@
 //! Making and opening repositories, with each root object damaged, missing, forged or foreign.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::Mutex;
-
-use bytes::Bytes;
-
 use super::super::format::key_slot::SecretKind;
 use super::super::format::key_slot::tests::CHEAP;
-use super::super::store::{ObjectInfo, RequestCounts};
+use super::super::store::faulty::Operation;
+pub(super) use super::super::store::memory::MemoryStore;
+use super::super::store::stepped::Schedule;
 use super::*;
-
-/// A store in memory.
-#[derive(Debug, Default)]
-pub(super) struct MemoryStore {
-    objects: Mutex<BTreeMap<String, Bytes>>,
-    adopted: Mutex<Option<StoreProfile>>,
-    /// A repository that another `init` creates at the moment when ours tries.
-    rival: Mutex<Option<BTreeMap<String, Bytes>>>,
-}
-
-impl MemoryStore {
-    pub(super) fn names(&self) -> Vec<String> {
-        self.objects.lock().unwrap().keys().cloned().collect()
-    }
-
-    pub(super) fn object(&self, name: &str) -> Bytes {
-        self.objects.lock().unwrap()[name].clone()
-    }
-
-    pub(super) fn set(&self, name: &str, bytes: impl Into<Bytes>) {
-        self.objects
-            .lock()
-            .unwrap()
-            .insert(name.to_owned(), bytes.into());
-    }
-
-    pub(super) fn remove(&self, name: &str) {
-        self.objects.lock().unwrap().remove(name).unwrap();
-    }
-
-    pub(super) fn damage(&self, name: &str) {
-        let mut bytes = self.object(name).to_vec();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        self.set(name, bytes);
-    }
-}
-
-impl Store for MemoryStore {
-    fn url(&self) -> String {
-        "memory:".to_owned()
-    }
-
-    fn put(&self, name: &str, body: Bytes) -> Result<()> {
-        self.set(name, body);
-        Ok(())
-    }
-
-    fn put_once(&self, name: &str, body: Bytes) -> Result<()> {
-        self.put(name, body)
-    }
-
-    fn create(&self, name: &str, body: Bytes) -> Result<Created> {
-        let rival = self.rival.lock().unwrap().take().unwrap_or_default();
-        let mut objects = self.objects.lock().unwrap();
-        objects.extend(rival);
-        if objects.contains_key(name) {
-            return Ok(Created::Exists);
-        }
-        objects.insert(name.to_owned(), body);
-        Ok(Created::Won)
-    }
-
-    fn get(&self, name: &str) -> Result<Bytes> {
-        let objects = self.objects.lock().unwrap();
-        objects
-            .get(name)
-            .cloned()
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "read an object").object(name))
-    }
-
-    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
-        let body = self.get(name)?;
-        let at = |end: u64| usize::try_from(end).unwrap().min(body.len());
-        Ok(body.slice(at(range.start)..at(range.end)))
-    }
-
-    fn head(&self, name: &str) -> Result<Option<ObjectInfo>> {
-        let objects = self.objects.lock().unwrap();
-        Ok(objects.get(name).map(|body| ObjectInfo {
-            name: name.to_owned(),
-            size: body.len() as u64,
-            modified: None,
-        }))
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        page: &mut dyn FnMut(Vec<ObjectInfo>) -> Result<()>,
-    ) -> Result<()> {
-        let names = self.names();
-        let found = names.iter().filter(|name| name.starts_with(prefix));
-        let infos: Result<Vec<_>> = found.map(|name| self.head(name)).collect();
-        page(infos?.into_iter().flatten().collect())
-    }
-
-    fn delete(&self, name: &str) -> Result<()> {
-        self.objects.lock().unwrap().remove(name);
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn counts(&self) -> RequestCounts {
-        RequestCounts::default()
-    }
-
-    fn explore(&self, _scratch: &str) -> Result<StoreProfile> {
-        Ok(StoreProfile::default())
-    }
-
-    fn adopt_profile(&self, profile: &StoreProfile) {
-        *self.adopted.lock().unwrap() = Some(profile.clone());
-    }
-}
 
 pub(super) fn passphrase(text: &str) -> Secret {
     Secret::Passphrase(text.to_owned().into())
@@ -205,10 +83,7 @@ fn what_init_made_opens() {
     let (repository, warnings) = open_on(&store, Some(&passphrase("open sesame"))).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(repository.config.chunk_size, 128 << 10);
-    assert_eq!(
-        store.adopted.lock().unwrap().as_ref().unwrap().kind,
-        "memory"
-    );
+    assert_eq!(store.adopted().unwrap().kind, "memory");
     assert!(check_roots(&*store).unwrap().is_empty());
 
     let store = unencrypted();
@@ -410,8 +285,27 @@ fn a_second_init_is_refused_and_adds_what_the_first_left_out() {
 fn of_two_inits_at_once_one_wins_and_the_other_leaves_nothing() {
     let (rival, _) = encrypted();
     let store = Arc::new(MemoryStore::default());
-    *store.rival.lock().unwrap() = Some(rival.objects.lock().unwrap().clone());
-    let made = init_on(&store, Cipher::Aes256Gcm, Some(&key_file()));
+    let schedule = Schedule::new(1);
+    let inner: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
+    let stepped: Arc<dyn Store> = Arc::new(schedule.store(0, inner));
+    let made = std::thread::scope(|scope| {
+        let ours = scope.spawn(|| {
+            let cipher = options(Cipher::Aes256Gcm);
+            let made = init_at_cost(stepped, &cipher, Some(&key_file()), CHEAP);
+            schedule.done(0);
+            made
+        });
+        while let [next] = &schedule.waiting()[..] {
+            // The other one is faster by one request.
+            if next.operation == Operation::Create && !store.names().contains(&next.name) {
+                for name in rival.names() {
+                    store.set(&name, rival.object(&name));
+                }
+            }
+            schedule.step(0);
+        }
+        ours.join().unwrap()
+    });
     assert_fails(made, ErrorKind::InvalidRequest, "second init");
     assert_eq!(store.names(), rival.names());
     open_on(&store, Some(&passphrase("open sesame"))).unwrap();

@@ -167,6 +167,26 @@ pub fn parse<'a>(expected: Class, object: &str, bytes: &'a [u8]) -> Result<Front
     }))
 }
 
+/// Whether an object of any class and version has the front and the length that it was stored with. Says nothing of bodies, nor of who stored
+/// it: the seal has no key.
+#[must_use]
+pub fn is_whole(object: &[u8]) -> bool {
+    let Some(header) = object.first_chunk::<HEADER_LEN>() else {
+        return false;
+    };
+    let sealed_len = u32::from_le_bytes(array(header, 12));
+    if header[..8] != MAGIC || sealed_len > MAX_SEALED_LEN {
+        return false;
+    }
+    let end = usize::try_from(sealed_end(sealed_len)).ok();
+    let Some(front) = end.and_then(|end| object.get(..end)) else {
+        return false;
+    };
+    let (region, stored_seal) = front[HEADER_LEN..].split_at(front.len() - HEADER_LEN - SEAL_LEN);
+    seal(header, region) == stored_seal
+        && u64::from_le_bytes(array(header, 16)) == object.len() as u64
+}
+
 /// Reads the fields of a header whose seal was right: what is unknown now was written by a newer version.
 fn interpret(
     expected: Class,

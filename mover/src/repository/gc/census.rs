@@ -147,6 +147,16 @@ impl Census {
         open
     }
 
+    /// Forgotten points that the store took the slot of. They look like sessions at work and are kept as such: only a person can say that
+    /// nobody writes them any more. Certain for those whose start record was read: a purge removes that before the slot.
+    #[must_use]
+    pub fn without_slot(&self) -> Vec<SessionKey> {
+        let rows = self.view.controls.rows().iter();
+        rows.filter(|row| self.is_in_flight(row.seen) && row.seen.has(Seen::TOMB))
+            .map(|row| row.key)
+            .collect()
+    }
+
     /// Points that look damaged: each must be looked up again and given to [`examine`](Self::examine).
     #[must_use]
     pub fn suspects(&self) -> Vec<SessionKey> {

@@ -1,128 +1,22 @@
 //! Doubles and a naive model for the tests of the map.
 //!
-//! Owns: a store in memory, a repository on it, and a map as a plain list of chunks. Must not: share code with what it checks.
+//! Owns: a repository on a store, and a map as a plain list of chunks. Must not: share code with what it checks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::page::Page;
 use super::pages::{PageReader, PageRequest};
 use super::{
     Entry, FANOUT, Leaf, Location, MapCursor, MapRoot, MapWriter, PagePointer, WrittenMap,
 };
-use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::format::{Cipher, Config, Keys, MasterKey};
 use crate::repository::ids::{Digest, RepositoryId, SegmentId, SessionId, name};
 use crate::repository::segments::SegmentReader;
+use crate::repository::store::Store;
+pub(crate) use crate::repository::store::memory::MemoryStore;
 use crate::repository::store::profile::StoreProfile;
-use crate::repository::store::{Created, ObjectInfo, RequestCounts, Store};
-
-/// Objects in memory.
-#[derive(Debug, Default)]
-pub(crate) struct MemoryStore {
-    pub(crate) objects: Mutex<BTreeMap<String, Bytes>>,
-    gets: AtomicU64,
-    get_bytes: AtomicU64,
-}
-
-impl MemoryStore {
-    /// Changes an object in place.
-    pub(crate) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut objects = self.objects.lock().unwrap();
-        let mut bytes = objects[name].to_vec();
-        change(&mut bytes);
-        objects.insert(name.to_owned(), bytes.into());
-    }
-}
-
-impl Store for MemoryStore {
-    fn url(&self) -> String {
-        "memory:".to_owned()
-    }
-
-    fn put(&self, name: &str, body: Bytes) -> Result<()> {
-        self.objects.lock().unwrap().insert(name.to_owned(), body);
-        Ok(())
-    }
-
-    fn put_once(&self, name: &str, body: Bytes) -> Result<()> {
-        self.put(name, body)
-    }
-
-    fn create(&self, name: &str, body: Bytes) -> Result<Created> {
-        if self.objects.lock().unwrap().contains_key(name) {
-            return Ok(Created::Exists);
-        }
-        self.put(name, body).map(|()| Created::Won)
-    }
-
-    fn get(&self, name: &str) -> Result<Bytes> {
-        self.get_range(name, 0..u64::MAX)
-    }
-
-    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
-        let objects = self.objects.lock().unwrap();
-        let object = objects
-            .get(name)
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "get an object").object(name))?;
-        let len = object.len() as u64;
-        let (start, end) = (range.start.min(len), range.end.min(len));
-        self.gets.fetch_add(1, Ordering::Relaxed);
-        self.get_bytes.fetch_add(end - start, Ordering::Relaxed);
-        Ok(object.slice(usize::try_from(start).unwrap()..usize::try_from(end).unwrap()))
-    }
-
-    fn head(&self, name: &str) -> Result<Option<ObjectInfo>> {
-        let objects = self.objects.lock().unwrap();
-        let info = |body: &Bytes| ObjectInfo {
-            name: name.to_owned(),
-            size: body.len() as u64,
-            modified: None,
-        };
-        Ok(objects.get(name).map(info))
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        page: &mut dyn FnMut(Vec<ObjectInfo>) -> Result<()>,
-    ) -> Result<()> {
-        let objects = self.objects.lock().unwrap();
-        let found = objects.iter().filter(|(name, _)| name.starts_with(prefix));
-        let found = found.map(|(name, body)| ObjectInfo {
-            name: name.clone(),
-            size: body.len() as u64,
-            modified: None,
-        });
-        page(found.collect())
-    }
-
-    fn delete(&self, name: &str) -> Result<()> {
-        self.objects.lock().unwrap().remove(name);
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn counts(&self) -> RequestCounts {
-        RequestCounts {
-            get: self.gets.load(Ordering::Relaxed),
-            get_bytes: self.get_bytes.load(Ordering::Relaxed),
-            ..RequestCounts::default()
-        }
-    }
-
-    fn explore(&self, _scratch: &str) -> Result<StoreProfile> {
-        Ok(StoreProfile::default())
-    }
-}
 
 /// A repository on a store, with known keys.
 pub(crate) fn repository_on(store: Arc<dyn Store>) -> Arc<Repository> {

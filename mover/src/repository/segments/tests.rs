@@ -116,7 +116,7 @@ fn a_truncated_object_is_corrupt() {
     let reader = SegmentReader::new(&repository);
     let directory = reader.directory(Class::Data, id(0)).unwrap();
     let object = name::segment(id(0), 0);
-    store.damage(&object, |bytes| bytes.truncate(bytes.len() - 1));
+    store.alter(&object, |bytes| bytes.truncate(bytes.len() - 1));
     let range = directory.entries()[1].offset..directory.object_len();
     let error = reader.read(&directory, range).unwrap_err();
     assert_eq!(
@@ -124,10 +124,10 @@ fn a_truncated_object_is_corrupt() {
         (ErrorKind::Corrupt, Some(object.as_str()))
     );
     reader.forget(Class::Data, id(0));
-    store.damage(&object, |bytes| bytes.truncate(70));
+    store.alter(&object, |bytes| bytes.truncate(70));
     let error = reader.directory(Class::Data, id(0)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    store.damage(&object, Vec::clear);
+    store.alter(&object, Vec::clear);
     assert_eq!(
         reader.directory(Class::Data, id(0)).unwrap_err().kind(),
         ErrorKind::Corrupt

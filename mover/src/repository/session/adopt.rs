@@ -23,6 +23,8 @@ pub struct Takeover {
     pub after: Duration,
     /// Where this run happens.
     pub here: Origin,
+    /// A session of this very process that will never commit.
+    pub given_up: Option<SessionId>,
 }
 
 /// A dead session that may be taken over.
@@ -82,6 +84,9 @@ pub fn candidates(
 }
 
 fn is_dead(store: &dyn Store, key: &SessionKey, open: &Open, takeover: &Takeover) -> Result<bool> {
+    if takeover.given_up == Some(key.session) {
+        return Ok(true);
+    }
     if open.origin.is_gone(&takeover.here) {
         return Ok(true);
     }

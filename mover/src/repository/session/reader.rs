@@ -12,7 +12,7 @@ use super::writer::{OPEN_PAUSE, OPEN_TRIES};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::format::Class;
-use crate::repository::ids::{SessionId, SessionKey, VolumeId, name, random};
+use crate::repository::ids::{SessionId, SessionKey, VolumeId, name};
 use crate::repository::store::discard;
 
 /// Holds points in place while they are read; given back on drop.
@@ -31,7 +31,18 @@ impl ReaderLease {
     /// # Errors
     /// `NotFound` where a point is gone by now, otherwise what the store answers.
     pub fn take(repository: &Arc<Repository>, kind: Kind, points: &[&Point]) -> Result<Self> {
-        Self::take_any(repository, kind, points, false)
+        Self::take_any(repository, kind, points, (false, Origin::current()))
+    }
+
+    /// As [`ReaderLease::take`], for a process elsewhere: of one of this very machine a collector would know whether it lives.
+    #[cfg(test)]
+    pub(crate) fn take_elsewhere(
+        repository: &Arc<Repository>,
+        kind: Kind,
+        points: &[&Point],
+        origin: Origin,
+    ) -> Result<Self> {
+        Self::take_any(repository, kind, points, (false, origin))
     }
 
     /// As [`ReaderLease::take`], also for points that were forgotten. The record keeps away every collector that begins after
@@ -44,14 +55,14 @@ impl ReaderLease {
         kind: Kind,
         points: &[&Point],
     ) -> Result<Self> {
-        Self::take_any(repository, kind, points, true)
+        Self::take_any(repository, kind, points, (true, Origin::current()))
     }
 
     fn take_any(
         repository: &Arc<Repository>,
         kind: Kind,
         points: &[&Point],
-        forgotten: bool,
+        (forgotten, origin): (bool, Origin),
     ) -> Result<Self> {
         let mut lease = Self {
             repository: Arc::clone(repository),
@@ -62,7 +73,7 @@ impl ReaderLease {
         let Some(volume) = points.first().map(|point| point.key.volume) else {
             return Ok(lease);
         };
-        lease.put(kind, volume, points)?;
+        lease.put(kind, (volume, origin), points)?;
         if lease.record.is_some() {
             for point in points {
                 if let Some(warning) = lease.check(point)? {
@@ -85,7 +96,12 @@ impl ReaderLease {
         self.record.is_some()
     }
 
-    fn put(&mut self, kind: Kind, volume: VolumeId, points: &[&Point]) -> Result<()> {
+    fn put(
+        &mut self,
+        kind: Kind,
+        (volume, origin): (VolumeId, Origin),
+        points: &[&Point],
+    ) -> Result<()> {
         let open = Open {
             kind,
             pins: points.iter().map(|point| point.key).collect(),
@@ -94,11 +110,11 @@ impl ReaderLease {
                 .first()
                 .map(|point| point.manifest.volume.clone())
                 .unwrap_or_default(),
-            origin: Origin::current(),
+            origin,
         };
         let mut tries = 1;
         loop {
-            let session = SessionId(random());
+            let session = SessionId::fresh();
             let name = name::reader(volume, session);
             let body = seal(&self.repository, Class::Open, session, &name, &open)?;
             match self.repository.store.put_once(&name, body) {

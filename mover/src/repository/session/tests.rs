@@ -54,6 +54,7 @@ impl Bench {
         let takeover = Takeover {
             after: Duration::from_secs(600),
             here: here.clone(),
+            given_up: None,
         };
         let sequence = catalog.next_sequence().unwrap();
         let begin = Begin {
@@ -275,6 +276,7 @@ fn a_session_of_another_machine_is_taken_over_only_after_its_silence() {
     let takeover = Takeover {
         after: Duration::ZERO,
         here: Origin::current(),
+        given_up: None,
     };
     let sequence = catalog.next_sequence().unwrap();
     let begin = Begin {

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::format::Class;
 use crate::repository::format::manifest::Manifest;
-use crate::repository::ids::{Sequence, SessionId, SessionKey, VolumeId, name, random};
+use crate::repository::ids::{Sequence, SessionId, SessionKey, VolumeId, name};
 use crate::repository::store::{Created, discard};
 
 /// Session ids tried before a store that does not answer is given up.
@@ -97,6 +97,7 @@ impl WriterSession {
             takeover: Takeover {
                 after: Duration::MAX,
                 here: Origin::current(),
+                given_up: None,
             },
         };
         let session = Self {
@@ -249,7 +250,7 @@ fn put_open(
     };
     let mut tries = 1;
     loop {
-        let session = SessionId(random());
+        let session = SessionId::fresh();
         let key = SessionKey {
             volume,
             sequence: begin.sequence,

@@ -27,6 +27,14 @@ pub struct MemoryStore {
 struct State {
     objects: BTreeMap<String, (Bytes, SystemTime)>,
     now: SystemTime,
+    profile: Option<StoreProfile>,
+}
+
+impl Default for MemoryStore {
+    /// Pages as large as those of S3.
+    fn default() -> Self {
+        Self::new(1000)
+    }
 }
 
 impl MemoryStore {
@@ -37,6 +45,7 @@ impl MemoryStore {
             state: Mutex::new(State {
                 objects: BTreeMap::new(),
                 now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
+                profile: None,
             }),
             page,
             counters: Counters::default(),
@@ -64,6 +73,12 @@ impl MemoryStore {
     #[must_use]
     pub fn peek(&self, name: &str) -> Option<Bytes> {
         self.state().objects.get(name).map(|(body, _)| body.clone())
+    }
+
+    /// The profile that it was told to use.
+    #[must_use]
+    pub fn adopted(&self) -> Option<StoreProfile> {
+        self.state().profile.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -198,7 +213,14 @@ impl Store for MemoryStore {
             ..StoreProfile::default()
         })
     }
+
+    fn adopt_profile(&self, profile: &StoreProfile) {
+        self.state().profile = Some(profile.clone());
+    }
 }
+
+#[cfg(test)]
+mod altered;
 
 #[cfg(test)]
 mod tests {

@@ -2,34 +2,18 @@
 //!
 //! The seed of a schedule is printed with its failure: `SNAPHAUL_TEST_SEED=n` runs that one alone.
 
-use std::collections::HashSet;
+mod actors;
+mod watch;
+
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use super::world::{self, Judge, World};
-use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::gc::{self, GcRequest};
+use super::world::{self, World};
 use crate::pipeline::restore::sample::Random;
-use crate::repository::access::Repository;
-use crate::repository::format::Class;
-use crate::repository::ids::{ReaderKey, SessionId, SessionKey, name, random};
-use crate::repository::segments::SegmentReader;
-use crate::repository::session::points::{self, Point, PointStatus};
-use crate::repository::session::reader::ReaderLease;
-use crate::repository::session::records::{Abort, Kind, MAX_ABORT_LEN, seal};
+use crate::repository::session::points::Point;
 use crate::repository::store::Store;
-use crate::repository::store::faulty::Operation;
-use crate::repository::store::stepped::{Schedule, SteppedStore, Waiting};
-
-/// What an actor does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Writer,
-    Reader,
-    Forgetter,
-    Fencer,
-    Collector,
-}
+use crate::repository::store::stepped::{Schedule, Waiting};
+use actors::{Actor, Role, Told};
+use watch::{Watch, settle};
 
 const CASTS: [&[Role]; 5] = {
     use Role::{Collector, Fencer, Forgetter, Reader, Writer};
@@ -41,274 +25,6 @@ const CASTS: [&[Role]; 5] = {
         &[Writer, Reader, Collector, Collector, Forgetter, Fencer],
     ]
 };
-
-/// What is known to all actors, because somebody was told.
-#[derive(Default)]
-struct Told {
-    acknowledged: Vec<SessionKey>,
-    failures: Vec<String>,
-}
-
-struct Actor<'a> {
-    world: &'a World,
-    repository: Arc<Repository>,
-    store: Arc<SteppedStore>,
-    number: usize,
-    random: Random,
-    told: &'a Mutex<Told>,
-}
-
-impl Actor<'_> {
-    fn run(&mut self, role: Role) {
-        for _ in 0..=self.random.below(2) {
-            let result = match role {
-                Role::Writer => self.backup(),
-                Role::Reader => self.read(),
-                Role::Forgetter => self.forget(),
-                Role::Fencer => self.fence(),
-                Role::Collector => self.collect(),
-            };
-            match result {
-                Err(error) if world::is_crash(&error) => return,
-                Err(error) => {
-                    let failure = format!("{role:?} {}: {error:?}", self.number);
-                    self.told.lock().unwrap().failures.push(failure);
-                }
-                Ok(()) => {}
-            }
-        }
-    }
-
-    /// Any point there is, by a view of any age.
-    fn any_point(&mut self) -> Result<Option<Point>> {
-        let valid = self.world.valid();
-        if valid.is_empty() {
-            return Ok(None);
-        }
-        let at = self.random.below(valid.len() as u64);
-        let key = valid[usize::try_from(at).unwrap()];
-        let point = points::load(&self.repository, &key)?;
-        Ok(point.filter(|point| point.status == PointStatus::Complete))
-    }
-
-    fn backup(&mut self) -> Result<()> {
-        let parent = match self.random.below(4) {
-            0 => None,
-            _ => self.any_point()?,
-        };
-        let takeover = match self.random.below(2) {
-            0 => Duration::ZERO,
-            _ => Duration::MAX,
-        };
-        let here = world::elsewhere(self.number);
-        let session = match world::begin(&self.repository, parent.as_ref(), &here, takeover) {
-            // The parent was forgotten meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            begun => begun?,
-        };
-        let key = session.key();
-        match self.write(session, parent.as_ref()) {
-            Ok(point) => {
-                self.told.lock().unwrap().acknowledged.push(point.key);
-                Ok(())
-            }
-            Err(error) if world::is_crash(&error) => Err(error),
-            Err(_) if self.is_fenced(&name::open(&key), &name::slot(&key)) => Ok(()),
-            Err(error) => Err(error.context("write a point without being fenced")),
-        }
-    }
-
-    fn write(
-        &mut self,
-        session: crate::repository::session::writer::WriterSession,
-        parent: Option<&Point>,
-    ) -> Result<Point> {
-        let key = session.key();
-        let mut chunks = Vec::new();
-        if let Some(parent) = parent {
-            let object = self.repository.store.get(&name::live(&parent.key))?;
-            let keys = &self.repository.keys;
-            let expected = &parent.manifest.liveness;
-            let liveness =
-                crate::repository::map::Liveness::open(keys, &parent.key, expected, &object)?;
-            chunks.extend(world::some(&mut self.random, &world::chunks_of(&liveness)));
-        }
-        for dead in &session.adoption().sessions {
-            chunks.extend(world::stored_chunks(&self.repository, dead.session)?);
-        }
-        let counts: Vec<u16> = (0..=self.random.below(2))
-            .map(|_| u16::try_from(1 + self.random.below(6)).unwrap())
-            .collect();
-        chunks.extend(world::put_segments(&self.repository, key.session, &counts)?);
-        world::commit(&self.repository, session, parent, &chunks)
-    }
-
-    fn is_fenced(&self, open: &str, slot: &str) -> bool {
-        let slot = self.world.store.peek(slot);
-        slot.is_some_and(|slot| slot.len() as u64 <= MAX_ABORT_LEN) || !self.world.has(open)
-    }
-
-    fn read(&mut self) -> Result<()> {
-        let Some(point) = self.any_point()? else {
-            return Ok(());
-        };
-        let lease = match ReaderLease::take(&self.repository, Kind::Restore, &[&point]) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            lease => lease?,
-        };
-        let read = self.read_all(&point);
-        let open = self.store.opened().pop().unwrap();
-        let slot = open.replacen(name::OPEN, name::SNAP, 1);
-        let fenced = self.is_fenced(&open, &slot);
-        drop(lease);
-        match read {
-            Err(error) if !world::is_crash(&error) && fenced => Ok(()),
-            read => read,
-        }
-    }
-
-    fn read_all(&self, point: &Point) -> Result<()> {
-        let object = self.repository.store.get(&name::live(&point.key))?;
-        let liveness = crate::repository::map::liveness::open_unmatched(
-            &self.repository.keys,
-            &point.key,
-            object,
-        )?;
-        let segments = SegmentReader::new(&self.repository);
-        for chunk in world::chunks_of(&liveness) {
-            segments.retrying(Class::Data, chunk.segment, |directory| {
-                let wrong = |text: String| Error::new(ErrorKind::Corrupt, text);
-                let entry = directory.entry(chunk.ordinal).ok_or_else(|| {
-                    wrong(format!("{} lacks {}", directory.object(), chunk.ordinal))
-                })?;
-                let range = entry.offset..entry.offset + u64::from(entry.stored_len);
-                let stored = segments.read(directory, range)?;
-                world::check_body(&self.repository, directory, chunk.ordinal, &stored)
-                    .map_err(wrong)
-            })?;
-        }
-        Ok(())
-    }
-
-    fn forget(&mut self) -> Result<()> {
-        if let Some(point) = self.any_point()? {
-            let tomb = name::tomb(&point.key);
-            self.repository.store.create(&tomb, world::forget_order())?;
-        }
-        Ok(())
-    }
-
-    /// Fences anybody at any time, as a clock that jumps would.
-    fn fence(&mut self) -> Result<()> {
-        let names = self.world.store.names();
-        let opens: Vec<&str> = names
-            .iter()
-            .filter_map(|name| name.strip_prefix(name::OPEN))
-            .collect();
-        if opens.is_empty() {
-            return Ok(());
-        }
-        let at = self.random.below(opens.len() as u64);
-        let victim = opens[usize::try_from(at).unwrap()];
-        let session = match SessionKey::parse(victim) {
-            Some(key) => key.session,
-            None => ReaderKey::parse(victim).unwrap().session,
-        };
-        let slot = format!("{}{victim}", name::SNAP);
-        let by = SessionId(random());
-        let marker = seal(
-            &self.repository,
-            Class::Abort,
-            session,
-            &slot,
-            &Abort { by },
-        )?;
-        self.repository.store.create(&slot, marker).map(drop)
-    }
-
-    fn collect(&mut self) -> Result<()> {
-        let request = GcRequest {
-            fence_after: match self.random.below(2) {
-                0 => Duration::ZERO,
-                _ => Duration::from_secs(1),
-            },
-            ..stepwise()
-        };
-        match gc::run(&world::context(&self.repository), &request) {
-            // Others were ahead each time.
-            Err(error) if error.kind() == ErrorKind::Unavailable => Ok(()),
-            ended => ended.map(drop),
-        }
-    }
-}
-
-/// One request after the other, on the thread of the actor.
-fn stepwise() -> GcRequest {
-    GcRequest {
-        requests: 1,
-        pause: Duration::ZERO,
-        fence_after: Duration::ZERO,
-        ..GcRequest::default()
-    }
-}
-
-/// What must hold at every moment.
-#[derive(Default)]
-struct Watch {
-    judge: Judge,
-    forgotten: HashSet<String>,
-    opened: HashSet<String>,
-}
-
-impl Watch {
-    /// Before a request: the order of a purge, and that no start record comes twice.
-    fn before(&mut self, world: &World, next: &Waiting) -> Result<(), String> {
-        let name = &next.name;
-        let open_of = |kind: &str| {
-            name.strip_prefix(kind)
-                .map(|rest| format!("{}{rest}", name::OPEN))
-        };
-        match next.operation {
-            Operation::Delete => {
-                let open = open_of(name::SNAP).or_else(|| open_of(name::TOMB));
-                match open.filter(|open| world.has(open)) {
-                    Some(open) => Err(format!("I3: {name} is deleted before {open}")),
-                    None => Ok(()),
-                }
-            }
-            Operation::PutOnce if !self.opened.insert(name.clone()) => {
-                Err(format!("I4: {name} is sent twice"))
-            }
-            Operation::Create if name.starts_with(name::TOMB) => {
-                self.forgotten.insert(name.clone());
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// After a request: nothing that anybody may use is lost.
-    fn after(&mut self, world: &World, told: &Mutex<Told>) -> Result<(), String> {
-        for key in world.valid() {
-            self.judge
-                .check(world, &key)
-                .map_err(|lost| format!("I2: {lost}"))?;
-        }
-        let told = told.lock().unwrap();
-        for key in &told.acknowledged {
-            if !self.forgotten.contains(&name::tomb(key)) && !world.is_point(key) {
-                return Err(format!(
-                    "I1: the acknowledged point {} is gone",
-                    key.point()
-                ));
-            }
-        }
-        match told.failures.first() {
-            Some(failure) => Err(format!("I5: {failure}")),
-            None => Ok(()),
-        }
-    }
-}
 
 /// Who goes next: bursts of one actor, cut at random.
 struct Chooser {
@@ -423,8 +139,7 @@ fn direct(
             "{:?} {} {:?} {}",
             cast[next.actor], next.actor, next.operation, next.name
         ));
-        // Readers belong to this very process, which nobody would take for dead.
-        if crashes > 0 && cast[next.actor] != Role::Reader && random.below(100) == 0 {
+        if crashes > 0 && random.below(100) == 0 {
             crashes -= 1;
             log.push("  crashed".to_owned());
             schedule.crash(next.actor);
@@ -444,45 +159,6 @@ fn direct(
 fn failure_with(failure: &str, log: &[String]) -> String {
     let last = log.len().saturating_sub(400);
     format!("{failure}\n{}", log[last..].join("\n"))
-}
-
-/// When all sessions have ended, two runs leave the living points and nothing else.
-fn settle(world: &World, watch: &mut Watch, told: &Mutex<Told>) -> Result<(), String> {
-    for _ in 0..2 {
-        gc::run(&world.context(), &stepwise())
-            .map_err(|error| format!("I6: gc fails: {error:?}"))?;
-        watch.after(world, told)?;
-    }
-    let mut expected = HashSet::new();
-    for key in world.valid() {
-        expected.extend([
-            name::open(&key),
-            name::slot(&key),
-            name::copy(&key),
-            name::live(&key),
-        ]);
-        let liveness = world.liveness(&key)?;
-        let segments = liveness.segments().map(|(id, _)| name::segment(id, 0));
-        expected.extend(segments.map(|name| name.trim_end_matches("00").to_owned()));
-        expected.extend(liveness.map_segments().map(|(id, _)| name::map_segment(id)));
-    }
-    let mut left = HashSet::new();
-    for name in world.objects() {
-        let known = match name.starts_with(name::SEG) {
-            true => name[..name.len() - 2].to_owned(),
-            false => name.clone(),
-        };
-        if !expected.contains(&known) {
-            return Err(format!("I6: {name} is left"));
-        }
-        if !left.insert(known) {
-            return Err(format!("I6: {name} is there in two generations"));
-        }
-    }
-    match expected.difference(&left).next() {
-        Some(missing) => Err(format!("I6: {missing} is gone")),
-        None => Ok(()),
-    }
 }
 
 fn play_all(first: u64, count: u64) {

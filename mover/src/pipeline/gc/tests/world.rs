@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Context;
 use crate::pipeline::progress::{Progress, StopFlag};
 use crate::pipeline::restore::sample::Random;
@@ -21,6 +21,7 @@ use crate::repository::format::{
 use crate::repository::ids::{SegmentId, SessionId, SessionKey, name};
 use crate::repository::map::liveness::open_unmatched;
 use crate::repository::map::{Liveness, Location, MapRoot};
+use crate::repository::segments::SegmentReader;
 use crate::repository::session::adopt::Takeover;
 use crate::repository::session::origin::Origin;
 use crate::repository::session::points::{Catalog, Point};
@@ -190,6 +191,7 @@ pub(crate) fn begin(
         takeover: Takeover {
             after: takeover,
             here: here.clone(),
+            given_up: None,
         },
     };
     WriterSession::begin(repository, &begin, &catalog)
@@ -218,7 +220,8 @@ pub(crate) fn put_segments(
     for (number, count) in (0..).zip(counts) {
         let segment = SegmentId { session, number };
         let keys = Arc::clone(&repository.keys);
-        let mut builder = ContainerBuilder::new(keys, Class::Data, segment, 1 << 16, 64);
+        let most = usize::from(*count).max(64);
+        let mut builder = ContainerBuilder::new(keys, Class::Data, segment, most * 1024, most);
         for ordinal in 0..*count {
             let raw = body(segment, ordinal);
             let digest = repository.keys.digest(&raw);
@@ -318,6 +321,25 @@ pub(crate) fn chunks_of(liveness: &Liveness) -> Vec<Location> {
     .collect()
 }
 
+/// Reads everything that a point needs, as a restore does.
+pub(crate) fn read_all(repository: &Arc<Repository>, key: &SessionKey) -> Result<()> {
+    let object = repository.store.get(&name::live(key))?;
+    let liveness = open_unmatched(&repository.keys, key, object)?;
+    let segments = SegmentReader::new(repository);
+    for chunk in chunks_of(&liveness) {
+        segments.retrying(Class::Data, chunk.segment, |directory| {
+            let wrong = |text: String| Error::new(ErrorKind::Corrupt, text);
+            let entry = directory
+                .entry(chunk.ordinal)
+                .ok_or_else(|| wrong(format!("{} lacks {}", directory.object(), chunk.ordinal)))?;
+            let range = entry.offset..entry.offset + u64::from(entry.stored_len);
+            let stored = segments.read(directory, range)?;
+            check_body(repository, directory, chunk.ordinal, &stored).map_err(wrong)
+        })?;
+    }
+    Ok(())
+}
+
 /// Decodes a chunk and compares it with what must be there.
 pub(crate) fn check_body(
     repository: &Repository,
@@ -412,6 +434,6 @@ impl Judge {
 }
 
 /// Whether an error is what a crash of the simulated process brings.
-pub(crate) fn is_crash(error: &crate::Error) -> bool {
+pub(crate) fn is_crash(error: &Error) -> bool {
     error.kind() == ErrorKind::Interrupted
 }

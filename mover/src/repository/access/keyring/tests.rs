@@ -1,19 +1,16 @@
 //! Keys come and go; crashes and rivals at every step leave one that opens.
 
-use std::ops::Range;
-use std::sync::{Condvar, Mutex};
-
 use bytes::Bytes;
 
 use super::super::super::format::key_slot::tests::CHEAP;
-use super::super::super::store::faulty::{Fault, FaultyStore, Rule};
-use super::super::super::store::profile::StoreProfile;
-use super::super::super::store::{Created, ObjectInfo, RequestCounts};
+use super::super::super::store::faulty::{Fault, FaultyStore, Operation, Rule};
+use super::super::super::store::stepped::{Schedule, Waiting};
 use super::super::tests::{
     MemoryStore, assert_fails, encrypted, key_file, passphrase, unencrypted,
 };
-use super::super::{Opener, open, open_with};
+use super::super::{Opener, mend_roots, open, open_with};
 use super::*;
+use crate::repository::ids::RepositoryId;
 
 const OLD: &str = "open sesame";
 
@@ -151,6 +148,72 @@ fn ambiguous_ids_and_other_repositories_slots_are_left_alone() {
 }
 
 #[test]
+fn slots_of_other_repositories_are_not_counted() {
+    let (store, _) = loop {
+        let (store, slot) = encrypted();
+        if slot.as_str() > "keys/8" {
+            break (store, slot);
+        }
+    };
+    let ring = ring(&store, &passphrase(OLD));
+    let mut foreign = ring.config.clone();
+    foreign.repository = RepositoryId([7; 16]);
+    for _ in 0..4 * MAX_SLOTS {
+        let secret = (&passphrase(OLD), &ring.master);
+        super::super::put_slot(&*store, &foreign, secret, CHEAP, 0).unwrap();
+    }
+    let before = slots(&store);
+    let before = before.iter().filter(|name| name.as_str() < "keys/8");
+    assert!(before.count() > 2 * MAX_SLOTS);
+    assert!(opens(&store, &passphrase(OLD)));
+    ring.add(&key_file(), 0).unwrap();
+    assert!(opens(&store, &key_file()));
+}
+
+/// A repair that writes the second copy of a slot again while the slot is removed, in every order.
+#[test]
+fn a_repair_does_not_bring_a_removed_key_back() {
+    let (origin, slot) = encrypted();
+    let first = ring(&origin, &passphrase(OLD));
+    first.add(&key_file(), 0).unwrap();
+    origin.damage(&name::second_copy(&slot));
+    let objects: Vec<(String, Bytes)> = origin
+        .names()
+        .into_iter()
+        .map(|name| (name.clone(), origin.object(&name)))
+        .collect();
+    let mut mended = 0;
+    for schedule in schedules(2, 4) {
+        let store = Arc::new(MemoryStore::default());
+        for (name, object) in &objects {
+            store.set(name, object.clone());
+        }
+        let turns = Schedule::new(2);
+        let (mut repository, _) = open(as_store(&store), Some(&key_file())).unwrap();
+        repository.store = stepped(&turns, 0, &store);
+        let mut remover = ring(&store, &key_file());
+        remover.store = stepped(&turns, 1, &store);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _done = Done(&turns, 0);
+                mended += mend_roots(&repository, false).unwrap().mended.len();
+            });
+            scope.spawn(|| {
+                let _done = Done(&turns, 1);
+                remover.remove(id_of(&slot)).unwrap();
+            });
+            direct(&turns, &schedule);
+        });
+        let left = slots(&store);
+        assert!(
+            !left.iter().any(|name| name.starts_with(&slot)),
+            "{schedule:?}: {left:?}"
+        );
+    }
+    assert!(mended > 0);
+}
+
+#[test]
 fn a_recovery_sheet_opens_what_lost_all_its_keys() {
     let (store, slot) = encrypted();
     let sheet = ring(&store, &passphrase(OLD)).recovery_key();
@@ -267,106 +330,40 @@ fn dying(inner: Arc<dyn Store>, step: u64, last: Fault) -> FaultyStore {
     store
 }
 
-/// Whose turn it is to change the store.
-#[derive(Debug, Default)]
-struct Turns {
-    state: Mutex<(Vec<usize>, Vec<bool>)>,
-    changed: Condvar,
+/// Tells the schedule that a player has ended, also by a panic.
+struct Done<'a>(&'a Schedule, usize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.done(self.1);
+    }
 }
 
-impl Turns {
-    fn new(schedule: &[usize], players: usize) -> Self {
-        let mut schedule = schedule.to_vec();
-        schedule.reverse();
-        Self {
-            state: Mutex::new((schedule, vec![false; players])),
-            changed: Condvar::new(),
+/// Lets players change the store, or look whether an object is there, in this order; what is left comes in any order.
+fn direct(schedule: &Schedule, order: &[usize]) {
+    let counts = |next: &Waiting| {
+        use Operation::{Delete, Head, Put};
+        matches!(next.operation, Put | Head | Delete)
+    };
+    for player in order {
+        let next = || {
+            let waiting = schedule.waiting().into_iter();
+            waiting.filter(|next| next.actor == *player).next_back()
+        };
+        while let Some(next) = next() {
+            schedule.step(*player);
+            if counts(&next) {
+                break;
+            }
         }
     }
-
-    fn take<T>(&self, player: usize, call: impl FnOnce() -> T) -> T {
-        let state = self.state.lock().unwrap();
-        let mut state = self
-            .changed
-            .wait_while(state, |(schedule, done)| {
-                while schedule.last().is_some_and(|next| done[*next]) {
-                    schedule.pop();
-                }
-                schedule.last().is_some_and(|next| *next != player)
-            })
-            .unwrap();
-        let result = call();
-        state.0.pop();
-        self.changed.notify_all();
-        result
-    }
-
-    fn end(&self, player: usize) {
-        self.state.lock().unwrap().1[player] = true;
-        self.changed.notify_all();
+    while let Some(next) = schedule.waiting().pop() {
+        schedule.step(next.actor);
     }
 }
 
-/// A store whose changes and looks happen in a given order.
-#[derive(Debug)]
-struct TurnStore {
-    inner: Arc<MemoryStore>,
-    turns: Arc<Turns>,
-    player: usize,
-}
-
-impl Store for TurnStore {
-    fn url(&self) -> String {
-        self.inner.url()
-    }
-
-    fn put(&self, name: &str, body: Bytes) -> Result<()> {
-        self.turns.take(self.player, || self.inner.put(name, body))
-    }
-
-    fn put_once(&self, name: &str, body: Bytes) -> Result<()> {
-        self.inner.put_once(name, body)
-    }
-
-    fn create(&self, name: &str, body: Bytes) -> Result<Created> {
-        self.inner.create(name, body)
-    }
-
-    fn get(&self, name: &str) -> Result<Bytes> {
-        self.inner.get(name)
-    }
-
-    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
-        self.inner.get_range(name, range)
-    }
-
-    fn head(&self, name: &str) -> Result<Option<ObjectInfo>> {
-        self.turns.take(self.player, || self.inner.head(name))
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        page: &mut dyn FnMut(Vec<ObjectInfo>) -> Result<()>,
-    ) -> Result<()> {
-        self.inner.list(prefix, page)
-    }
-
-    fn delete(&self, name: &str) -> Result<()> {
-        self.turns.take(self.player, || self.inner.delete(name))
-    }
-
-    fn sync(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn counts(&self) -> RequestCounts {
-        self.inner.counts()
-    }
-
-    fn explore(&self, scratch: &str) -> Result<StoreProfile> {
-        self.inner.explore(scratch)
-    }
+fn stepped(schedule: &Arc<Schedule>, player: usize, store: &Arc<MemoryStore>) -> Arc<dyn Store> {
+    Arc::new(schedule.store(player, as_store(store)))
 }
 
 /// All orders of `steps` steps of each of `players` players.
@@ -415,16 +412,12 @@ fn play(players: usize, by_sheet: bool) {
         for (name, object) in &objects {
             store.set(name, object.clone());
         }
-        let turns = Arc::new(Turns::new(&schedule, players));
+        let turns = Schedule::new(players);
         let outcomes: Vec<bool> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..players)
                 .map(|player| {
                     let ring = Keyring {
-                        store: Arc::new(TurnStore {
-                            inner: Arc::clone(&store),
-                            turns: Arc::clone(&turns),
-                            player,
-                        }),
+                        store: stepped(&turns, player, &store),
                         config: first.config.clone(),
                         master: first.master.clone(),
                         opened: (!by_sheet).then(|| format!("{}{}", name::KEYS, ids[player])),
@@ -434,12 +427,12 @@ fn play(players: usize, by_sheet: bool) {
                     let start = (key_slots(&*store, &first.config).unwrap(), victim);
                     scope.spawn(move || {
                         // Everybody has looked before anybody acts.
-                        let done = ring.remove_of(start.0, start.1).is_ok();
-                        turns.end(player);
-                        done
+                        let _done = Done(turns, player);
+                        ring.remove_of(start.0, start.1).is_ok()
                     })
                 })
                 .collect();
+            direct(&turns, &schedule);
             threads
                 .into_iter()
                 .map(|thread| thread.join().unwrap())

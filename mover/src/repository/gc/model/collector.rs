@@ -136,6 +136,11 @@ impl World {
         view.todo.remove(session);
         if !after.store.live.has(session) {
             view.no_live.add(session);
+            let view = *view;
+            if self.is_lost(after, &view, session) {
+                after.collectors[at] = Collector::default();
+                return "GET liveness of a root";
+            }
         }
         self.pass(after, at);
         "GET liveness of a root"
@@ -146,7 +151,12 @@ impl World {
         loop {
             let collector = after.collectors[at];
             let phase = match collector.phase {
-                Phase::Bodies if collector.view.todo.is_empty() => Phase::Suspects { request: 0 },
+                Phase::Bodies if collector.view.todo.is_empty() => {
+                    match self.can_hold(after, &collector.view) {
+                        true => Phase::Suspects { request: 0 },
+                        false => Phase::Idle,
+                    }
+                }
                 Phase::Suspects { .. } if collector.view.suspects.is_empty() => {
                     match self.roots(after, &collector.view) {
                         Ok(roots) => {
@@ -194,7 +204,7 @@ impl World {
             }
         }
         if !self.bounds.any_order {
-            // Chains before data, as the collector does: the first of the lowest rank.
+            // In the order of the collector, which `tests::replay` of the pipeline holds to it: the first of the lowest rank.
             let first = self.first_task(state, at);
             let chosen = next.drain(before..).nth(first);
             next.extend(chosen);
@@ -206,10 +216,20 @@ impl World {
         let tasks = &state.collectors[at].tasks;
         let mut ranks = Vec::new();
         for session in 0..self.bounds.sessions() {
-            ranks.extend(tasks.chains[session].map(|_| 0));
-            ranks.extend(tasks.live.has(session).then_some(1));
-            ranks.extend((tasks.segments[session] != 0).then_some(2));
-            ranks.extend(tasks.compact[session].map(|_| 3));
+            // All chains take one step before any takes the next.
+            let step = |(why, done)| self.chain(why)[usize::from(done)];
+            ranks.extend(tasks.chains[session].map(|chain| match step(chain) {
+                ControlStep::Copy => 0,
+                ControlStep::Open => 1,
+                ControlStep::Slot => 2,
+                ControlStep::Live => 3,
+                ControlStep::Tomb => 4,
+            }));
+            ranks.extend(tasks.live.has(session).then_some(6));
+            let superseded = tasks.superseded.has(session);
+            let data = if superseded { 7 } else { 5 };
+            ranks.extend((tasks.segments[session] != 0).then_some(data));
+            ranks.extend(tasks.compact[session].map(|_| 8));
         }
         let lowest = ranks.iter().min();
         ranks
@@ -277,6 +297,9 @@ impl World {
         let bits = &mut after.collectors[at].tasks.segments[session];
         let generation = (0..GENERATIONS).find(|generation| *bits >> generation & 1 == 1)?;
         *bits &= !(1 << generation);
+        if *bits == 0 {
+            after.collectors[at].tasks.superseded.remove(session);
+        }
         after.store.data[session][generation] = None;
         Some("DELETE data")
     }

@@ -108,6 +108,9 @@ impl World {
             self.note(&mut tasks, dead);
         }
         for lower in plan.superseded() {
+            if let DeadObject::Segment { id, .. } = lower {
+                tasks.superseded.add(number(id.session));
+            }
             self.note(&mut tasks, self.kept_instead(seen, lower));
         }
         if self.bounds.compaction {
@@ -188,6 +191,36 @@ impl World {
     }
 
     fn marking(&self, state: &State, seen: &Seen, pins: bool) -> Result<Marking, StartOver> {
+        let mut census = self.held(state, seen, pins)?;
+        for suspect in census.suspects() {
+            let bits = seen.looked[number(suspect.session)];
+            let bit = |at: u8| bits >> at & 1 == 1;
+            census.examine(
+                &suspect,
+                Lookup {
+                    tomb: bit(0),
+                    open: bit(1),
+                    manifest: bit(2),
+                    copy: bit(3),
+                },
+            )?;
+        }
+        census.finish()
+    }
+
+    /// Whether the bodies that were read let this run go on.
+    pub(super) fn can_hold(&self, state: &State, seen: &Seen) -> bool {
+        self.held(state, seen, true).is_ok()
+    }
+
+    /// Whether the run must start over because the liveness of a root is gone.
+    pub(super) fn is_lost(&self, state: &State, seen: &Seen, root: usize) -> bool {
+        let gone = |mut marking: Marking| marking.fold(&key(root), None).is_err();
+        self.mutation != Mutation::M10LivenessGone
+            && self.marking(state, seen, true).map_or(true, gone)
+    }
+
+    fn held(&self, state: &State, seen: &Seen, pins: bool) -> Result<Census, StartOver> {
         let mut census = self.census(seen);
         for open in census.in_flight() {
             let session = number(open.session());
@@ -210,20 +243,7 @@ impl World {
             };
             census.hold(open, body)?;
         }
-        for suspect in census.suspects() {
-            let bits = seen.looked[number(suspect.session)];
-            let bit = |at: u8| bits >> at & 1 == 1;
-            census.examine(
-                &suspect,
-                Lookup {
-                    tomb: bit(0),
-                    open: bit(1),
-                    manifest: bit(2),
-                    copy: bit(3),
-                },
-            )?;
-        }
-        census.finish()
+        Ok(census)
     }
 
     fn census(&self, seen: &Seen) -> Census {

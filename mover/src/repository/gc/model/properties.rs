@@ -87,6 +87,11 @@ impl World {
 
     /// All processes are dead and fenced: what do two runs, alone and to their end, leave behind?
     pub(super) fn leak(&self, state: &State) -> Option<&'static str> {
+        self.leftover(&self.quiet(state))
+    }
+
+    /// The state after all processes have died and were fenced, and two runs have ended.
+    pub(super) fn quiet(&self, state: &State) -> State {
         let mut quiet = state.clone();
         quiet.collectors = [Collector::default(); COLLECTORS];
         for session in 0..self.bounds.sessions() {
@@ -125,7 +130,16 @@ impl World {
                 }
             }
         }
-        self.leftover(&quiet)
+        quiet
+    }
+
+    /// A late copy beside a late manifest looks as if the store had lost two objects: a person decides.
+    pub(super) fn asks_a_person(&self, state: &State) -> bool {
+        let store = &state.store;
+        (0..self.bounds.writers).any(|session| {
+            let manifest = store.copy.has(session) && store.has_manifest(session);
+            manifest && !store.open.has(session) && !store.live.has(session)
+        })
     }
 
     fn leftover(&self, state: &State) -> Option<&'static str> {
@@ -139,12 +153,7 @@ impl World {
             .fold(Chunks::default(), |all, session| {
                 all.union(state.sessions[session].references)
             });
-        let asks = (0..self.bounds.writers).any(|session| {
-            let manifest = store.copy.has(session) && store.has_manifest(session);
-            manifest && !store.open.has(session) && !store.live.has(session)
-        });
-        if asks {
-            // A late copy beside a late manifest looks as if the store had lost two objects: a person decides.
+        if self.asks_a_person(state) {
             return None;
         }
         for session in 0..self.bounds.sessions() {

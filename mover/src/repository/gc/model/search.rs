@@ -21,10 +21,10 @@ pub(super) struct World {
 /// What a step did, for people.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
-    who: char,
-    number: usize,
-    what: &'static str,
-    about: Option<usize>,
+    pub(super) who: char,
+    pub(super) number: usize,
+    pub(super) what: &'static str,
+    pub(super) about: Option<usize>,
 }
 
 impl Step {
@@ -76,12 +76,13 @@ pub(super) struct Violation {
 /// One in so many states is also checked for leaks, besides all that nothing follows on.
 const LEAK_SAMPLE: u64 = 16;
 
-type Parents = HashMap<u64, u64, BuildHasherDefault<AsIs>>;
+/// Fingerprints of all states seen, each with that of the state it was reached from; zero stands before the first.
+pub(super) type Visited = HashMap<u64, u64, BuildHasherDefault<AsIs>>;
 
 impl World {
     pub(super) fn explore(&self) -> Outcome {
         let first = self.first_state();
-        let mut parents = Parents::default();
+        let mut parents = Visited::default();
         parents.insert(fingerprint(&first), 0);
         let mut frontier = vec![first];
         let mut depth = 0;
@@ -109,12 +110,19 @@ impl World {
                 }
             }
             depth += usize::from(!reached.is_empty());
+            if std::env::var_os("SNAPHAUL_TEST_PROGRESS").is_some() {
+                eprintln!(
+                    "depth {depth}: {} states, {} new",
+                    parents.len(),
+                    reached.len()
+                );
+            }
             frontier = reached;
         }
         outcome(&parents, depth)
     }
 
-    fn successors(&self, state: &State, next: &mut Vec<(Step, State)>) {
+    pub(super) fn successors(&self, state: &State, next: &mut Vec<(Step, State)>) {
         self.session_steps(state, next);
         self.environment_steps(state, next);
         self.collector_steps(state, next);
@@ -135,23 +143,29 @@ impl World {
             .flatten()
     }
 
-    fn found(&self, parents: &Parents, last: u64, property: &'static str) -> Outcome {
-        let mut path = vec![last];
-        while let Some(from) = parents.get(path.last().expect("not empty")) {
-            path.push(*from);
-        }
-        // Zero stands before the first state.
-        path.pop();
-        path.reverse();
-        let trace = self.replay(&path[1..]);
+    fn found(&self, parents: &Visited, last: u64, property: &'static str) -> Outcome {
+        let path = self.path(parents, last);
+        let trace = self.replay(&path);
         Outcome {
             violation: Some(Violation {
                 property,
-                steps: path.len() - 1,
+                steps: path.len(),
                 trace: format!("{property}:\n{trace}"),
             }),
-            ..outcome(parents, path.len() - 1)
+            ..outcome(parents, path.len())
         }
+    }
+
+    /// The way from the first state, which is not part of it, to one of those seen.
+    pub(super) fn path(&self, visited: &Visited, last: u64) -> Vec<u64> {
+        let mut path = vec![last];
+        while let Some(from) = visited.get(path.last().expect("not empty")) {
+            path.push(*from);
+        }
+        // Zero stands before the first state.
+        path.truncate(path.len().saturating_sub(2));
+        path.reverse();
+        path
     }
 
     fn replay(&self, path: &[u64]) -> String {
@@ -175,7 +189,7 @@ impl World {
     }
 }
 
-fn outcome(parents: &Parents, depth: usize) -> Outcome {
+fn outcome(parents: &Visited, depth: usize) -> Outcome {
     Outcome {
         states: parents.len(),
         depth,
@@ -184,7 +198,7 @@ fn outcome(parents: &Parents, depth: usize) -> Outcome {
 }
 
 /// Never zero, which stands before the first state.
-fn fingerprint(state: &State) -> u64 {
+pub(super) fn fingerprint(state: &State) -> u64 {
     let mut hasher = Fingerprint::default();
     state.hash(&mut hasher);
     hasher.finish().max(1)
@@ -246,7 +260,7 @@ impl Hasher for Fingerprint {
 
 /// Fingerprints are their own hash.
 #[derive(Default)]
-struct AsIs(u64);
+pub(super) struct AsIs(u64);
 
 impl Hasher for AsIs {
     fn finish(&self) -> u64 {

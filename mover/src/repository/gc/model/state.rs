@@ -256,6 +256,8 @@ pub(super) struct Tasks {
     pub(super) live: Set,
     /// Generations to delete, one bit each.
     pub(super) segments: [u8; SESSIONS],
+    /// Sessions whose segment stays, in a higher generation than those.
+    pub(super) superseded: Set,
     pub(super) compact: [Option<Rewrite>; SESSIONS],
 }
 

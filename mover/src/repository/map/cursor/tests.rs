@@ -157,7 +157,7 @@ fn a_damaged_leaf_hurts_that_leaf_only() {
         .find(|entry| entry.key == 300 * 256)
         .unwrap();
     let at = usize::try_from(entry.offset).unwrap() + 3;
-    store.damage(&only_segment(), |bytes| bytes[at] ^= 1);
+    store.alter(&only_segment(), |bytes| bytes[at] ^= 1);
 
     let mut cursor = MapCursor::new(&repository, &root);
     assert!(cursor.leaf(299).unwrap().is_some());
@@ -191,7 +191,7 @@ fn a_damaged_node_hurts_its_leaves_only() {
         .find(|entry| entry.key == 256 * 256)
         .unwrap();
     let at = usize::try_from(node.offset).unwrap() + 3;
-    store.damage(&only_segment(), |bytes| bytes[at] ^= 1);
+    store.alter(&only_segment(), |bytes| bytes[at] ^= 1);
 
     let mut cursor = MapCursor::new(&repository, &root);
     assert!(cursor.leaf(255).unwrap().is_some());
@@ -215,10 +215,10 @@ fn a_missing_segment_is_told_from_a_damaged_one() {
 #[test]
 fn a_truncated_segment_is_noticed() {
     let (repository, store, root) = six_hundred();
-    store.damage(&only_segment(), |bytes| bytes.truncate(bytes.len() - 1));
+    store.alter(&only_segment(), |bytes| bytes.truncate(bytes.len() - 1));
     let error = MapCursor::new(&repository, &root).next(0).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    store.damage(&only_segment(), |bytes| bytes.truncate(100));
+    store.alter(&only_segment(), |bytes| bytes.truncate(100));
     assert_eq!(
         MapCursor::new(&repository, &root)
             .next(0)

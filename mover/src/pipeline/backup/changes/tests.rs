@@ -1,0 +1,561 @@
+//! Backups by delta, told the truth and lied to in every way: the point is always what the source holds.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use changed_blocks::source::Precision;
+use changed_blocks::{
+    Base, Capabilities, Extent, ExtentSink, Identity, SourceError, SourceErrorKind, Summary,
+};
+
+use super::*;
+use crate::device::queue::{EngineChoice, IoQueue, QueueOptions};
+use crate::device::source::{Source, SourceIdentity, SourceOptions};
+use crate::pipeline::backup::{self, ParentChoice};
+use crate::pipeline::report::BackupReport;
+use crate::pipeline::restore::sample::Random;
+use crate::pipeline::testing::{Bed, CHUNK};
+use crate::repository::format::Compression;
+use crate::repository::session::points::Catalog;
+
+const BLOCK: usize = 4096;
+const CHUNKS: usize = 700;
+
+/// What the storage answers instead of the truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Honest,
+    /// The stream ends, and nobody says so.
+    Truncated,
+    /// The end counts more extents than came.
+    Miscounted,
+    Reordered,
+    Overlapping,
+    PastTheEnd,
+    Empty,
+    OtherSize,
+    Stalled,
+    GivesUp,
+    /// Nothing changed, it says, although everything did.
+    Nothing,
+    /// Leaves the changes of the first MiB out.
+    NotTheStart,
+    /// Says that changed data became zero.
+    Zeros,
+}
+
+/// States of a volume, the last of which is on disk.
+#[derive(Clone, Debug)]
+struct Storage {
+    path: PathBuf,
+    states: Arc<Mutex<Vec<Vec<u8>>>>,
+    answer: Answer,
+}
+
+impl Storage {
+    fn new(bed: &Bed, image: Vec<u8>) -> Self {
+        let path = bed.path("volume");
+        std::fs::write(&path, &image).unwrap();
+        let states = Arc::new(Mutex::new(vec![image]));
+        Self {
+            path,
+            states,
+            answer: Answer::Honest,
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut states = self.states.lock().unwrap();
+        let mut image = states.last().unwrap().clone();
+        change(&mut image);
+        std::fs::write(&self.path, &image).unwrap();
+        states.push(image);
+    }
+
+    fn source(&self) -> Told {
+        Told {
+            inner: Source::open(&self.path, &SourceOptions::default()).unwrap(),
+            blocks: Blocks {
+                storage: self.clone(),
+                base: None,
+            },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Told {
+    inner: Source,
+    blocks: Blocks,
+}
+
+#[derive(Clone, Debug)]
+struct Blocks {
+    storage: Storage,
+    base: Option<usize>,
+}
+
+impl Blocks {
+    fn truth(&self, base: usize) -> Vec<Extent> {
+        let states = self.storage.states.lock().unwrap();
+        let (before, now) = (&states[base], states.last().unwrap());
+        let blocks = now.len().min(before.len()).div_ceil(BLOCK);
+        let part = |image: &[u8], at: usize| {
+            image[at * BLOCK..((at + 1) * BLOCK).min(image.len())].to_vec()
+        };
+        (0..blocks)
+            .filter(|at| part(before, *at) != part(now, *at))
+            .map(|at| {
+                let end = ((at + 1) * BLOCK).min(now.len());
+                Extent::data((at * BLOCK) as u64, (end - at * BLOCK) as u64)
+            })
+            .collect()
+    }
+
+    fn told(&self, base: usize) -> Vec<Extent> {
+        let mut extents = self.truth(base);
+        let size = self.storage.states.lock().unwrap().last().unwrap().len() as u64;
+        match self.storage.answer {
+            Answer::Reordered => extents.reverse(),
+            Answer::Overlapping => extents.insert(1, extents[0]),
+            Answer::PastTheEnd => extents.push(Extent::data(size - 1, 2)),
+            Answer::Empty => extents.insert(0, Extent::data(0, 0)),
+            Answer::Nothing => extents.clear(),
+            Answer::NotTheStart => extents.retain(|extent| extent.offset.0 >= 1 << 20),
+            Answer::Zeros => {
+                for extent in &mut extents {
+                    *extent = Extent::zero(extent.offset.0, extent.len.0);
+                }
+            }
+            _ => {}
+        }
+        extents
+    }
+}
+
+impl ChangedBlocks for Blocks {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            precision: Precision::Exact,
+            needs_base: true,
+            ..Capabilities::without_base("told", ByteLen(BLOCK as u64))
+        }
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        let state = self.storage.states.lock().unwrap().len() - 1;
+        Some(Identity::new("told").with("state", state))
+    }
+
+    fn bind(&mut self, base: &Base<'_>) -> std::result::Result<(), SourceError> {
+        let state = base.record.fact("state").and_then(|text| text.parse().ok());
+        self.base = state.filter(|state| *state < self.storage.states.lock().unwrap().len());
+        self.base
+            .map(|_| ())
+            .ok_or_else(|| SourceError::full("the base is gone"))
+    }
+
+    fn allocated(
+        &mut self,
+        sink: &mut ExtentSink<'_>,
+    ) -> std::result::Result<Summary, SourceError> {
+        let size = self.storage.states.lock().unwrap().last().unwrap().len() as u64;
+        if !sink(Extent::data(0, size)) {
+            return Err(SourceError::full("stopped"));
+        }
+        Ok(Summary {
+            size: ByteLen(size),
+            extents: 1,
+        })
+    }
+
+    fn delta(&mut self, sink: &mut ExtentSink<'_>) -> std::result::Result<Summary, SourceError> {
+        let base = self.base.ok_or_else(|| SourceError::full("no base"))?;
+        let extents = self.told(base);
+        let size = self.storage.states.lock().unwrap().last().unwrap().len() as u64;
+        let cut = match self.storage.answer {
+            Answer::Truncated | Answer::Stalled | Answer::GivesUp => extents.len() / 2,
+            _ => extents.len(),
+        };
+        for extent in &extents[..cut] {
+            if !sink(*extent) {
+                return Err(SourceError::full("stopped"));
+            }
+        }
+        let told = extents.len() as u64;
+        match self.storage.answer {
+            Answer::Truncated => Err(SourceError::full("the stream ended")),
+            Answer::Stalled => Err(SourceError::new(
+                SourceErrorKind::Retry,
+                "no answer in time",
+            )),
+            Answer::GivesUp => Err(SourceError::new(
+                SourceErrorKind::GiveUp,
+                "the device is gone",
+            )),
+            Answer::Miscounted => Ok(Summary {
+                size: ByteLen(size),
+                extents: told + 1,
+            }),
+            Answer::OtherSize => Ok(Summary {
+                size: ByteLen(size + 1),
+                extents: told,
+            }),
+            _ => Ok(Summary {
+                size: ByteLen(size),
+                extents: told,
+            }),
+        }
+    }
+}
+
+impl SourceDevice for Told {
+    fn name(&self) -> String {
+        SourceDevice::name(&self.inner)
+    }
+
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+
+    fn block_size(&self) -> u32 {
+        self.inner.block_size()
+    }
+
+    fn has_hole_map(&self) -> bool {
+        true
+    }
+
+    fn hole_map(&self) -> Result<super::Blocks> {
+        self.inner.hole_map()
+    }
+
+    fn delta_sources(&self) -> Vec<super::Blocks> {
+        Vec::from([Box::new(self.blocks.clone()) as super::Blocks])
+    }
+
+    fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {
+        self.inner.queue(options)
+    }
+
+    fn check_unchanged(&self) -> Result<bool> {
+        self.inner.check_unchanged()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn identity(&self) -> SourceIdentity {
+        SourceDevice::identity(&self.inner)
+    }
+}
+
+fn request(choice: ChangedBlocksChoice, parent: ParentChoice) -> BackupRequest {
+    BackupRequest {
+        volume: "db".to_owned(),
+        parent,
+        changed_blocks: choice,
+        base: None,
+        compression: Compression::Lz4,
+        tags: std::collections::BTreeMap::new(),
+        group: None,
+        allow_live: false,
+        takeover_after: std::time::Duration::from_secs(600),
+        engine: EngineChoice::Threads,
+        recorded: None,
+    }
+}
+
+fn back_up(bed: &Bed, storage: &Storage, choice: ChangedBlocksChoice) -> Result<BackupReport> {
+    let request = request(choice, ParentChoice::Auto);
+    backup::run(&bed.context(), &storage.source(), &request)
+}
+
+fn newest(bed: &Bed) -> Point {
+    let volume = bed.repository.keys.volume_id("db");
+    let catalog = Catalog::list(bed.repository.store.as_ref(), volume).unwrap();
+    catalog
+        .newest_complete(&bed.repository, &mut Vec::new())
+        .unwrap()
+        .unwrap()
+}
+
+/// The newest point holds what is on disk: its content hash is that of a scan that compares with nothing.
+fn check_newest(bed: &Bed, storage: &Storage) {
+    let point = newest(bed);
+    let (size, chunk_size) = (point.manifest.size, point.manifest.chunk_size);
+    let scan = BackupRequest {
+        volume: "db-scan".to_owned(),
+        ..request(ChangedBlocksChoice::Scan, ParentChoice::None)
+    };
+    let report = backup::run(&bed.context(), &storage.source(), &scan).unwrap();
+    let volume = bed.repository.keys.volume_id("db-scan");
+    let catalog = Catalog::list(bed.repository.store.as_ref(), volume).unwrap();
+    let scanned = catalog
+        .newest_complete(&bed.repository, &mut Vec::new())
+        .unwrap()
+        .unwrap();
+    assert_eq!(scanned.id().to_string(), report.point);
+    assert_eq!(scanned.manifest.content_hash, point.manifest.content_hash);
+    assert_eq!(
+        (scanned.manifest.size, scanned.manifest.chunk_size),
+        (size, chunk_size)
+    );
+}
+
+fn image(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let mut image = vec![0; len];
+    for chunk in image.chunks_mut(CHUNK) {
+        if random.below(4) > 0 {
+            let value = u8::try_from(random.below(256)).unwrap();
+            for (at, byte) in chunk.iter_mut().enumerate().step_by(7) {
+                *byte = value.wrapping_add(u8::try_from(at % 251).unwrap());
+            }
+        }
+    }
+    image
+}
+
+fn scatter(seed: u64, count: u64) -> impl FnOnce(&mut Vec<u8>) {
+    move |image| {
+        let mut random = Random::new(seed);
+        for _ in 0..count {
+            let at = usize::try_from(random.below(image.len() as u64)).unwrap();
+            image[at] ^= 0x5a;
+        }
+    }
+}
+
+fn begun() -> (Bed, Storage) {
+    let bed = Bed::new();
+    let storage = Storage::new(&bed, image(1, CHUNKS * CHUNK + 5000));
+    let first = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+    assert_eq!(first.changed_blocks, "hole-map");
+    (bed, storage)
+}
+
+#[test]
+fn an_honest_delta_reads_little_and_is_right() {
+    let (bed, storage) = begun();
+    for round in 0..4 {
+        storage.change(scatter(round, 5));
+        let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+        assert_eq!(
+            report.changed_blocks, "told",
+            "{}",
+            report.changed_blocks_reason
+        );
+        assert!(report.new_bytes <= 5 * CHUNK as u64);
+        assert!(report.sampled_bytes > 0);
+        let most = (5 + 2 * changed_blocks::samples::SAMPLES as u64) * CHUNK as u64;
+        assert!(
+            report.read_bytes < most.min(storage.source().size()),
+            "{report:?}"
+        );
+        let parts = report.zero_bytes
+            + report.unchanged_bytes
+            + report.deduplicated_bytes
+            + report.new_bytes;
+        assert_eq!(parts, report.size_bytes);
+        check_newest(&bed, &storage);
+    }
+    let history = History::of(&newest(&bed).manifest);
+    assert_eq!(history.deltas, 4);
+}
+
+#[test]
+fn an_answer_that_is_not_whole_or_not_sound_means_a_full_read() {
+    for answer in [
+        Answer::Truncated,
+        Answer::Miscounted,
+        Answer::Reordered,
+        Answer::Overlapping,
+        Answer::PastTheEnd,
+        Answer::Empty,
+        Answer::OtherSize,
+        Answer::Stalled,
+    ] {
+        let (bed, mut storage) = begun();
+        storage.change(scatter(3, 40));
+        storage.answer = answer;
+        let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+        assert_eq!(report.changed_blocks, "hole-map", "{answer:?}");
+        assert_eq!(report.changed_blocks_liar, None, "{answer:?}");
+        check_newest(&bed, &storage);
+        let named = ChangedBlocksChoice::Source("told".to_owned());
+        storage.change(scatter(4, 40));
+        let report = back_up(&bed, &storage, named).unwrap();
+        assert!(!report.warnings.is_empty(), "{answer:?} is not told");
+        check_newest(&bed, &storage);
+    }
+}
+
+#[test]
+fn a_source_that_gives_up_fails_the_run() {
+    let (bed, mut storage) = begun();
+    storage.change(scatter(3, 40));
+    storage.answer = Answer::GivesUp;
+    let error = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+}
+
+#[test]
+fn a_liar_is_caught_and_the_point_is_right() {
+    for (answer, changes) in [(Answer::Nothing, 5000), (Answer::NotTheStart, 5000)] {
+        let (bed, mut storage) = begun();
+        storage.change(scatter(9, changes));
+        storage.answer = answer;
+        let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+        assert_eq!(
+            report.changed_blocks_liar.as_deref(),
+            Some("told"),
+            "{answer:?}"
+        );
+        assert_eq!(report.changed_blocks, "hole-map");
+        assert!(
+            report
+                .warnings
+                .iter()
+                .any(|warning| warning.contains("did not tell"))
+        );
+        check_newest(&bed, &storage);
+        let verdict = History::of(&newest(&bed).manifest).verdict.expect("kept");
+        assert_eq!(verdict.source, "told");
+        assert!(verdict.evidence.contains("byte"), "{verdict:?}");
+
+        // From now on it is not asked, whatever it would say, until somebody names it.
+        storage.answer = Answer::Honest;
+        storage.change(scatter(10, 5));
+        let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+        assert_eq!(report.changed_blocks, "hole-map");
+        assert!(
+            report.changed_blocks_reason.contains("lied"),
+            "{}",
+            report.changed_blocks_reason
+        );
+        storage.change(scatter(11, 5));
+        let named = ChangedBlocksChoice::Source("told".to_owned());
+        assert_eq!(
+            back_up(&bed, &storage, named).unwrap().changed_blocks,
+            "told"
+        );
+        check_newest(&bed, &storage);
+        storage.change(scatter(12, 5));
+        let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+        assert_eq!(
+            report.changed_blocks, "told",
+            "{}",
+            report.changed_blocks_reason
+        );
+    }
+}
+
+#[test]
+fn what_is_said_to_be_zero_is_read() {
+    let (bed, mut storage) = begun();
+    storage.change(scatter(5, 30));
+    storage.answer = Answer::Zeros;
+    let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+    assert_eq!(report.changed_blocks, "told");
+    check_newest(&bed, &storage);
+}
+
+#[test]
+fn a_change_of_size_is_no_gap() {
+    let (bed, storage) = begun();
+    let at_start = CHUNKS * CHUNK + 5000;
+    for len in [
+        at_start + 1,
+        at_start + 300 * CHUNK,
+        200 * CHUNK + 17,
+        200 * CHUNK,
+        201 * CHUNK,
+    ] {
+        storage.change(|image| {
+            let grown = image.len() < len;
+            image.resize(len, 0);
+            if grown {
+                image[len - 1] = 7;
+            }
+            image[len / 2] ^= 1;
+        });
+        let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+        assert_eq!(
+            report.changed_blocks, "told",
+            "{len}: {}",
+            report.changed_blocks_reason
+        );
+        assert_eq!(report.size_bytes, len as u64);
+        check_newest(&bed, &storage);
+    }
+}
+
+#[test]
+fn random_histories_are_stored_right() {
+    let seed = u64::from_le_bytes(crate::repository::ids::random());
+    println!("seed {seed}");
+    let mut random = Random::new(seed);
+    let (bed, storage) = begun();
+    for round in 0..12 {
+        let (count, from, len) = (random.below(200), random.below(600), random.below(60));
+        storage.change(scatter(seed ^ round, count));
+        storage.change(|image| {
+            let from = usize::try_from(from).unwrap() * CHUNK;
+            let to = (from + usize::try_from(len).unwrap() * BLOCK).min(image.len());
+            image[from..to].fill(0);
+        });
+        let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+        assert_eq!(
+            report.changed_blocks, "told",
+            "{}",
+            report.changed_blocks_reason
+        );
+        check_newest(&bed, &storage);
+    }
+}
+
+#[test]
+fn the_round_over_everything_goes_on_where_it_stopped() {
+    let (bed, storage) = begun();
+    let mut before = 0;
+    for round in 0..3 {
+        storage.change(scatter(round, 400));
+        back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+        let rolled_to = History::of(&newest(&bed).manifest).rolled_to;
+        assert!(rolled_to > before, "{rolled_to} after {before}");
+        before = rolled_to;
+    }
+}
+
+#[test]
+fn a_scan_leaves_a_base_behind() {
+    let (bed, storage) = begun();
+    storage.states.lock().unwrap().clear();
+    storage
+        .states
+        .lock()
+        .unwrap()
+        .push(std::fs::read(&storage.path).unwrap());
+    storage.change(scatter(1, 3));
+    // The base that the record names is the first state of the list, which is there again: still bound by its number.
+    let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+    assert_eq!(report.changed_blocks, "told");
+    let scan = back_up(&bed, &storage, ChangedBlocksChoice::Scan).unwrap();
+    assert_eq!(scan.changed_blocks, "scan");
+    // Nobody was asked, and the next run can compare all the same.
+    storage.change(scatter(2, 3));
+    let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+    assert_eq!(report.changed_blocks, "told");
+    check_newest(&bed, &storage);
+}
+
+#[test]
+fn a_source_that_the_volume_does_not_have_is_refused() {
+    let (bed, storage) = begun();
+    let named = ChangedBlocksChoice::Source("rbd".to_owned());
+    let error = back_up(&bed, &storage, named).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    assert!(error.hint_text().unwrap().contains("told"));
+}

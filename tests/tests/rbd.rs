@@ -3,12 +3,18 @@
 //! `cargo test -p tests --test rbd -- histories` runs the randomised ones. One cluster serves all cases; those that break a
 //! cluster start their own.
 
+#[path = "rbd/binding.rs"]
+mod binding;
+#[path = "rbd/clones.rs"]
+mod clones;
 #[path = "rbd/content.rs"]
 mod content;
 #[path = "rbd/data_path.rs"]
 mod data_path;
 #[path = "rbd/histories.rs"]
 mod histories;
+#[path = "rbd/object_maps.rs"]
+mod object_maps;
 #[path = "rbd/queue.rs"]
 mod queue;
 #[path = "rbd/refusals.rs"]
@@ -54,14 +60,16 @@ const CASES: &[Case] = &[
         "flattened_and_striped_images",
         refusals::flattened_and_striped,
     ),
-    ("clones_of_one_origin", refusals::clones_of_one_origin),
-    ("invalid_object_maps", refusals::invalid_object_maps),
+    ("clones_of_one_origin", clones::of_one_origin),
+    ("invalid_object_maps", object_maps::invalid),
     ("agrees_with_rbd_diff", refusals::agrees_with_rbd_diff),
-    ("clones_shrunk_and_grown", refusals::clones_shrunk_and_grown),
+    ("clones_shrunk_and_grown", clones::shrunk_and_grown),
+    ("objects_over_a_parent", clones::objects_over_a_parent),
+    ("every_form_of_a_name", refusals::every_form_of_a_name),
     ("silence", silence::silence),
     (
         "object_maps_after_a_rollback",
-        refusals::object_maps_after_a_rollback,
+        object_maps::after_a_rollback,
     ),
 ];
 

@@ -84,7 +84,7 @@ fn run(site: &Site, name: &str, features: u64, is_clone: bool) -> Result<()> {
             .grow()
             .with_context(|| format!("history {number}"))?;
         for (ratio, whole_object) in ratios.iter_mut().zip([false, true]) {
-            // Object maps are known to be wrong there: see `object_maps_after_a_rollback`.
+            // Object maps are known to be wrong there: see `object_maps::after_a_rollback`.
             if whole_object && history.rolls_back {
                 continue;
             }

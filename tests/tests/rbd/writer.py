@@ -12,6 +12,7 @@ import rbd
 # Image names to open images; one handle each, as a running machine has.
 opened = {}
 cluster = None
+pool = None
 context = None
 
 
@@ -35,7 +36,30 @@ def trash_snapshot(name, snapshot):
     image(name).remove_snap(snapshot)
 
 
+def objects(name):
+    """The objects of an image as a client writes them that knows of its snapshots."""
+    direct = cluster.open_ioctx(pool)
+    snapshots = sorted((snapshot["id"] for snapshot in image(name).list_snaps()), reverse=True)
+    direct.set_self_managed_snap_write(snapshots)
+    return direct, image(name).block_name_prefix()
+
+
+def hide(name, number):
+    # What a client leaves that discards an object of a clone and does not copy the parent into the snapshots first.
+    direct, prefix = objects(name)
+    direct.write_full(f"{prefix}.{int(number):016x}", b"")
+    direct.close()
+
+
+def reveal(name, number):
+    direct, prefix = objects(name)
+    direct.remove_object(f"{prefix}.{int(number):016x}")
+    direct.close()
+
+
 ORDERS = {
+    "hide": hide,
+    "reveal": reveal,
     "create": lambda name, size, order, features, unit, count: rbd.RBD().create(
         context, name, int(size), order=int(order), old_format=False, features=int(features),
         stripe_unit=int(unit), stripe_count=int(count)),
@@ -58,7 +82,7 @@ ORDERS = {
 
 
 def main():
-    global cluster, context
+    global cluster, context, pool
     conf, pool, granularity = sys.argv[1:]
     options = {
         "rbd_default_clone_format": "2",

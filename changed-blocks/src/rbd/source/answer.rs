@@ -70,7 +70,8 @@ impl<'a> Delta<'a> {
                 range.exists || range.offset < shown
             })?;
         }
-        // Shrunk and grown again: what showed the parent is zeros now, and no object was touched.
+        // Shrunk and grown again: what showed the parent is zeros now. librbd copies the parent up before it cuts; where a
+        // client does not, no object was touched.
         let [before, after] = self.overlap;
         told.data(after..before);
         if let Some(objects) = &self.objects {
@@ -88,8 +89,8 @@ impl<'a> Delta<'a> {
     }
 }
 
-/// Objects that came into being over a parent changed as a whole, however little of them librbd tells: one of no length
-/// hides the parent, and librbd tells nothing of it.
+/// Objects that came or went over a parent changed as a whole, however little of them librbd tells: one of no length hides
+/// the parent, and librbd tells nothing of it.
 fn hidden_parent(
     [before, after]: &[Objects; 2],
     overlap: u64,
@@ -97,13 +98,11 @@ fn hidden_parent(
     told: &mut Told,
 ) -> Result<(), SourceError> {
     let inside = window.start..window.end.min(overlap);
-    let mut numbers = object_numbers(before, &inside);
+    let numbers = object_numbers(before, &inside);
     let existed = before.exist(&numbers).map_err(doubt)?;
-    let mut existed = existed.into_iter();
-    numbers.retain(|_| existed.next() == Some(false));
     let exist = after.exist(&numbers).map_err(doubt)?;
-    for (number, exists) in numbers.into_iter().zip(exist) {
-        if exists {
+    for (number, was_and_is) in numbers.into_iter().zip(existed.into_iter().zip(exist)) {
+        if was_and_is.0 != was_and_is.1 {
             told.object(after, number);
         }
     }

@@ -33,6 +33,7 @@ pub struct RunMetrics {
     data: IntGaugeVec,
     resumed: IntGauge,
     sampled: IntGauge,
+    liar: IntGauge,
     lost: IntGauge,
     verified_points: IntGauge,
     verified_objects: IntGauge,
@@ -83,6 +84,11 @@ impl RunMetrics {
                 r,
                 "backup_sampled_bytes",
                 "Read again to check the change source.",
+            ),
+            liar: single(
+                r,
+                "backup_liar_count",
+                "Sources of changed blocks that were caught.",
             ),
             lost: single(r, "restore_lost_bytes", "Could not be restored."),
             verified_points: single(r, "verify_points_count", "Points verified."),
@@ -145,6 +151,8 @@ impl RunMetrics {
         self.volume.set(saturate(report.size_bytes));
         self.resumed.set(saturate(report.resumed_bytes));
         self.sampled.set(saturate(report.sampled_bytes));
+        self.liar
+            .set(i64::from(report.changed_blocks_liar.is_some()));
     }
 
     /// Takes over the result of a restore.

@@ -13,28 +13,28 @@ use crate::site::{POOL, Site};
 
 const SIZE: u64 = 96 * MIB;
 
-/// Writes a file's content to the head of an image, behind the program's back.
-fn import(site: &Site, file: &Path, image: &str) -> Result<()> {
-    let diff = file.with_extension("diff");
-    let mut stream = b"rbd diff v1\n".to_vec();
+/// Puts ranges of a file into the head of an image at the same places, behind the program's back.
+fn import(site: &Site, file: &Path, image: &str, ranges: &[(u64, u64)]) -> Result<()> {
     let content = std::fs::read(file)?;
-    stream.push(b's');
-    stream.extend((content.len() as u64).to_le_bytes());
-    for (number, block) in (0u64..).zip(content.chunks(1 << 20)) {
+    let mut stream = b"rbd diff v1\n".to_vec();
+    for (offset, len) in ranges {
+        let (at, end) = (usize::try_from(*offset)?, usize::try_from(offset + len)?);
         stream.push(b'w');
-        stream.extend((number << 20).to_le_bytes());
-        stream.extend((block.len() as u64).to_le_bytes());
-        stream.extend(block);
+        stream.extend(offset.to_le_bytes());
+        stream.extend(len.to_le_bytes());
+        stream.extend(&content[at..end]);
     }
     stream.push(b'e');
+    let diff = file.with_extension("diff");
     std::fs::write(&diff, stream)?;
-    site.ceph.rbd(&[
-        "import-diff",
-        &diff.display().to_string(),
-        &format!("{POOL}/{image}"),
-    ])?;
+    let image = format!("{POOL}/{image}");
+    site.ceph
+        .rbd(&["import-diff", &diff.display().to_string(), &image])?;
     Ok(())
 }
+
+/// The program with its cluster: words and the exit code that they must have.
+type Run<'a> = dyn Fn(&[&str], i32) -> Result<Outcome> + 'a;
 
 pub(crate) fn there_and_back(site: &Site) -> Result<()> {
     let (scratch, repo, mut random) = fresh("rbd")?;
@@ -47,102 +47,80 @@ pub(crate) fn there_and_back(site: &Site) -> Result<()> {
     };
     let image = site.create(SIZE, "layering")?;
     let disk = Image::mixed(&scratch.join("disk.img"), SIZE, &mut random)?;
-    import(site, &disk.path, &image)?;
+    let all: Vec<_> = (0..SIZE / MIB).map(|at| (at * MIB, MIB)).collect();
+    import(site, &disk.path, &image, &all)?;
+    let source = |name: &str| format!("rbd:{POOL}/{image}@{name}");
     let snap = |name: &str| {
         site.ceph
             .rbd(&["snap", "create", &format!("{POOL}/{image}@{name}")])
     };
-    let source = |name: &str| format!("rbd:{POOL}/{image}@{name}");
     snap("one")?;
     let first = run(&["backup", &source("one")], 0)?;
+    ensure!(first.string("volume")? == image, "{}", first.json()?);
     ensure!(
-        first.string("volume")? == image && first.string("changed_blocks")? == "rbd",
+        first.string("changed_blocks")? == "rbd",
         "{}",
         first.json()?
     );
 
     disk.write_noise(50 * MIB, 64 << 10, &mut random)?;
     disk.write_zeros(20 * MIB, 2 * MIB)?;
-    let changed = scratch.join("changed.img");
-    disk.copy_to(&changed)?;
-    let delta = scratch.join("delta.diff");
-    let mut stream = b"rbd diff v1\n".to_vec();
-    let content = std::fs::read(&disk.path)?;
-    for (offset, len) in [(50 * MIB, 64 << 10), (20 * MIB, 2 * MIB)] {
-        let (at, end) = (usize::try_from(offset)?, usize::try_from(offset + len)?);
-        stream.push(b'w');
-        stream.extend(offset.to_le_bytes());
-        stream.extend(len.to_le_bytes());
-        stream.extend(&content[at..end]);
-    }
-    stream.push(b'e');
-    std::fs::write(&delta, stream)?;
-    site.ceph.rbd(&[
-        "import-diff",
-        &delta.display().to_string(),
-        &format!("{POOL}/{image}"),
-    ])?;
+    import(
+        site,
+        &disk.path,
+        &image,
+        &[(50 * MIB, 64 << 10), (20 * MIB, 2 * MIB)],
+    )?;
     snap("two")?;
     let second = run(&["backup", &source("two")], 0)?;
-    ensure!(
-        second
-            .string("changed_blocks_reason")?
-            .contains("what changed since"),
-        "{}",
-        second.json()?
-    );
+    let reason = second.string("changed_blocks_reason")?;
+    ensure!(reason.contains("what changed since"), "{reason}");
     ensure!(
         second.number("read_bytes")? < SIZE / 2 + 4 * MIB,
         "{}",
         second.json()?
     );
-    ensure!(second.number("new_bytes")? <= 4 * MIB);
+    ensure!(second.number("new_bytes")? <= 4 * MIB, "{}", second.json()?);
+    let [first, second] = [first.string("point")?, second.string("point")?];
 
     let target = scratch.join("restored.img");
-    run(
-        &[
-            "restore",
-            &second.string("point")?,
-            &target.display().to_string(),
-        ],
-        0,
-    )?;
+    run(&["restore", &second, &target.display().to_string()], 0)?;
     disk.assert_same(&target)?;
 
     let other = site.create(SIZE + MIB, "layering")?;
-    let to = format!("rbd:{POOL}/{other}");
-    run(&["restore", &second.string("point")?, &to], 0)?;
+    run(&["restore", &second, &format!("rbd:{POOL}/{other}")], 0)?;
     let exported = scratch.join("exported.img");
-    site.ceph.rbd(&[
-        "export",
-        &format!("{POOL}/{other}"),
-        &exported.display().to_string(),
-    ])?;
+    let image = format!("{POOL}/{other}");
+    site.ceph
+        .rbd(&["export", &image, &exported.display().to_string()])?;
     std::fs::OpenOptions::new()
         .write(true)
         .open(&exported)?
         .set_len(SIZE)?;
     disk.assert_same(&exported)?;
-
-    refusals(&run, &second.string("point")?, (&to, &source("two")))?;
-    // What is there already is left alone, what differs is written.
-    let again = run(&["restore", &first.string("point")?, &to, "--delta"], 0)?;
-    ensure!(
-        again.number("skipped_bytes")? > again.number("written_bytes")?,
-        "{}",
-        again.json()?
-    );
-    Ok(())
+    refused_and_continued(
+        &run,
+        (&first, &second),
+        (&format!("rbd:{image}"), &source("two")),
+    )
 }
 
-fn refusals(
-    run: &dyn Fn(&[&str], i32) -> Result<Outcome>,
-    point: &str,
+/// An image that holds data is refused, and with `--delta` gets what it lacks.
+fn refused_and_continued(
+    run: &Run<'_>,
+    (first, second): (&str, &str),
     (full, snapshot): (&str, &str),
 ) -> Result<()> {
-    run(&["restore", point, full], 64)?.names("it holds data")?;
-    run(&["restore", point, snapshot], 64)?.names("never written")?;
-    run(&["restore", point, &format!("rbd:{POOL}/nothing")], 64)?.names("rbd create")?;
-    run(&["backup", &format!("rbd:{POOL}/nothing@x")], 64)?.names("nothing")?;
+    let nothing = format!("rbd:{POOL}/nothing");
+    run(&["restore", second, full], 64)?.names("it holds data")?;
+    run(&["restore", second, snapshot], 64)?.names("never written")?;
+    run(&["restore", second, &nothing], 64)?.names("rbd create")?;
+    run(&["backup", &format!("{nothing}@x")], 64)?.names("nothing")?;
+    let again = run(&["restore", first, full, "--delta"], 0)?;
+    let [skipped, written] = [
+        again.number("skipped_bytes")?,
+        again.number("written_bytes")?,
+    ];
+    ensure!(skipped > written, "{}", again.json()?);
     Ok(())
 }

@@ -60,7 +60,6 @@ fn contradictions_are_refused() {
         "points --passphrase-file a --key-file b",
         "backup",
         "backup x --engine uring",
-        "backup x --base y",
         "points --jobs 0",
         "restore p t --range 5",
         "key",

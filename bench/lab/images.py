@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import random
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -61,6 +62,8 @@ class Images:
         self.incompressible = self.folder / "incompressible.raw"
         self.wide = self.mount / "wide-16t.raw"
         self.scattered = self.mount / "scattered-1t.raw"
+        self.million = self.mount / "million-16t.raw"
+        self.million_pieces = 16384 if small else 1 << 20
         self.wide_pieces = 2048 if small else 65536
         self.scattered_pieces = 1024 if small else 32768
 
@@ -70,12 +73,14 @@ class Images:
             self._make(self.reference, self._reference)
         if "incompressible" in wanted:
             self._make(self.incompressible, self._incompressible)
-        if wanted & {"wide", "scattered"}:
+        if wanted & {"wide", "scattered", "million"}:
             self._mount_xfs()
         if "wide" in wanted:
             self._make(self.wide, self._wide)
         if "scattered" in wanted:
             self._make(self.scattered, self._scattered)
+        if "million" in wanted:
+            self._make(self.million, self._million)
 
     def release(self):
         """Unmounts what `prepare` mounted; the loop device goes with it."""
@@ -90,7 +95,7 @@ class Images:
 
     def describe(self):
         """Size, allocated bytes and number of extents of each image there is."""
-        names = [self.reference, self.incompressible, self.wide, self.scattered]
+        names = [self.reference, self.incompressible, self.wide, self.scattered, self.million]
         described = {}
         for path in names:
             if path.exists():
@@ -159,6 +164,10 @@ class Images:
         """4 KiB in each of the 32,768 leaves of a 1 TiB map: the widest map for the least data."""
         self._scatter(path, TIB, self.scattered_pieces, 4 * KIB, "scattered")
 
+    def _million(self, path):
+        """4 KiB in each of 1,048,576 windows of 16 MiB: as many extents as a bad day makes."""
+        self._scatter(path, 16 * TIB, self.million_pieces, 4 * KIB, "million")
+
     @staticmethod
     def _scatter(path, size, pieces, length, seed):
         source = noise(seed)
@@ -219,6 +228,27 @@ class Rewrite:
             os.fsync(file.fileno())
 
 
+def reflink(source, target):
+    """Another file with the same blocks; it takes the place of an older one."""
+    target.unlink(missing_ok=True)
+    subprocess.run(["cp", "--reflink=always", source, target], check=True)
+    return target
+
+
+def write_pieces(path, count, length, seed):
+    """Writes `count` aligned pieces of noise at random places; returns how many chunks they touch."""
+    chooser = random.Random(f"write {seed}")
+    places = sorted(chooser.sample(range(os.stat(path).st_size // length), count))
+    source = noise(f"write {seed}")
+    with open(path, "rb+") as file:
+        for place in places:
+            os.pwrite(file.fileno(), source.stdout.read(length), place * length)
+        os.fsync(file.fileno())
+    source.kill()
+    source.wait()
+    return len({place * length // CHUNK for place in places})
+
+
 def add_piece(path, seed):
     """Writes 4 KiB of noise into a random hole; it stays, for it changes nothing that later runs measure."""
     taken = {start // CHUNK for start, _ in extents(path)}
@@ -232,6 +262,28 @@ def add_piece(path, seed):
         os.fsync(file.fileno())
     source.kill()
     source.wait()
+
+
+NOISE = f"openssl enc -aes-256-ctr -nosalt -K {hashlib.sha256(b'rbd').hexdigest()} -iv {'0' * 32} -in /dev/zero 2>/dev/null"
+
+
+def import_pieces(cluster, image, size, length, count):
+    """Writes `count` aligned pieces of noise at random places of an image, by a diff stream."""
+    places = sorted(random.Random("rbd").sample(range(size // length), count))
+    source = noise("rbd pieces")
+    stream = [b"rbd diff v1\n"]
+    for place in places:
+        stream.append(b"w" + (place * length).to_bytes(8, "little") + length.to_bytes(8, "little") + source.stdout.read(length))
+    source.kill()
+    source.wait()
+    cluster.rbd("import-diff", "--no-progress", "-", image, input=b"".join([*stream, b"e"]))
+
+
+def bench_rate(out):
+    """Bytes per second that `rbd bench` tells at its end."""
+    found = re.search(r"bytes/sec:\s+([0-9.]+)(?:\s*([KMG])iB/s)?", out)
+    number, unit = float(found.group(1)), found.group(2)
+    return number * {None: 1, "K": KIB, "M": MIB, "G": GIB}[unit]
 
 
 def fio_log(path, log):

@@ -8,8 +8,8 @@ import statistics
 import subprocess
 from dataclasses import dataclass
 
-from . import bucket
-from .images import KIB, MIB, TIB, Rewrite, add_piece, allocated
+from . import bucket, ceph, images
+from .images import CHUNK, KIB, MIB, TIB, Rewrite, add_piece, allocated, reflink, write_pieces
 from .tools import last_json, remove
 
 PEERS = {"restic": 5.0, "borg": 2.0, "rustic": 2.3}
@@ -355,6 +355,98 @@ def requests(lab, results):
     results.row("LIST requests of the same", [counted.get("list", 0)], "", "at most 5", lambda v: v <= 5)
 
 
+def reflinks(lab, results):
+    """10,000 changes of 4 KiB in 1 TiB between two reflinks on XFS; and who says where 1,048,576 extents of 16 TiB are."""
+    tools, images = lab.tools, lab.images
+    if not tools.snaphaul:
+        return
+    base = reflink(images.scattered, images.mount / "reflink-0.raw")
+    target = images.mount / "reflink-1.raw"
+    tools.snaphaul.init()
+    setup = tools.snaphaul.backup("reflink-setup", 1, base)
+    results.add_samples("reflink-setup", {"snaphaul": [setup]})
+
+    def once(repeat):
+        chunks = write_pieces(reflink(images.scattered, target), 10_000, 4 * KIB, repeat)
+        sample = tools.snaphaul.backup("reflink", repeat, target, more=["--parent", setup.extra["point"], "--base", base])
+        sample.extra["changed_chunks_bytes"] = chunks * CHUNK
+        return sample
+
+    samples = lab.paired("reflink", [("snaphaul", once)])["snaphaul"]
+    for sample in samples:
+        if sample.extra["changed_blocks"] != "fiemap":
+            results.fail("reflink", f"read by {sample.extra['changed_blocks']}: {sample.extra['changed_blocks_reason']}")
+    results.row("10,000 changes in 1 TiB between reflinks", seconds(samples), "s", "at most 5", lambda v: v <= 5)
+    shares = [sample.extra["read_bytes"] / sample.extra["changed_chunks_bytes"] for sample in samples]
+    results.row("bytes read, times the changed chunks", shares, "×", "at most 1.3", lambda v: v <= 1.3)
+    target.unlink()
+    base.unlink()
+    empty = images.mount / "empty-16t.raw"
+    with open(empty, "wb") as file:
+        file.truncate(16 * TIB)
+    listed = [tools.snaphaul.changed("changed", repeat, images.million, empty) for repeat in range(1, lab.repeats + 1)]
+    empty.unlink()
+    results.add_samples("changed", {"snaphaul": listed})
+    results.row("extents told of 16 TiB", [sample.extra["extents"] for sample in listed], "", "none", None)
+    results.row("their list", seconds(listed), "s", "none", None)
+    results.row("peak memory of it", [sample.peak_bytes / MIB for sample in listed], "MiB", "at most 64", lambda v: v <= 64)
+
+
+def rbd(lab, results):
+    """16 GiB of RBD with 12 GiB of noise, 1 % of it rewritten in 64 KiB between two snapshots; OSD and client share two cores."""
+    tools, runner = lab.tools, lab.runner
+    if not tools.snaphaul:
+        return
+    gib = 256 * MIB if lab.images.small else 1024 * MIB
+    written, piece = 12 * gib, 64 * KIB
+    with ceph.Ceph(runner.work / "ceph") as cluster:
+        environment = {"CEPH_CONF": str(cluster.conf)}
+        tools.snaphaul.more_environment = environment
+        runner.quiet(["bash", "-c", f"{images.NOISE} | head -c {written} | rbd -c {cluster.conf} import --no-progress - images/disk"])
+        cluster.rbd("resize", "--no-progress", "--size", f"{16 * gib}B", "images/disk")
+        cluster.rbd("snap", "create", "--no-progress", "images/disk@0")
+        tools.snaphaul.init()
+        setup = tools.snaphaul.backup("rbd-setup", 1, "rbd:images/disk@0")
+        results.add_samples("rbd-setup", {"snaphaul": [setup]})
+        images.import_pieces(cluster, "images/disk", written, piece, written // 100 // piece)
+        cluster.rbd("snap", "create", "--no-progress", "images/disk@1")
+        cluster.settle()
+        parent = ["--parent", setup.extra["point"]]
+
+        def exported(repeat):
+            target = tools.fresh(tools.targets / "export") / "diff.zst"
+            words = f"set -o pipefail; rbd -c {cluster.conf} export-diff --no-progress --from-snap 0 images/disk@1 - | zstd -q -1 -o {target}"
+            return runner.run("rbd", "export-diff", repeat, ["bash", "-c", words], flush=target)[0]
+
+        def read(repeat):
+            sample, out = runner.run("rbd", "rbd-read", repeat, [tools.rbd_read, "rbd:images/disk@0"], env=environment)
+            sample.extra = last_json(out)
+            sample.seconds = sample.extra["seconds"] / sample.extra["bytes"] * MIB
+            return sample
+
+        def bench(repeat):
+            words = ["rbd", "-c", cluster.conf, "bench", "--io-type", "read", "--io-size", "1M", "--io-threads", "16", "--io-total", written, "images/disk"]
+            sample, out = runner.run("rbd", "rbd-bench", repeat, words)
+            sample.seconds = MIB / images.bench_rate(out)
+            return sample
+
+        samples = lab.paired("rbd", [
+            ("snaphaul", lambda repeat: tools.snaphaul.backup("rbd", repeat, "rbd:images/disk@1", more=parent)),
+            ("snaphaul scan", lambda repeat: tools.snaphaul.backup("rbd-scan", repeat, "rbd:images/disk@0", more=[*parent, "--changed-blocks", "none"])),
+            ("export-diff | zstd -1", exported), ("rbd-read", read), ("rbd bench", bench),
+        ])
+    tools.snaphaul.more_environment = {}
+    ours, scan, export = samples["snaphaul"], samples["snaphaul scan"], samples["export-diff | zstd -1"]
+    if any(sample.extra["changed_blocks"] != "rbd" for sample in ours):
+        results.fail("rbd", f"read by {ours[0].extra['changed_blocks']}: {ours[0].extra['changed_blocks_reason']}")
+    results.figure("RBD incremental, times as fast as the scan", ratio(scan, ours), "×", "at least 10", lambda v: v >= 10, beside=("scan", seconds(scan)), measured=seconds(ours))
+    results.figure("RBD incremental, times as fast as export-diff | zstd -1", ratio(export, ours), "×", "at least 2", lambda v: v >= 2, beside=("export-diff", seconds(export)), measured=seconds(ours))
+    results.figure("RBD reader alone, of rbd bench", ratio(samples["rbd bench"], samples["rbd-read"]), "share", "at least 0.90", lambda v: v >= 0.9, beside=("rbd bench, s/MiB", seconds(samples["rbd bench"])), measured=seconds(samples["rbd-read"]))
+    rate = [sample.extra["read_bytes"] / sample.seconds for sample in scan]
+    share = statistics.median(mine * theirs / MIB for mine, theirs in zip(rate, seconds(samples["rbd bench"])))
+    results.figure("RBD scan of an unchanged image, of rbd bench", share, "share", "at least 0.75", lambda v: v >= 0.75, beside=("rbd bench, s/MiB", seconds(samples["rbd bench"])), measured=seconds(scan))
+
+
 def s3(lab, results):
     """First backup of noise to SeaweedFS on this machine, beside 8 parallel PUTs of prepared 32 MiB buffers."""
     image, tools = lab.images.incompressible, lab.tools
@@ -413,6 +505,8 @@ ALL = {
     "gc": cleaned(gc_mark),
     "wide": cleaned(wide),
     "requests": cleaned(requests),
+    "reflink": cleaned(reflinks),
+    "rbd": cleaned(rbd),
     "s3": cleaned(s3),
 }
 
@@ -420,7 +514,7 @@ IMAGES = {
     "first": "reference", "unchanged": "reference", "incremental": "reference", "restore": "reference",
     "verify": "reference", "beside-gc": "incompressible reference", "gc": "",
     "incompressible": "incompressible", "tmpfs": "incompressible", "s3": "incompressible",
-    "wide": "wide", "requests": "scattered",
+    "wide": "wide", "requests": "scattered", "reflink": "scattered million", "rbd": "",
 }
 
 

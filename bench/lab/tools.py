@@ -42,6 +42,7 @@ class Tools:
         self.ceiling = Ceiling(self, probes.resolve() / "ceiling-probe")
         self.put_probe = probes.resolve() / "put-probe"
         self.gc_mark = probes.resolve() / "gc-mark"
+        self.rbd_read = probes.resolve() / "rbd-read"
         self.fio = Fio(self)
         self.qemu = Qemu(self)
         binary = options.snaphaul
@@ -54,7 +55,7 @@ class Tools:
             Borg(self) if shutil.which("borg") else None,
             Rustic(self, Path(rustic).resolve()) if rustic else None,
         ]
-        for binary in (self.ceiling.binary, self.put_probe, self.gc_mark, *(tool.binary for tool in candidates if hasattr(tool, "binary"))):
+        for binary in (self.ceiling.binary, self.put_probe, self.gc_mark, self.rbd_read, *(tool.binary for tool in candidates if hasattr(tool, "binary"))):
             runner.aliases[str(binary)] = binary.name
         self.backup = {tool.name: tool for tool in candidates if tool and tool.name not in options.skip}
 
@@ -116,9 +117,13 @@ class Snaphaul(BackupTool):
     def __init__(self, tools, binary):
         super().__init__(tools)
         self.binary = binary
+        self.more_environment = {}
 
     def version(self):
         return self.runner.quiet([self.binary, "--version"]).strip()
+
+    def environment(self):
+        return self.more_environment
 
     def access(self, url):
         return ["--repo", url or f"file://{self.repository()}", "--passphrase-file", self.tools.secret]
@@ -131,7 +136,8 @@ class Snaphaul(BackupTool):
     def backup(self, case, repeat, image, url=None, more=()):
         metrics = self.runner.work / "metrics.txt"
         metrics.unlink(missing_ok=True)
-        command = [self.binary, "backup", image, "--volume", image.stem, *self.access(url)]
+        volume = getattr(image, "stem", "image")
+        command = [self.binary, "backup", image, "--volume", volume, *self.access(url)]
         command += ["--json", "--metrics-file", metrics, *more]
         sample, out = self.measure(case, repeat, command)
         return self.finish(case, sample, out, metrics)
@@ -167,6 +173,12 @@ class Snaphaul(BackupTool):
         command = [self.binary, "verify", f"{image.stem}@latest", "--level", "data", *self.access(None), "--json"]
         sample, out = self.runner.run(case, "snaphaul verify", repeat, command, env=self.environment())
         sample.extra = last_json(out)
+        return sample
+
+    def changed(self, case, repeat, image, base):
+        """What changed, as text: the first extents, the picture and the sum; a million lines of JSON would be kept raw."""
+        sample, out = self.runner.run(case, "snaphaul", repeat, [self.binary, "changed", image, "--base", base], env=self.environment())
+        sample.extra = {"extents": int(re.search(r" in (\d+) extents", out).group(1))}
         return sample
 
     def finish(self, case, sample, out, metrics):

@@ -51,14 +51,6 @@ pub fn choose(space: &SampleSpace<'_>, seed: u64) -> Vec<u64> {
     chosen.into_iter().collect()
 }
 
-/// Only the half at hot places: at most `count`, ascending. For a consumer that meets what is allocated only while it reads, and
-/// draws the random half there with [`is_drawn`].
-#[must_use]
-pub fn hot_places(space: &SampleSpace<'_>, count: usize, seed: u64) -> Vec<u64> {
-    let chosen = at_hot_places(space, count, &mut SplitMix64::new(seed));
-    chosen.into_iter().collect()
-}
-
 /// Whether `chunk` is among the chunks that `seed` draws, each with a chance of `wanted` in `of`.
 #[must_use]
 pub fn is_drawn(seed: u64, chunk: u64, wanted: u64, of: u64) -> bool {

@@ -139,11 +139,11 @@ mod tests {
     #[test]
     fn without_json_stdout_stays_empty() {
         let (output, out, err) = captured(OutputMode::default());
-        assert_eq!(print(&output, &stop("backup x --base y")), Exit::Usage);
+        assert_eq!(print(&output, &stop("backup x --onto y")), Exit::Usage);
         assert_eq!(out.text(), "");
         assert!(
             err.text()
-                .starts_with("error: unexpected argument '--base'"),
+                .starts_with("error: unexpected argument '--onto'"),
             "{}",
             err.text()
         );

@@ -81,6 +81,15 @@ pub fn run(
         Err(error) => Again::after(&error).ok_or(error)?,
         done => return done,
     };
+    let again = if again.lie().is_some() && !source.check_unchanged()? {
+        // Not who said what changed is wrong, but who goes on writing.
+        if !request.allow_live {
+            return Err(written_to(source));
+        }
+        Again::Doubt("the source was written to while it was read".to_owned())
+    } else {
+        again
+    };
     tracing::error!(%again, "read everything: the source of changed blocks cannot be believed");
     context.progress.start_over();
     attempt(context, source, request, Some(&again))
@@ -262,14 +271,7 @@ impl Run<'_> {
             return Ok(recorded.map_or(PointState::Crash, |recorded| recorded.state));
         }
         if !self.request.allow_live {
-            return Err(Error::new(
-                ErrorKind::SourceChanged,
-                "commit the point: the source was written to while it was read",
-            )
-            .object(self.source.name())
-            .hint(
-                "back up a snapshot of it, stop its writers, or say --allow-live for a fuzzy point",
-            ));
+            return Err(written_to(self.source));
         }
         self.warnings.push(
             "the source changed while it was read: the point is fuzzy, a mix of several moments"
@@ -287,10 +289,7 @@ impl Run<'_> {
         let immutable = identity
             .immutable
             .map(|name| ("immutable".to_owned(), name));
-        let records = match state {
-            PointState::Fuzzy => Vec::new(),
-            PointState::Crash | PointState::Application => reading.records_at_end(),
-        };
+        let records = reading.records_at_end(state == PointState::Fuzzy);
         std::iter::once(("kind".to_owned(), identity.kind))
             .chain(immutable)
             .chain(records)
@@ -337,6 +336,13 @@ impl Run<'_> {
             ..BackupReport::default()
         }
     }
+}
+
+fn written_to(source: &dyn SourceDevice) -> Error {
+    let message = "commit the point: the source was written to while it was read";
+    Error::new(ErrorKind::SourceChanged, message)
+        .object(source.name())
+        .hint("back up a snapshot of it, stop its writers, or say --allow-live for a fuzzy point")
 }
 
 fn now_unix_millis() -> i64 {

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use changed_blocks::rbd::{Access, Cluster, Image, RbdName, RbdOptions, RbdSource};
+use changed_blocks::rbd::{
+    Access, Cluster, Image, ImageName, RbdName, RbdOptions, RbdSource, SnapshotName,
+};
 use changed_blocks::{ChangedBlocks, Scan};
 
 use super::super::queue::{IoQueue, QueueOptions};
@@ -62,6 +64,21 @@ impl RbdVolume {
     }
 }
 
+impl RbdVolume {
+    /// Whether the snapshot is still there. Once it is deleted, what it held alone reads as zeros or as what came later, and
+    /// whoever has it open for reading is not told.
+    fn has_snapshot(&self, snapshot: u64) -> Result<bool> {
+        let ask = |error| failed("look for the snapshot again", &self.text, error);
+        let id = self.image.id().map_err(ask)?;
+        let (name, at) = (ImageName::Id(&id), Some(SnapshotName::Id(snapshot)));
+        match Image::open(self.image.pool(), name, at, Access::Read) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_absent() => Ok(false),
+            Err(error) => Err(ask(error)),
+        }
+    }
+}
+
 /// A snapshot is frozen whoever has it open.
 fn is_open_elsewhere(image: &Image, text: &str) -> Result<bool> {
     if image.snapshot().is_some() {
@@ -107,8 +124,8 @@ impl SourceDevice for RbdVolume {
     }
 
     fn check_unchanged(&self) -> Result<bool> {
-        if self.image.snapshot().is_some() {
-            return Ok(true);
+        if let Some(snapshot) = self.image.snapshot() {
+            return self.has_snapshot(snapshot);
         }
         let size = self
             .image

@@ -6,7 +6,7 @@
 //!                              └──────────────────────────────┴──► read what is allocated, and say why
 //! ```
 //!
-//! Owns: rules R1 to R7 and R10 of a delta (who may answer, and what an answer comes down to). Must not: read data, or know a
+//! Owns: rules R1 to R6 and R10 of a delta (who may answer, and what an answer comes down to). Must not: read data, or know a
 //! storage (`changed_blocks` does).
 //!
 //! A delta is taken in whole before anything is read: an answer that breaks off costs nothing but a full read.
@@ -32,6 +32,9 @@ use history::{Environment, History};
 use lie::Again;
 use recheck::{Recheck, RecheckPlan};
 
+/// Name of the source that asks a file's own file system.
+const HOLE_MAP: &str = "hole-map";
+
 /// A source of changed blocks that may move to a thread of its own.
 pub type Blocks = Box<dyn ChangedBlocks + Send>;
 
@@ -42,6 +45,8 @@ pub struct Reading {
     pub mode: Mode,
     /// Name of who answers, for people and metrics.
     pub name: &'static str,
+    /// Whether holes are told by the file system of the very file, which cannot forget any.
+    pub is_of_the_file: bool,
     /// Why this way.
     pub reason: String,
     /// What the point records for the next one.
@@ -51,10 +56,12 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The records of the point, with how far the round over the whole volume came.
+    /// The records of the point, with how far the round over the whole volume came. A `fuzzy` point is no base, so that only
+    /// what is known of the sources stays.
     #[must_use]
-    pub fn records_at_end(&self) -> Vec<(String, String)> {
+    pub fn records_at_end(&self, fuzzy: bool) -> Vec<(String, String)> {
         let mut records = self.records.clone();
+        records.retain(|(key, _)| !fuzzy || History::is_record(key));
         if let Mode::Delta(delta) = &self.mode {
             History::roll(&mut records, delta.recheck.rolled_to());
         }
@@ -115,39 +122,48 @@ pub fn decide(question: &Question<'_>) -> Result<(Reading, Blocks)> {
         .filter_map(|source| source.identity())
         .flat_map(|identity| identity.pairs().collect::<Vec<_>>())
         .collect();
+    // The backend is the same whoever is asked.
+    let environment = Environment::current(&identities);
     let mut candidates = candidates(question, all)?;
-    let environment = Environment::current(candidates.first().and_then(|first| first.identity()));
     let before = question.parent.map(|parent| History::of(&parent.manifest));
-    let after = before
-        .clone()
-        .unwrap_or_default()
-        .after_full(now(), &environment);
-    let tried = match (question.parent, before, candidates.first_mut()) {
+    let tried = match (question.parent, &before, candidates.first_mut()) {
         (Some(parent), Some(before), Some(blocks)) => {
-            let allowed = allowed(question, parent, &before, &environment);
-            Some(allowed.and_then(|()| delta(question, parent, blocks, &before)))
+            let name = blocks.capabilities().name;
+            let allowed = allowed(question, (parent, before), name, &environment);
+            Some(allowed.and_then(|()| delta(question, parent, blocks, before)))
         }
         _ => None,
     };
-    let mut after = match &question.again {
-        Some(Again::Lie(lie)) => after.with_verdict(lie.verdict()),
-        Some(Again::Doubt(_)) | None => after,
+    let before = before.unwrap_or_default();
+    let full = before.clone().after_full(now(), &environment);
+    let after = match question.again.and_then(Again::lie) {
+        Some(lie) => full.with_verdict(lie.verdict()),
+        None => full,
     };
-    let (mode, reason) = match tried {
+    let (mode, reason, blocks, after) = match tried {
         Some(Ok((delta, reason))) => {
-            after = after.after_delta(question.parent.map(|parent| History::of(&parent.manifest)));
-            (Mode::Delta(delta), reason)
+            let blocks = candidates.swap_remove(0);
+            let after = before.after_delta(blocks.capabilities().name, &environment);
+            (Mode::Delta(delta), reason, blocks, after)
         }
-        Some(Err(Refusal::Full(reason))) => (Mode::Allocated, reason),
         Some(Err(Refusal::Failed(error))) => return Err(*error),
-        None => (Mode::Allocated, without_base(question, candidates.first())),
-    };
-    let blocks = match mode {
-        Mode::Delta(_) => candidates.swap_remove(0),
-        _ => floor(question, candidates.into_iter().next())?,
+        Some(Err(Refusal::Scan(reason))) => {
+            // Whoever is not believed, or is to be checked, does not say either what is zero.
+            (Mode::Allocated, reason, source.hole_map()?, after)
+        }
+        Some(Err(Refusal::Full(reason))) => {
+            let blocks = floor(question, candidates.into_iter().next())?;
+            (Mode::Allocated, reason, blocks, after)
+        }
+        None => {
+            let reason = without_base(question, candidates.first());
+            let blocks = floor(question, candidates.into_iter().next())?;
+            (Mode::Allocated, reason, blocks, after)
+        }
     };
     let reading = Reading {
         name: blocks.capabilities().name,
+        is_of_the_file: source.has_hole_map() && blocks.capabilities().name == HOLE_MAP,
         warnings: mode_warnings(&mode, choice, &reason),
         mode,
         reason,
@@ -160,6 +176,7 @@ fn known(source: &dyn SourceDevice) -> Result<(Reading, Blocks)> {
     let blocks = source.hole_map()?;
     let reading = Reading {
         name: blocks.capabilities().name,
+        is_of_the_file: false,
         mode: Mode::Known,
         reason: "the source tells what differs from the parent".to_owned(),
         records: Vec::new(),
@@ -221,7 +238,10 @@ fn no_such_source(source: &dyn SourceDevice, name: &str, has: &[&str]) -> Error 
 
 /// Why no delta is taken.
 enum Refusal {
+    /// The delta cannot be had: what is allocated is read.
     Full(String),
+    /// Nobody is asked at all.
+    Scan(String),
     Failed(Box<Error>),
 }
 
@@ -255,30 +275,34 @@ fn refused(error: &SourceError) -> Error {
 /// Whether the history of the volume allows a delta at all.
 fn allowed(
     question: &Question<'_>,
-    parent: &Point,
-    before: &History,
+    (parent, before): (&Point, &History),
+    source: &str,
     environment: &Environment,
 ) -> std::result::Result<(), Refusal> {
     let full = |reason: String| Err(Refusal::Full(reason));
+    let scan = |reason: String| Err(Refusal::Scan(reason));
     if question.request.changed_blocks == ChangedBlocksChoice::None {
         return full("asked for with --changed-blocks".to_owned());
     }
     if let Some(again) = question.again {
-        return full(again.to_string());
+        return scan(again.to_string());
     }
     if parent.manifest.state == PointState::Fuzzy {
         return full("the parent is a mix of several moments".to_owned());
     }
     // Whoever names the source in spite of the verdict takes it back, and is watched like before.
     if question.request.changed_blocks == ChangedBlocksChoice::Auto
-        && let Some(verdict) = &before.verdict
+        && let Some(verdict) = before
+            .verdict
+            .as_ref()
+            .filter(|verdict| verdict.source == source)
     {
-        return full(format!(
+        return scan(format!(
             "{verdict}; name the source with --changed-blocks to trust it again"
         ));
     }
     match before.full_due(now(), environment) {
-        Some(reason) => full(reason),
+        Some(reason) => scan(reason),
         None => Ok(()),
     }
 }
@@ -316,7 +340,7 @@ fn delta(
             - parent.manifest.stats.zero.min(parent.manifest.size),
         delta_chunks,
         rolled_to: before.rolled_to,
-        seed: seed(),
+        seed: seed(parent, blocks),
     };
     let recheck = Recheck::new(&plan, &chunks);
     let reason = format!("{name} tells what changed since {point}");
@@ -394,7 +418,6 @@ fn without_base(question: &Question<'_>, candidate: Option<&Blocks>) -> String {
 /// Who says what is allocated when there is no delta.
 fn floor(question: &Question<'_>, candidate: Option<Blocks>) -> Result<Blocks> {
     let source = question.source;
-    // Who was wrong about changes is not believed about holes either.
     if question.again.is_some() {
         return source.hole_map();
     }
@@ -431,9 +454,17 @@ fn now() -> i64 {
         .unwrap_or(0)
 }
 
-/// Another choice of samples in each run.
-fn seed() -> u64 {
-    u64::from_le_bytes(crate::repository::ids::random())
+/// Another choice of samples for each pair of states, and the same for the same: a run that was killed after it caught a liar
+/// meets the same chunk again.
+fn seed(parent: &Point, blocks: &Blocks) -> u64 {
+    let mut hash = blake3::Hasher::new();
+    hash.update(parent.id().to_string().as_bytes());
+    for (key, value) in blocks.identity().iter().flat_map(Identity::pairs) {
+        hash.update(key.as_bytes()).update(value.as_bytes());
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first)
 }
 
 #[cfg(test)]

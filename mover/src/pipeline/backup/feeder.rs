@@ -10,6 +10,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use changed_blocks::SourceError;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::leaves::{LeafWork, Unread};
@@ -247,7 +248,9 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
             }
             let plan = self.rechecked(index, parent.as_ref(), plan);
             let pending = plan.as_ref().map_or(0, LeafPlan::chunks);
-            let kept = self.kept(index, parent.as_ref(), plan.as_ref())?;
+            let kept = self
+                .kept(index, parent.as_ref(), plan.as_ref())
+                .map_err(|error| self.doubt(error))?;
             let work = LeafWork::new(self.order, index, parent, (kept, pending), claim);
             let work = Arc::new(work);
             self.order += 1;
@@ -264,31 +267,38 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
         }
     }
 
-    /// The plan with chunks that nobody said had changed: samples, and those that the parent holds in bad bodies.
+    /// The plan with chunks that nobody said had changed: samples, those that the parent holds in bad bodies, and those that
+    /// were said to be gone.
     fn rechecked(
         &self,
         index: u64,
         parent: Option<&LeafRef>,
         plan: Option<LeafPlan>,
     ) -> Option<LeafPlan> {
-        let (
+        let Some(parent) = parent else { return plan };
+        let chunks = self.geometry.chunks();
+        let first = index * LEAF_CHUNKS;
+        let mut more = match self.unread {
             Unread::AsParent {
                 quarantine,
                 delta: Some(delta),
                 ..
-            },
-            Some(parent),
-        ) = (self.unread, parent)
-        else {
-            return plan;
-        };
-        let chunks = self.geometry.chunks();
-        let mut more = delta.recheck.choose(index, &parent.leaf, &delta.chunks);
-        for (place, _, location) in parent.leaf.data() {
-            if quarantine.contains(location) {
-                more.push(index * LEAF_CHUNKS + place as u64);
+            } => {
+                let mut more = delta.recheck.choose(index, &parent.leaf, &delta.chunks);
+                for (place, _, location) in parent.leaf.data() {
+                    if quarantine.contains(location) {
+                        more.push(first + place as u64);
+                    }
+                }
+                more
             }
-        }
+            // What was there is gone only if it reads as zeros.
+            Unread::Zero { believed: false } => {
+                let places = parent.leaf.data();
+                places.map(|(place, ..)| first + place as u64).collect()
+            }
+            Unread::AsParent { delta: None, .. } | Unread::Zero { believed: true } => return plan,
+        };
         more.retain(|chunk| *chunk < chunks);
         LeafPlan::with(plan, index, &more)
     }
@@ -336,6 +346,16 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
         Ok(kept)
     }
 
+    /// Where a delta needs what is lost, everything is read instead: the source still has it.
+    fn doubt(&self, error: Error) -> Error {
+        let is_delta = matches!(self.unread, Unread::AsParent { delta: Some(_), .. });
+        if error.kind() != ErrorKind::Corrupt || !is_delta {
+            return error;
+        }
+        let lost = SourceError::full(format!("the parent's map is damaged: {error}"));
+        Error::new(ErrorKind::Io, "build on the parent").source(lost)
+    }
+
     fn advance_plan(&mut self) -> Result<()> {
         self.next_plan = self.plans.next().transpose()?;
         Ok(())
@@ -354,12 +374,12 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
                 Err(error) => match damaged_page(&error) {
                     Some(page)
                         if error.kind() == ErrorKind::Corrupt
-                            && matches!(self.unread, Unread::Zero) =>
+                            && matches!(self.unread, Unread::Zero { .. }) =>
                     {
                         tracing::warn!(%error, "store chunks again whose place in the parent's map is lost");
                         from = page.next_leaf();
                     }
-                    _ => return Err(error),
+                    _ => return Err(self.doubt(error)),
                 },
             }
         };

@@ -19,7 +19,10 @@ use crate::repository::quarantine::Quarantine;
 #[derive(Clone, Copy, Debug)]
 pub enum Unread<'a> {
     /// They are zero.
-    Zero,
+    Zero {
+        /// Whether that is believed also where the parent has data: by the file system of a file. Else those are read.
+        believed: bool,
+    },
     /// They are what the parent has, unless that was found bad.
     AsParent {
         /// What was found bad.

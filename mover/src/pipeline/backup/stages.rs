@@ -195,7 +195,7 @@ fn plans<'scope, 'a: 'scope>(
     let question = match &reading.mode {
         Mode::Delta(delta) => {
             let mut chunks = delta.chunks.clone();
-            chunks.union_with(delta.recheck.hot());
+            chunks.union_with(delta.recheck.anywhere());
             return Box::new(LeafPlans::new(OwnedRanges { chunks, from: 0 }));
         }
         Mode::Allocated => Question::Allocated,
@@ -226,12 +226,16 @@ impl Iterator for OwnedRanges {
 /// What the answer says of the chunks that are not read.
 fn unread<'a>(run: &Run<'_>, reading: &'a Reading, quarantine: &'a Quarantine) -> Unread<'a> {
     let delta = match &reading.mode {
-        Mode::Allocated => return Unread::Zero,
+        Mode::Allocated => {
+            return Unread::Zero {
+                believed: reading.is_of_the_file,
+            };
+        }
         Mode::Known => None,
         Mode::Delta(delta) => Some(delta),
     };
     match &run.parent {
-        None => Unread::Zero,
+        None => Unread::Zero { believed: true },
         Some(parent) => Unread::AsParent {
             quarantine,
             parent: Geometry {

@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use changed_blocks::Identity;
-
 use crate::repository::format::manifest::Manifest;
 
 /// Deltas in a row before everything is read again.
@@ -29,15 +27,16 @@ const EVIDENCE: &str = "changed-blocks.evidence";
 pub struct Environment(String);
 
 impl Environment {
-    /// This program, this kernel, and the version that the source tells of its backend (fact `librbd`).
+    /// This program, this kernel, and the version that a source tells of its backend (fact `librbd`).
     #[must_use]
-    pub fn current(identity: Option<Identity>) -> Self {
+    pub fn current(identities: &[(String, String)]) -> Self {
         let kernel = nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default();
-        let backend = identity
-            .and_then(|identity| identity.fact("librbd").map(str::to_owned))
-            .map(|version| format!("; librbd {version}"))
+        let backend = identities
+            .iter()
+            .find(|(key, _)| key == "rbd.librbd")
+            .map(|(_, version)| format!("; librbd {version}"))
             .unwrap_or_default();
         let tool = env!("CARGO_PKG_VERSION");
         Self(format!("snaphaul {tool}; kernel {kernel}{backend}"))
@@ -142,17 +141,21 @@ impl History {
         }
     }
 
-    /// The records of a point that is made by a delta: it is believed, so that no verdict stands.
+    /// The records of a point that is made by a delta of `source`: it is believed, so that no verdict on it stands.
     #[must_use]
-    pub fn after_delta(self, before: Option<Self>) -> Self {
-        let before = before.unwrap_or_default();
+    pub fn after_delta(self, source: &str, environment: &Environment) -> Self {
         Self {
-            deltas: before.deltas + 1,
-            full_at: before.full_at,
-            rolled_to: before.rolled_to,
-            verdict: None,
+            deltas: self.deltas + 1,
+            environment: Some(environment.clone()),
+            verdict: self.verdict.filter(|verdict| verdict.source != source),
             ..self
         }
+    }
+
+    /// Whether a record of a manifest is one of these.
+    #[must_use]
+    pub fn is_record(key: &str) -> bool {
+        key.starts_with("changed-blocks.")
     }
 
     /// The same with a verdict.
@@ -218,7 +221,7 @@ mod tests {
         let mut after = history();
         for _ in 0..MAX_DELTAS {
             assert_eq!(after.full_due(NOW, &here), None);
-            after = history().after_delta(Some(after));
+            after = after.after_delta("rbd", &here);
         }
         assert!(due(&after, NOW, &here).contains("30 points"));
         assert_eq!(after.full_at, NOW);
@@ -232,8 +235,13 @@ mod tests {
         };
         let caught = history().with_verdict(verdict.clone());
         let next = caught.clone().after_full(NOW, &environment("a"));
-        assert_eq!(next.verdict, Some(verdict));
-        assert_eq!(next.clone().after_delta(Some(next)).verdict, None);
+        assert_eq!(next.verdict, Some(verdict.clone()));
+        let here = environment("a");
+        assert_eq!(
+            next.clone().after_delta("thin", &here).verdict,
+            Some(verdict)
+        );
+        assert_eq!(next.after_delta("rbd", &here).verdict, None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Owns: rules R4, R8 and R9, and data-plane.md 23: which chunks. Must not: read or compare them (the workers do).
 //!
 //! ```text
-//!   hot places (fixed)          ─┐
+//!   hot places, random anywhere ─┐
 //!   random among the parent's   ─┼─► with each leaf of the parent: chunks to read although nobody said they changed
 //!   round, oldest first, ≤ 5 %  ─┘
 //! ```
@@ -37,7 +37,7 @@ pub struct RecheckPlan {
 /// The choice. Used by one thread; the counters tell others how far it came.
 #[derive(Debug)]
 pub struct Recheck {
-    hot: ChunkSet,
+    anywhere: ChunkSet,
     seed: u64,
     /// So many of the chunks that hold data are samples.
     half: u64,
@@ -65,12 +65,12 @@ impl Recheck {
             delta,
             allocated: None,
         };
-        let mut hot = ChunkSet::new(plan.geometry.chunks());
-        for chunk in samples::hot_places(&space, half, plan.seed) {
-            hot.insert(chunk);
+        let mut anywhere = ChunkSet::new(plan.geometry.chunks());
+        for chunk in samples::choose(&space, plan.seed) {
+            anywhere.insert(chunk);
         }
         Self {
-            hot,
+            anywhere,
             seed: plan.seed,
             half: half as u64,
             of: plan.parent_data_bytes / chunk_size,
@@ -82,8 +82,8 @@ impl Recheck {
 
     /// Chunks that are read whatever the parent has there.
     #[must_use]
-    pub fn hot(&self) -> &ChunkSet {
-        &self.hot
+    pub fn anywhere(&self) -> &ChunkSet {
+        &self.anywhere
     }
 
     /// Chunks of one of the parent's leaves to read, beside those of the delta. Leaves come in ascending order.

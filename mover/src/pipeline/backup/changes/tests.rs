@@ -42,6 +42,8 @@ enum Answer {
     NotTheStart,
     /// Says that changed data became zero.
     Zeros,
+    /// Cannot compare, and says that the second half holds nothing.
+    HalfAllocated,
 }
 
 /// States of a volume, the last of which is on disk.
@@ -50,6 +52,8 @@ struct Storage {
     path: PathBuf,
     states: Arc<Mutex<Vec<Vec<u8>>>>,
     answer: Answer,
+    /// It has no file system that could tell holes.
+    is_device: bool,
 }
 
 impl Storage {
@@ -61,6 +65,7 @@ impl Storage {
             path,
             states,
             answer: Answer::Honest,
+            is_device: false,
         }
     }
 
@@ -149,7 +154,9 @@ impl ChangedBlocks for Blocks {
 
     fn bind(&mut self, base: &Base<'_>) -> std::result::Result<(), SourceError> {
         let state = base.record.fact("state").and_then(|text| text.parse().ok());
-        self.base = state.filter(|state| *state < self.storage.states.lock().unwrap().len());
+        let states = self.storage.states.lock().unwrap().len();
+        let can = self.storage.answer != Answer::HalfAllocated;
+        self.base = state.filter(|state| can && *state < states);
         self.base
             .map(|_| ())
             .ok_or_else(|| SourceError::full("the base is gone"))
@@ -160,7 +167,11 @@ impl ChangedBlocks for Blocks {
         sink: &mut ExtentSink<'_>,
     ) -> std::result::Result<Summary, SourceError> {
         let size = self.storage.states.lock().unwrap().last().unwrap().len() as u64;
-        if !sink(Extent::data(0, size)) {
+        let told = match self.storage.answer {
+            Answer::HalfAllocated => size / 2,
+            _ => size,
+        };
+        if !sink(Extent::data(0, told)) {
             return Err(SourceError::full("stopped"));
         }
         Ok(Summary {
@@ -223,11 +234,14 @@ impl SourceDevice for Told {
     }
 
     fn has_hole_map(&self) -> bool {
-        true
+        !self.blocks.storage.is_device
     }
 
     fn hole_map(&self) -> Result<super::Blocks> {
-        self.inner.hole_map()
+        if self.has_hole_map() {
+            return self.inner.hole_map();
+        }
+        Ok(Box::new(changed_blocks::Scan::new(self.inner.size())))
     }
 
     fn delta_sources(&self) -> Vec<super::Blocks> {
@@ -349,7 +363,7 @@ fn an_honest_delta_reads_little_and_is_right() {
         );
         assert!(report.new_bytes <= 5 * CHUNK as u64);
         assert!(report.sampled_bytes > 0);
-        let most = (5 + 2 * changed_blocks::samples::SAMPLES as u64) * CHUNK as u64;
+        let most = (5 + 3 * changed_blocks::samples::SAMPLES as u64) * CHUNK as u64;
         assert!(
             report.read_bytes < most.min(storage.source().size()),
             "{report:?}"
@@ -450,6 +464,83 @@ fn a_liar_is_caught_and_the_point_is_right() {
             report.changed_blocks_reason
         );
     }
+}
+
+#[test]
+fn who_was_caught_does_not_say_what_is_zero() {
+    let (bed, mut storage) = begun();
+    storage.is_device = true;
+    storage.change(scatter(9, 5000));
+    storage.answer = Answer::Nothing;
+    let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+    assert_eq!(report.changed_blocks, "scan");
+    storage.answer = Answer::HalfAllocated;
+    storage.change(scatter(10, 5));
+    let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+    assert_eq!(
+        report.changed_blocks, "scan",
+        "{}",
+        report.changed_blocks_reason
+    );
+    check_newest(&bed, &storage);
+}
+
+#[test]
+fn what_the_parent_has_is_gone_only_if_it_reads_as_zeros() {
+    let (bed, mut storage) = begun();
+    storage.is_device = true;
+    storage.answer = Answer::HalfAllocated;
+    storage.change(scatter(3, 40));
+    let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+    assert_eq!(
+        report.changed_blocks, "told",
+        "{}",
+        report.changed_blocks_reason
+    );
+    assert!(report.changed_blocks_reason.contains("the base is gone"));
+    check_newest(&bed, &storage);
+}
+
+#[test]
+fn a_run_that_is_killed_after_a_lie_meets_it_again() {
+    let (bed, mut storage) = begun();
+    storage.change(scatter(9, 60));
+    storage.answer = Answer::Nothing;
+    let caught = || {
+        let result = backup::attempt(
+            &bed.context(),
+            &storage.source(),
+            &request(ChangedBlocksChoice::Auto, ParentChoice::Auto),
+            None,
+        );
+        result
+            .err()
+            .and_then(|error| Again::after(&error))
+            .and_then(|again| again.lie().map(|lie| lie.offset))
+    };
+    let first = caught();
+    assert!(first.is_some());
+    // Workers race to the first lie, but none of the runs misses it.
+    for _ in 0..3 {
+        assert!(caught().is_some());
+    }
+}
+
+#[test]
+fn a_damaged_map_of_the_parent_is_no_obstacle() {
+    let (bed, storage) = begun();
+    for name in bed.objects("map/") {
+        crate::pipeline::testing::flip(&bed.object(&name), 200);
+    }
+    storage.change(scatter(3, 5));
+    let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+    assert_eq!(report.changed_blocks, "hole-map");
+    assert!(
+        report.changed_blocks_reason.contains("damaged"),
+        "{}",
+        report.changed_blocks_reason
+    );
+    check_newest(&bed, &storage);
 }
 
 #[test]

@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use changed_blocks::ChangedBlocks;
 use clap::Parser;
 use mover::device::queue::QueueOptions;
 use mover::device::rbd::RbdVolume;

@@ -19,6 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use changed_blocks::{
     Base, ByteLen, ChangedBlocks, Checked, ChunkSet, Identity, SourceError, SourceErrorKind,
+    Summary,
 };
 
 use super::plan::Geometry;
@@ -360,11 +361,17 @@ fn collect(
         chunks.insert_extent(extent, unit);
         !question.stop.is_stopped()
     });
-    question
-        .stop
-        .check()
-        .map_err(|error| Refusal::Failed(Box::new(error)))?;
-    answer.map(|_| ()).map_err(Refusal::from)
+    ended(question, answer)
+}
+
+/// A stop on request comes before whatever the source made of it.
+fn ended(
+    question: &Question<'_>,
+    answer: std::result::Result<Summary, SourceError>,
+) -> std::result::Result<(), Refusal> {
+    let stopped = question.stop.check();
+    stopped.map_err(|error| Refusal::Failed(Box::new(error)))?;
+    answer.map(drop).map_err(Refusal::from)
 }
 
 /// After a change of size: the chunk at the smaller end, which has another length, and what is allocated behind it.
@@ -395,11 +402,7 @@ fn resized(
         }
         !question.stop.is_stopped()
     });
-    question
-        .stop
-        .check()
-        .map_err(|error| Refusal::Failed(Box::new(error)))?;
-    answer.map(|_| ()).map_err(Refusal::from)
+    ended(question, answer)
 }
 
 fn without_base(question: &Question<'_>, candidate: Option<&Blocks>) -> String {

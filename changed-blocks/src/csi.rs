@@ -13,9 +13,11 @@
 //!
 //! Facts: the CSI specification (SnapshotMetadata service, alpha), KEP-3314 and the external-snapshot-metadata sidecar.
 
+mod answer;
 mod cluster;
 mod driver;
 mod notices;
+mod reaction;
 mod service;
 mod snapshot;
 mod source;
@@ -34,3 +36,10 @@ pub use stream::Responses;
 
 /// Name of the source, and of its facts in records.
 pub const NAME: &str = "csi";
+
+/// Reads `bytes` as the answers of a server to one question, for the fuzzer: a doubt is as good as an answer; a panic, an unsound
+/// extent or an end that nobody told is not.
+#[cfg(any(test, feature = "testing"))]
+pub fn hostile(bytes: &[u8]) {
+    answer::hostile::play(bytes);
+}

@@ -14,6 +14,8 @@ pub mod cases;
 pub mod ceph;
 pub mod ceph_csi;
 pub mod ceph_root;
+pub mod csi;
+pub mod hostpath;
 pub mod image;
 pub mod in_process;
 pub mod loop_device;

@@ -13,6 +13,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
 use tests::csi::Plugin;
 use tests::hostpath::HostPath;
+use tests::test_driver::TestDriver;
 
 type Case = (&'static str, fn(&dyn Plugin) -> Result<()>);
 
@@ -23,6 +24,14 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
     let mut trials = Vec::new();
+    for (name, case) in BOTH {
+        trials.push(trial(format!("driver::{name}"), move || {
+            case(&TestDriver::start(|_| {})?)
+        }));
+        trials.push(trial(format!("driver_with_reflinks::{name}"), move || {
+            case(&TestDriver::start_with_reflinks(|_| {})?)
+        }));
+    }
     if HostPath::program().is_some() {
         for (name, case) in BOTH {
             trials.push(trial(format!("hostpath::{name}"), move || {

@@ -4,8 +4,12 @@
 //! csi-driver-host-path is not installed by `tests/run` (see `tests::hostpath`): its cases are there when
 //! `SNAPHAUL_HOSTPATHPLUGIN` names the program, and each of them also runs on the driver of our own.
 
+#[path = "csi_drivers/faults.rs"]
+mod faults;
 #[path = "csi_drivers/round_trip.rs"]
 mod round_trip;
+#[path = "csi_drivers/sanity.rs"]
+mod sanity;
 
 use std::process::ExitCode;
 
@@ -18,7 +22,23 @@ use tests::test_driver::TestDriver;
 type Case = (&'static str, fn(&dyn Plugin) -> Result<()>);
 
 /// What every driver passes.
-const BOTH: &[Case] = &[("snapshot_clone_attach", round_trip::snapshot_clone_attach)];
+const BOTH: &[Case] = &[
+    ("snapshot_clone_attach", round_trip::snapshot_clone_attach),
+    ("sanity_block", sanity::block),
+    ("sanity_mount", sanity::mount),
+];
+
+/// What the driver of our own promises beside.
+const OURS: &[(&str, fn() -> Result<()>)] = &[
+    ("refused_and_lost", faults::refused_and_lost),
+    ("death_and_return", faults::death_and_return),
+    ("stall_and_second_call", faults::stall_and_second_call),
+    ("slow_past_the_deadline", faults::slow_past_the_deadline),
+    ("late_and_not_ready", faults::late_and_not_ready),
+    ("spoilt_streams", faults::spoilt_streams),
+    ("strictness", faults::strictness),
+    ("killed_while_attached", faults::killed_while_attached),
+];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -32,6 +52,10 @@ fn main() -> ExitCode {
             case(&TestDriver::start_with_reflinks(|_| {})?)
         }));
     }
+    trials.extend(
+        OURS.iter()
+            .map(|(name, case)| trial(format!("driver::{name}"), case)),
+    );
     if HostPath::program().is_some() {
         for (name, case) in BOTH {
             trials.push(trial(format!("hostpath::{name}"), move || {

@@ -16,6 +16,8 @@ mod faults;
 mod round_trip;
 #[path = "csi_drivers/sanity.rs"]
 mod sanity;
+#[path = "csi_drivers/services.rs"]
+mod services;
 #[path = "csi_drivers/subject.rs"]
 mod subject;
 
@@ -30,6 +32,8 @@ use tests::test_driver::TestDriver;
 
 type Case = (&'static str, fn(&dyn Plugin) -> Result<()>);
 type MetadataCase = (&'static str, fn(&dyn Plugin, Conduct) -> Result<()>);
+
+type OwnCase = (&'static str, fn() -> Result<()>);
 
 /// What every driver passes.
 const BOTH: &[Case] = &[
@@ -54,15 +58,23 @@ const METADATA_OF_OURS: MetadataCase = ("tails_and_growth", conformance_limits::
 const METADATA_OF_HOSTPATH: MetadataCase = ("deviations", conformance_limits::deviations);
 
 /// What the driver of our own promises beside.
-const OURS: &[(&str, fn() -> Result<()>)] = &[
+const OURS: &[OwnCase] = &[
     ("refused_and_lost", faults::refused_and_lost),
     ("death_and_return", faults::death_and_return),
     ("stall_and_second_call", faults::stall_and_second_call),
     ("slow_past_the_deadline", faults::slow_past_the_deadline),
     ("late_and_not_ready", faults::late_and_not_ready),
-    ("spoilt_streams", faults::spoilt_streams),
+    ("spoilt_ranges", faults::spoilt_ranges),
+    ("spoilt_messages", faults::spoilt_messages),
     ("strictness", faults::strictness),
     ("killed_while_attached", faults::killed_while_attached),
+    ("registration", services::registration),
+    ("groups", services::groups),
+    (
+        "one_image_block_and_mounted",
+        services::one_image_block_and_mounted,
+    ),
+    ("without_staging", services::without_staging),
     (
         "many_ranges_and_cancel",
         conformance_limits::many_ranges_and_cancel,
@@ -108,7 +120,7 @@ fn of_ours() -> Vec<Trial> {
         for (name, case) in METADATA.iter().copied().chain([METADATA_OF_OURS]) {
             trials.push(trial(format!("driver::{kind}::{name}"), move || {
                 let driver = TestDriver::start(|options| {
-                    (options.granularity, options.fixed) = (unit, fixed)
+                    (options.granularity, options.fixed) = (unit, fixed);
                 })?;
                 case(&driver, Conduct::ours(unit, fixed))
             }));

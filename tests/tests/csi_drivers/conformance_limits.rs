@@ -24,6 +24,9 @@ fn code((_, end): &Stream) -> Code {
     end.as_ref().err().map_or(Code::Ok, tonic::Status::code)
 }
 
+/// A call, what came of it, and what should have.
+type Refusal = (&'static str, Code, Code);
+
 /// The codes of the specification; where a driver has others, exactly those.
 pub(crate) fn refusals(plugin: &dyn Plugin, conduct: Conduct) -> Result<()> {
     let mut subject = Subject::new(plugin, "refusals", MIB)?;
@@ -32,97 +35,72 @@ pub(crate) fn refusals(plugin: &dyn Plugin, conduct: Conduct) -> Result<()> {
     let two = subject.snapshot("two")?;
     let other = Subject::new(plugin, "other", MIB)?;
     let foreign = other.snapshot("foreign")?;
-    let (client, size) = (&subject.client, i64::try_from(MIB)?);
-    let beyond = if conduct.hostpath {
-        Code::Ok
+    let mut found = names(&subject, (&one.id, &two.id), &foreign.id);
+    found.extend(offsets(&subject, conduct, (&one.id, &two.id)));
+    for (what, code, wanted) in found {
+        ensure!(code == wanted, "{what}: {code:?}, not {wanted:?}");
+    }
+    subject.client.delete_snapshot(&one.id)?;
+    let gone = subject.client.delta(&one.id, &two.id, 0, 0);
+    ensure!(code(&gone) == Code::NotFound, "the base is gone");
+    other.end(vec![foreign])?;
+    subject.end(vec![two])
+}
+
+fn names(subject: &Subject, (one, two): (&str, &str), foreign: &str) -> Vec<Refusal> {
+    let allocated = |id: &str| code(&subject.client.allocated(id, 0, 0));
+    let delta = |base: &str, target: &str| code(&subject.client.delta(base, target, 0, 0));
+    vec![
+        ("no snapshot", allocated(""), Code::InvalidArgument),
+        ("unknown snapshot", allocated("nobody"), Code::NotFound),
+        ("no base", delta("", two), Code::InvalidArgument),
+        ("no target", delta(one, ""), Code::InvalidArgument),
+        ("unknown base", delta("nobody", two), Code::NotFound),
+        ("unknown target", delta(one, "nobody"), Code::NotFound),
+        ("another volume", delta(foreign, two), Code::InvalidArgument),
+    ]
+}
+
+fn offsets(subject: &Subject, conduct: Conduct, (one, two): (&str, &str)) -> Vec<Refusal> {
+    let end = i64::try_from(MIB).unwrap_or(i64::MAX);
+    let (beyond, swapped) = if conduct.hostpath {
+        (Code::Ok, Code::Ok)
     } else {
-        Code::OutOfRange
+        (Code::OutOfRange, Code::InvalidArgument)
     };
-    let swapped = if conduct.hostpath {
-        Code::Ok
-    } else {
-        Code::InvalidArgument
-    };
-    let expected = [
-        (
-            "no snapshot",
-            code(&client.allocated("", 0, 0)),
-            Code::InvalidArgument,
-        ),
-        (
-            "unknown snapshot",
-            code(&client.allocated("nobody", 0, 0)),
-            Code::NotFound,
-        ),
-        (
-            "no base",
-            code(&client.delta("", &two.id, 0, 0)),
-            Code::InvalidArgument,
-        ),
-        (
-            "no target",
-            code(&client.delta(&one.id, "", 0, 0)),
-            Code::InvalidArgument,
-        ),
-        (
-            "unknown base",
-            code(&client.delta("nobody", &two.id, 0, 0)),
-            Code::NotFound,
-        ),
-        (
-            "unknown target",
-            code(&client.delta(&one.id, "nobody", 0, 0)),
-            Code::NotFound,
-        ),
-        (
-            "another volume",
-            code(&client.delta(&foreign.id, &two.id, 0, 0)),
-            Code::InvalidArgument,
-        ),
-        (
-            "swapped",
-            code(&client.delta(&two.id, &one.id, 0, 0)),
-            swapped,
-        ),
+    let client = &subject.client;
+    let mut found = vec![
+        ("swapped", code(&client.delta(two, one, 0, 0)), swapped),
         (
             "negative offset",
-            code(&client.allocated(&two.id, -1, 0)),
+            code(&client.allocated(two, -1, 0)),
             Code::OutOfRange,
         ),
         (
-            "negative offset",
-            code(&client.delta(&one.id, &two.id, -4096, 0)),
+            "negative offset of a delta",
+            code(&client.delta(one, two, -4096, 0)),
             Code::OutOfRange,
         ),
-        (
-            "at the end",
-            code(&client.allocated(&two.id, size, 0)),
-            Code::Ok,
-        ),
+        ("at the end", code(&client.allocated(two, end, 0)), Code::Ok),
         (
             "beyond the end",
-            code(&client.allocated(&two.id, size + 1, 0)),
+            code(&client.allocated(two, end + 1, 0)),
             beyond,
         ),
         (
-            "beyond the end",
-            code(&client.delta(&one.id, &two.id, size + 4096, 0)),
+            "beyond the end of a delta",
+            code(&client.delta(one, two, end + 4096, 0)),
             beyond,
         ),
     ];
-    for (what, found, wanted) in expected {
-        ensure!(found == wanted, "{what}: {found:?}, not {wanted:?}");
-    }
     if !conduct.hostpath {
-        ensure!(code(&client.allocated(&two.id, 0, -1)) == Code::InvalidArgument);
+        found.push((
+            "negative max_results",
+            code(&client.allocated(two, 0, -1)),
+            Code::InvalidArgument,
+        ));
     }
-    client.delete_snapshot(&one.id)?;
-    ensure!(
-        code(&client.delta(&one.id, &two.id, 0, 0)) == Code::NotFound,
-        "the base is gone"
-    );
-    other.end(vec![foreign])?;
-    subject.end(vec![two])
+    found
 }
 
 /// csi-driver-host-path alone: what tests of backups must expect of it, asserted so that a newer one is noticed.

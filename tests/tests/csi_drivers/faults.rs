@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use csi_proto::Code;
-use csi_proto::csi::{NodePublishVolumeRequest, NodeStageVolumeRequest};
+use csi_proto::csi::snapshot_metadata_client::SnapshotMetadataClient;
+use csi_proto::csi::{
+    GetMetadataAllocatedRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
+};
 use tests::csi::Plugin;
 use tests::csi::attached::Attached;
 use tests::csi::client::block;
@@ -171,39 +174,36 @@ pub(crate) fn late_and_not_ready() -> Result<()> {
     Ok(())
 }
 
-/// Every way in which a stream can be wrong looks the way it should.
-pub(crate) fn spoilt_streams() -> Result<()> {
+const GOOD: [(i64, i64); 4] = [(0, 4096), (4096, 4096), (8192, 4096), (12288, 4096)];
+
+/// A driver with a snapshot whose ranges are [`GOOD`].
+fn driver_with_snapshot() -> Result<(TestDriver, Attached, String)> {
     let driver = TestDriver::start(|options| options.fixed = true)?;
     let client = driver.client()?;
     let volume = client.create_volume("one", MIB, None)?;
     let attached = Attached::block(&driver, "one", &volume)?;
     write(attached.path(), &[7; 4 * 4096], 0)?;
     let snapshot = client.create_snapshot("s", &volume.volume_id)?.snapshot_id;
-    let good = [(0, 4096), (4096, 4096), (8192, 4096), (12288, 4096)];
-    let size = i64::try_from(MIB)?;
+    Ok((driver, attached, snapshot))
+}
+
+/// Ranges that are wrong, and streams that end too early, look the way they should.
+pub(crate) fn spoilt_ranges() -> Result<()> {
+    let (driver, _attached, snapshot) = driver_with_snapshot()?;
+    let client = driver.client()?;
+    let [one, two, three, four] = GOOD;
+    let past = (i64::try_from(MIB)? + 8192, 4096);
     let expected: [(Wrong, &[(i64, i64)]); 10] = [
-        (Wrong::Truncated, &good[..2]),
-        (Wrong::Broken, &good[..2]),
-        (Wrong::Disorder, &[good[0], good[1], good[3], good[2]]),
-        (
-            Wrong::Overlap,
-            &[good[0], good[1], good[2], good[2], good[3]],
-        ),
-        (
-            Wrong::NegativeOffset,
-            &[good[0], good[1], (-4096, 4096), good[3]],
-        ),
-        (
-            Wrong::NegativeSize,
-            &[good[0], good[1], (8192, -4096), good[3]],
-        ),
-        (Wrong::ZeroSize, &[good[0], good[1], (8192, 0), good[3]]),
-        (Wrong::OtherSize, &[good[0], good[1], (8192, 2048), good[3]]),
-        (Wrong::Missing, &[good[0], good[1], good[3]]),
-        (
-            Wrong::PastEnd,
-            &[good[0], good[1], good[2], good[3], (size + 8192, 4096)],
-        ),
+        (Wrong::Truncated, &[one, two]),
+        (Wrong::Broken, &[one, two]),
+        (Wrong::Disorder, &[one, two, four, three]),
+        (Wrong::Overlap, &[one, two, three, three, four]),
+        (Wrong::NegativeOffset, &[one, two, (-4096, 4096), four]),
+        (Wrong::NegativeSize, &[one, two, (8192, -4096), four]),
+        (Wrong::ZeroSize, &[one, two, (8192, 0), four]),
+        (Wrong::OtherSize, &[one, two, (8192, 2048), four]),
+        (Wrong::Missing, &[one, two, four]),
+        (Wrong::PastEnd, &[one, two, three, four, past]),
     ];
     for (wrong, ranges) in expected {
         driver.order(&[Order::next(
@@ -228,40 +228,62 @@ pub(crate) fn spoilt_streams() -> Result<()> {
             messages
                 .iter()
                 .flat_map(|message| message.ranges.clone())
-                .eq(good),
+                .eq(GOOD),
             "after {wrong:?} all is well"
         );
     }
-    driver.order(&[Order::next(
-        "*",
-        Fault::Stream {
-            wrong: Wrong::AcrossEnd,
-            after: 0,
-        },
-    )])?;
-    let (messages, _) = client.allocated(&snapshot, 0, 2);
+    Ok(())
+}
+
+/// So do messages that contradict each other, and a stream that falls silent.
+pub(crate) fn spoilt_messages() -> Result<()> {
+    let (driver, _attached, snapshot) = driver_with_snapshot()?;
+    let client = driver.client()?;
+    let size = i64::try_from(MIB)?;
+    let spoilt = |wrong, after| {
+        driver.order(&[Order::next("*", Fault::Stream { wrong, after })])?;
+        anyhow::Ok(client.allocated(&snapshot, 0, 2).0)
+    };
+    let messages = spoilt(Wrong::AcrossEnd, 0)?;
     ensure!(
         messages.len() == 1 && messages[0].ranges[1] == (4096, size),
         "{messages:?}"
     );
-    driver.order(&[Order::next(
-        "*",
-        Fault::Stream {
-            wrong: Wrong::OtherType,
-            after: 1,
-        },
-    )])?;
-    let (messages, _) = client.allocated(&snapshot, 0, 2);
+    let messages = spoilt(Wrong::OtherType, 1)?;
     ensure!(messages[0].kind == 1 && messages[1].kind == 2);
+    let messages = spoilt(Wrong::OtherCapacity, 1)?;
+    ensure!(messages[0].capacity == size && messages[1].capacity > size);
+    let messages = spoilt(Wrong::NegativeCapacity, 0)?;
+    ensure!(messages[0].capacity == -1 && messages[1].capacity == size);
+
     driver.order(&[Order::next(
         "*",
         Fault::Stream {
-            wrong: Wrong::OtherCapacity,
+            wrong: Wrong::Silent,
             after: 1,
         },
     )])?;
-    let (messages, _) = client.allocated(&snapshot, 0, 2);
-    ensure!(messages[0].capacity == size && messages[1].capacity != size);
+    let silent = client.run(async {
+        let mut metadata = SnapshotMetadataClient::new(client.channel());
+        let request = GetMetadataAllocatedRequest {
+            snapshot_id: snapshot.clone(),
+            max_results: 2,
+            ..Default::default()
+        };
+        let mut stream = metadata.get_metadata_allocated(request).await?.into_inner();
+        stream
+            .message()
+            .await?
+            .context("the first message is good")?;
+        let second = tokio::time::timeout(Duration::from_millis(200), stream.message()).await;
+        ensure!(second.is_err(), "the second is held");
+        driver.order(&[])?;
+        stream
+            .message()
+            .await?
+            .context("it comes when the order is gone")
+    })?;
+    ensure!(silent.block_metadata.len() == 2);
     Ok(())
 }
 

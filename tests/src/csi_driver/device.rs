@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use csi_proto::Status;
@@ -16,6 +17,9 @@ use crate::part;
 
 /// Another program may be given the same free device; the loser asks again.
 const ATTEMPTS: usize = 10;
+/// Who still holds a device after this time means to.
+const DETACH_LIMIT: Duration = Duration::from_secs(2);
+const DETACH_POLL: Duration = Duration::from_millis(5);
 
 /// The device over an image, if there is one.
 pub(super) fn find(image: &Path) -> Result<Option<PathBuf>, Status> {
@@ -48,10 +52,19 @@ pub(super) fn attach(image: &Path, read_only: bool) -> Result<PathBuf, Status> {
     last
 }
 
-/// Takes every device over an image away.
+/// Takes every device over an image away, and waits until they are gone: the kernel keeps one while somebody has it open, if only
+/// to look whether it is free.
 pub(super) fn detach(image: &Path) -> Result<(), Status> {
-    for (device, _) in loop_devices(image).map_err(internal)? {
+    let devices = loop_devices(image).map_err(internal)?;
+    for (device, _) in &devices {
         part::run(Command::new("losetup").arg("--detach").arg(device)).map_err(internal)?;
+    }
+    let begin = Instant::now();
+    while find(image)?.is_some() {
+        if begin.elapsed() > DETACH_LIMIT {
+            return Err(Status::internal(format!("{devices:?} are in use")));
+        }
+        std::thread::sleep(DETACH_POLL);
     }
     Ok(())
 }

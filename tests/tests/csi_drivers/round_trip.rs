@@ -51,7 +51,7 @@ pub(crate) fn snapshot_clone_attach(plugin: &dyn Plugin) -> Result<()> {
     client.delete_snapshot(&snapshot.snapshot_id)?;
     client.delete_snapshot(&later.snapshot_id)?;
     client.delete_volume(&source.volume_id)?;
-    let left = plugin.leaks()?.since(&before);
+    let left = plugin.left_since(&before)?;
     ensure!(left.is_empty(), "left behind: {left:?}");
     Ok(())
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
 use changed_blocks::csi::{CsiOptions, CsiSnapshot, CsiSource, DriverMetadata, Notices};
@@ -76,10 +77,15 @@ impl<'a> Bed<'a> {
         })
     }
 
-    /// The volume's device, for writing.
+    /// The volume's device, for many writes. Whoever holds it keeps the volume from being detached.
     pub(crate) fn device(&self) -> Result<File> {
         let writer = self.writer.as_ref().context("the volume is attached")?;
         Ok(File::options().read(true).write(true).open(writer.path())?)
+    }
+
+    /// Writes to the volume.
+    pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        Ok(self.device()?.write_all_at(bytes, offset)?)
     }
 
     /// Detaches and attaches again, as after a change of the size.

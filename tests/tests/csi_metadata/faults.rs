@@ -36,12 +36,13 @@ impl<'a> Pair<'a> {
         let mut bed = Bed::new(driver, SIZE)?;
         bed.options.max_results = 4;
         bed.secrets = secrets;
-        bed.device()?.write_all_at(&[1; 65536], MIB)?;
+        bed.write(&[1; 65536], MIB)?;
         let base = bed.freeze()?;
         let device = bed.device()?;
         for number in 0..20 {
             device.write_all_at(&[2; 4096], number * 3 * 65536)?;
         }
+        drop(device);
         let target = bed.freeze()?;
         Ok(Self { bed, base, target })
     }

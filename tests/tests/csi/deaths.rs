@@ -9,7 +9,7 @@ use tests::csi_driver::faults::{Fault, Order, When};
 use tests::csi_driver::record::concurrent;
 use tests::test_driver::TestDriver;
 
-use crate::rig::{Rig, SMALL, says};
+use crate::rig::{DELTA, Rig, SMALL, says};
 
 const VARIABLE: &str = "SNAPHAUL_TEST_DIE_AT";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ pub(crate) fn backup_dies_anywhere(driver: &mut TestDriver) -> Result<()> {
             ensure!(died.status.signal() == Some(9), "{at}: {}", died.stderr);
             let next = rig.good_backup(&volume, &[]).with_context(|| at.clone())?;
             // Whether the point was committed or not, its base is there, or that of the one before.
-            says(&next, "csi", "what changed since").with_context(|| at.clone())?;
+            says(&next, "csi", DELTA).with_context(|| at.clone())?;
             rig.left(&before, 1, 0).with_context(|| at.clone())?;
         }
     }
@@ -97,7 +97,10 @@ pub(crate) fn restore_dies_anywhere(driver: &mut TestDriver) -> Result<()> {
             if is_complete {
                 let warning = next.json()?["warnings"][0].to_string();
                 let id = rig.plugin.leaks()?.since(&before);
-                let id = id[0].strip_prefix("volume ").context("a volume")?.to_owned();
+                let id = id[0]
+                    .strip_prefix("volume ")
+                    .context("a volume")?
+                    .to_owned();
                 ensure!(warning.contains(&id), "{warning}");
                 rig.check_volume(&id, &volume)?;
                 rig.client.delete_volume(&id)?;
@@ -137,7 +140,7 @@ pub(crate) fn dies_during_a_call(driver: &mut TestDriver) -> Result<()> {
             running.wait()?;
             driver.order(&[])?;
             let next = rig.good_backup(&volume, &[]).with_context(context)?;
-            says(&next, "csi", "what changed since").with_context(context)?;
+            says(&next, "csi", DELTA).with_context(context)?;
             rig.left(&before, 1, 0).with_context(context)?;
         }
     }

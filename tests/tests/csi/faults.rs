@@ -7,7 +7,7 @@ use tests::csi_driver::faults::{Fault, Order, When, Wrong};
 use tests::csi_driver::record::concurrent;
 use tests::test_driver::TestDriver;
 
-use crate::rig::{Rig, SMALL, files, says};
+use crate::rig::{DELTA, Rig, SMALL, files, says};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const MAKING: [&str; 5] = [
@@ -48,17 +48,29 @@ pub(crate) fn repeated(driver: &mut TestDriver) -> Result<()> {
             driver.order(&[Order::next(call, fault.clone()).times(2)])?;
             volume.write(0, 4096, &mut random)?;
             let point = rig.good_backup(&volume, &quick).with_context(context)?;
-            says(&point, "csi", "what changed since").with_context(context)?;
+            says(&point, "csi", DELTA).with_context(context)?;
             rig.left(&before, 1, 0).with_context(context)?;
-            let hit = driver.calls()?[first..].iter().any(|one| one.fault.is_some());
-            ensure!(hit || matches!(fault, Fault::Slow { .. }), "{} was not hit", context());
+            let hit = driver.calls()?[first..]
+                .iter()
+                .any(|one| one.fault.is_some());
+            ensure!(
+                hit || matches!(fault, Fault::Slow { .. }),
+                "{} was not hit",
+                context()
+            );
         }
     }
     for fault in [Fault::NotReady, Fault::LateDevice { ms: 700 }] {
-        let call = if fault == Fault::NotReady { "CreateSnapshot" } else { "NodePublishVolume" };
+        let call = if fault == Fault::NotReady {
+            "CreateSnapshot"
+        } else {
+            "NodePublishVolume"
+        };
         driver.order(&[Order::next(call, fault.clone()).times(2)])?;
-        rig.good_backup(&volume, &[]).with_context(|| format!("{fault:?}"))?;
-        rig.left(&before, 1, 0).with_context(|| format!("{fault:?}"))?;
+        rig.good_backup(&volume, &[])
+            .with_context(|| format!("{fault:?}"))?;
+        rig.left(&before, 1, 0)
+            .with_context(|| format!("{fault:?}"))?;
     }
     Ok(())
 }
@@ -71,11 +83,28 @@ pub(crate) fn final_answers(driver: &mut TestDriver) -> Result<()> {
     let before = rig.plugin.leaks()?;
     rig.good_backup(&volume, &[])?;
     for call in MAKING {
-        for (code, exit) in [(3, 64), (5, 64), (7, 64), (8, 69), (9, 69), (11, 64), (12, 64), (13, 69), (16, 64)] {
+        for (code, exit) in [
+            (3, 64),
+            (5, 64),
+            (7, 64),
+            (8, 69),
+            (9, 69),
+            (11, 64),
+            (12, 64),
+            (13, 69),
+            (16, 64),
+        ] {
             let context = || format!("{call} {code}");
             driver.order(&[Order::next(call, Fault::Refuse { code }).times(0)])?;
-            let outcome = rig.backup(&volume, &[])?.expect(exit).with_context(context)?;
-            ensure!(outcome.complaint()?.contains(call), "{}", outcome.complaint()?);
+            let outcome = rig
+                .backup(&volume, &[])?
+                .expect(exit)
+                .with_context(context)?;
+            ensure!(
+                outcome.complaint()?.contains(call),
+                "{}",
+                outcome.complaint()?
+            );
             let hint = outcome.json()?["error"]["hint"].to_string();
             ensure!(hint.len() > 10, "{}: no hint", context());
             driver.order(&[])?;
@@ -83,7 +112,7 @@ pub(crate) fn final_answers(driver: &mut TestDriver) -> Result<()> {
             rig.left(&before, 1, 0).with_context(context)?;
         }
     }
-    says(&rig.good_backup(&volume, &[])?, "csi", "what changed since")
+    says(&rig.good_backup(&volume, &[])?, "csi", DELTA)
 }
 
 /// A driver that dies during a call, and comes back.
@@ -108,7 +137,11 @@ fn one_death(driver: &mut TestDriver, call: &str, when: When) -> Result<()> {
         let volume = rig.volume(&format!("v-{call}-{when:?}"), SMALL)?;
         let before = rig.plugin.leaks()?;
         driver.order(&[Order::next(call, Fault::Die { when })])?;
-        let keep = if call == "DeleteSnapshot" { "never" } else { "auto" };
+        let keep = if call == "DeleteSnapshot" {
+            "never"
+        } else {
+            "auto"
+        };
         let words = rig.backup_words(&volume, &["--keep-base", keep]);
         let running = rig.command(&words)?.start()?;
         ((running, volume), (rig.scratch, rig.repo, before, keep))
@@ -136,10 +169,14 @@ pub(crate) fn clean_up_fails(driver: &mut TestDriver) -> Result<()> {
             let point = point.expect(0).with_context(context)?;
             rig.check_point(&volume, &point).with_context(context)?;
             let warnings = point.json()?["warnings"].to_string();
-            ensure!(warnings.contains("left behind"), "{}: {warnings}", context());
+            ensure!(
+                warnings.contains("left behind"),
+                "{}: {warnings}",
+                context()
+            );
             driver.order(&[])?;
             let next = rig.good_backup(&volume, &[]).with_context(context)?;
-            says(&next, "csi", "what changed since").with_context(context)?;
+            says(&next, "csi", DELTA).with_context(context)?;
             rig.left(&before, 1, 0).with_context(context)?;
         }
     }
@@ -185,28 +222,48 @@ pub(crate) fn metadata(driver: &mut TestDriver) -> Result<()> {
 pub(crate) fn secrets(_: &mut TestDriver) -> Result<()> {
     const SECRET: &str = "hunter2-of-the-storage";
     let driver = TestDriver::start(|options| {
-        options.secrets.insert("userKey".to_owned(), SECRET.to_owned());
+        options
+            .secrets
+            .insert("userKey".to_owned(), SECRET.to_owned());
     })?;
     let rig = Rig::new("csi-secrets", &driver)?;
     let folder = rig.scratch.join("secrets");
-    for group in ["provisioner", "controller-publish", "node-stage", "node-publish", "snapshotter"] {
+    for group in [
+        "provisioner",
+        "controller-publish",
+        "node-stage",
+        "node-publish",
+        "snapshotter",
+    ] {
         std::fs::create_dir_all(folder.join(group))?;
         std::fs::write(folder.join(group).join("userKey"), SECRET)?;
     }
     // The client of the tests has none, so that this volume is made by a restore.
-    let image = tests::image::Image::mixed(&rig.scratch.join("disk.img"), SMALL, &mut rig.random.clone())?;
+    let image = tests::image::Image::mixed(
+        &rig.scratch.join("disk.img"),
+        SMALL,
+        &mut rig.random.clone(),
+    )?;
     rig.repo.backup(&image.path, "disk", &[])?;
-    rig.command(&rig.restore_words("disk@latest"))?.run()?.expect(64)?;
+    rig.command(&rig.restore_words("disk@latest"))?
+        .run()?
+        .expect(64)?;
     let shown = folder.display().to_string();
     let mut words = rig.restore_words("disk@latest");
-    words.extend(["--csi-secrets".to_owned(), shown, "--log".to_owned(), "trace".to_owned()]);
+    words.extend([
+        "--csi-secrets".to_owned(),
+        shown,
+        "--log".to_owned(),
+        "trace".to_owned(),
+    ]);
     let restored = rig.command(&words)?.run()?.expect(0)?;
     words[0] = "backup".to_owned();
     words[1] = format!("csi:{}", restored.string("volume_id")?);
     words.remove(2);
     let backed = rig.command(&words)?.run()?.expect(0)?;
     let point = backed.string("point")?;
-    rig.repo.restore(&point, &rig.scratch.join("again.img"), &[])?;
+    rig.repo
+        .restore(&point, &rig.scratch.join("again.img"), &[])?;
     image.assert_same(&rig.scratch.join("again.img"))?;
     driver.order(&[Order::next("CreateVolume", Fault::Refuse { code: 16 }).times(0)])?;
     let refused = rig.command(&words)?.run()?.expect(64)?;
@@ -215,7 +272,11 @@ pub(crate) fn secrets(_: &mut TestDriver) -> Result<()> {
     }
     for file in files(&rig.scratch.join("state")) {
         let text = String::from_utf8_lossy(&std::fs::read(&file)?).into_owned();
-        ensure!(!text.contains(SECRET), "{} holds the secret", file.display());
+        ensure!(
+            !text.contains(SECRET),
+            "{} holds the secret",
+            file.display()
+        );
     }
     Ok(())
 }

@@ -38,7 +38,10 @@ pub(crate) fn ten_at_once(plugin: &dyn Plugin) -> Result<()> {
         {
             std::thread::sleep(Duration::from_millis(20));
         }
-        eprintln!("most memory of ten runs at once: {} MiB", most.iter().max().unwrap_or(&0) / MIB);
+        eprintln!(
+            "most memory of ten runs at once: {} MiB",
+            most.iter().max().unwrap_or(&0) / MIB
+        );
         ensure!(most.iter().all(|bytes| *bytes <= MEMORY), "{most:?}");
         for (run, volume) in runs.into_iter().zip(&volumes) {
             rig.check_point(volume, &run.wait()?.expect(0)?)?;
@@ -64,7 +67,10 @@ pub(crate) fn hundred_in_a_row(driver: &mut TestDriver) -> Result<()> {
         if round > 0 && (round + 1) % 31 != 0 {
             // Every thirty points everything is read once.
             let why = outcome.string("changed_blocks_reason")?;
-            ensure!(why.contains("what changed since") || why.contains("30"), "{why}");
+            ensure!(
+                why.contains("what changed since") || why.contains("30"),
+                "{why}"
+            );
         }
     }
     own.sort_by(f64::total_cmp);
@@ -78,4 +84,3 @@ pub(crate) fn hundred_in_a_row(driver: &mut TestDriver) -> Result<()> {
     ensure!(pairs.is_empty(), "at one time: {:?}", pairs.first());
     Ok(())
 }
-

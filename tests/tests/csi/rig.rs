@@ -67,7 +67,7 @@ impl<'a> Rig<'a> {
         let made = self.client.create_volume(name, size, None)?;
         let context = self
             .client
-            .controller_publish(&made.volume_id, "node-1", &tests::csi::client::block())
+            .controller_publish(&made, "node-1")
             .unwrap_or_default();
         let block = tests::csi::client::block();
         let writer = Attached::new(self.plugin, name, &made, &block, context)?;
@@ -146,7 +146,7 @@ impl<'a> Rig<'a> {
         let block = tests::csi::client::block();
         let context = self
             .client
-            .controller_publish(id, "node-1", &block)
+            .controller_publish(&made, "node-1")
             .unwrap_or_default();
         let reader = Attached::new(self.plugin, "reader", &made, &block, context)?;
         let differs = first_difference(&volume.mirror.path, reader.path(), 0, volume.mirror.size)?;
@@ -210,7 +210,14 @@ pub(crate) fn says(outcome: &Outcome, who: &str, why: &str) -> Result<()> {
         outcome.string("changed_blocks")?,
         outcome.string("changed_blocks_reason")?,
     );
-    ensure!(told.0 == who && told.1.contains(why), "not {who} for `{why}`: {told:?}");
+    // Every thirty points everything is read once.
+    if why == DELTA && told.1.starts_with("30 points") {
+        return Ok(());
+    }
+    ensure!(
+        told.0 == who && told.1.contains(why),
+        "not {who} for `{why}`: {told:?}"
+    );
     Ok(())
 }
 
@@ -229,6 +236,9 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     }
     found
 }
+
+/// What a run says that read only what changed.
+pub(crate) const DELTA: &str = "what changed since";
 
 /// Small: faults are about calls, not about data.
 pub(crate) const SMALL: u64 = 4 * MIB;

@@ -5,7 +5,7 @@ use tests::csi::Plugin;
 use tests::image::MIB;
 use tests::repo::Repo;
 
-use crate::rig::{Rig, SMALL, says};
+use crate::rig::{DELTA, Rig, SMALL, says};
 
 const SIZE: u64 = 64 * MIB;
 
@@ -20,11 +20,8 @@ pub(crate) fn incremental_and_back(plugin: &dyn Plugin) -> Result<()> {
         volume.write(round * 5 * MIB + 4096, 8192, &mut random)?;
         rig.random = random;
         let point = rig.good_backup(&volume, &[])?;
-        says(&point, "csi", "what changed since")?;
-        let (read, sampled) = (
-            point.number("read_bytes")?,
-            point.number("sampled_bytes")?,
-        );
+        says(&point, "csi", DELTA)?;
+        let (read, sampled) = (point.number("read_bytes")?, point.number("sampled_bytes")?);
         ensure!(
             read - sampled <= 256 << 10,
             "two blocks in at most two chunks changed, {read} bytes were read, {sampled} of them samples"
@@ -32,13 +29,21 @@ pub(crate) fn incremental_and_back(plugin: &dyn Plugin) -> Result<()> {
         ensure!(point.json()?["csi"]["base_kept"] == true);
         rig.left(&before, 1, 0)?;
     }
-    let restored = rig.command(&rig.restore_words("db@latest"))?.run()?.expect(0)?;
+    let restored = rig
+        .command(&rig.restore_words("db@latest"))?
+        .run()?
+        .expect(0)?;
     let id = restored.string("volume_id")?;
     rig.left(&before, 1, 1)?;
     rig.check_volume(&id, &volume)?;
     rig.client.delete_volume(&id)?;
     let gone = rig.csi(&["release", &volume.id])?.json()?;
-    ensure!(gone["released"].as_array().is_some_and(|all| all.len() == 1), "{gone}");
+    ensure!(
+        gone["released"]
+            .as_array()
+            .is_some_and(|all| all.len() == 1),
+        "{gone}"
+    );
     rig.left(&before, 0, 0)?;
     // Without the base everything allocated is read, and that is said.
     says(&rig.good_backup(&volume, &[])?, "csi", "")?;
@@ -48,7 +53,10 @@ pub(crate) fn incremental_and_back(plugin: &dyn Plugin) -> Result<()> {
 pub(crate) fn info_and_refusals(plugin: &dyn Plugin) -> Result<()> {
     let mut rig = Rig::new("csi-refusals", plugin)?;
     let info = rig.csi(&["info"])?.json()?;
-    ensure!(info["backups"] == true && info["incremental"] == true, "{info}");
+    ensure!(
+        info["backups"] == true && info["incremental"] == true,
+        "{info}"
+    );
     ensure!(info["abilities"]["snapshots"] == true, "{info}");
     let volume = rig.volume("v", SMALL)?;
     let before = plugin.leaks()?;
@@ -58,13 +66,18 @@ pub(crate) fn info_and_refusals(plugin: &dyn Plugin) -> Result<()> {
     rig.command(&words)?.run()?.expect(64)?.names("nobody")?;
     words[1] = "csi:".to_owned();
     rig.command(&words)?.run()?.expect(64)?;
-    rig.backup(&volume, &["--csi-secrets", "/nonexistent"])?.expect(64)?;
+    rig.backup(&volume, &["--csi-secrets", "/nonexistent"])?
+        .expect(64)?;
     rig.backup(&volume, &["--csi-parameter", "a"])?.expect(64)?;
     let missing = ["--csi-socket", "/nonexistent/csi.sock"];
     let source = format!("csi:{}", volume.id);
-    let refused = rig.repo.fails(69, &[["backup", &source].as_slice(), &missing].concat())?;
+    let refused = rig
+        .repo
+        .fails(69, &[["backup", &source].as_slice(), &missing].concat())?;
     refused.names("/nonexistent/csi.sock")?;
-    rig.repo.fails(64, &["backup", &source])?.names("--csi-socket")?;
+    rig.repo
+        .fails(64, &["backup", &source])?
+        .names("--csi-socket")?;
     let mut words = rig.restore_words("nothing@latest");
     rig.command(&words)?.run()?.expect(64)?;
     words[2] = "csi:old".to_owned();
@@ -82,7 +95,7 @@ pub(crate) fn without_a_base(plugin: &dyn Plugin) -> Result<()> {
     volume.write(0, 4096, &mut random)?;
     let point = rig.good_backup(&volume, &["--keep-base", "never"])?;
     // The base was still there for this one, and goes with it.
-    says(&point, "csi", "what changed since")?;
+    says(&point, "csi", DELTA)?;
     ensure!(point.json()?["csi"]["base_kept"] == false);
     rig.left(&before, 0, 0)?;
     volume.write(8192, 4096, &mut random)?;
@@ -105,7 +118,11 @@ pub(crate) fn two_repositories(plugin: &dyn Plugin) -> Result<()> {
             rig.repo = repo.clone();
             volume.write(round * 8192, 4096, &mut random)?;
             let point = rig.good_backup(&volume, &[])?;
-            let why = if round == 0 { "no parent" } else { "what changed since" };
+            let why = if round == 0 {
+                "no parent"
+            } else {
+                "what changed since"
+            };
             says(&point, "csi", why)?;
         }
     }

@@ -264,14 +264,12 @@ mod tests {
             volume: None,
             repository: "r".to_owned(),
             name: "n".to_owned(),
-        keeps_base: true,
+            keeps_base: true,
         }
     }
 
     fn made() -> Entry {
-        Entry::SnapshotMade {
-            id: "s".to_owned(),
-        }
+        Entry::SnapshotMade { id: "s".to_owned() }
     }
 
     #[test]
@@ -312,7 +310,11 @@ mod tests {
     #[test]
     fn what_is_no_journal_is_named_and_left() {
         let folder = tempfile::tempdir().unwrap();
-        for text in ["{}\n", "x\n", "{\"step\":\"begin\",\"version\":2,\"driver\":\"\",\"socket\":\"\",\"volume\":null,\"repository\":\"\",\"name\":\"\",\"keeps_base\":true}\n"] {
+        for text in [
+            "{}\n",
+            "x\n",
+            "{\"step\":\"begin\",\"version\":2,\"driver\":\"\",\"socket\":\"\",\"volume\":null,\"repository\":\"\",\"name\":\"\",\"keeps_base\":true}\n",
+        ] {
             let path = folder.path().join("a.jsonl");
             fs::write(&path, text).unwrap();
             let found = dead(folder.path()).unwrap();

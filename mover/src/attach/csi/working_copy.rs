@@ -65,7 +65,10 @@ impl WorkingCopy<'_> {
             if again.id != snapshot.id {
                 return Err(Error::new(
                     ErrorKind::Io,
-                    format!("{} answers with another snapshot for the same name", self.driver.name),
+                    format!(
+                        "{} answers with another snapshot for the same name",
+                        self.driver.name
+                    ),
                 )
                 .object(&again.id)
                 .hint("report it to the makers of the driver, and delete that snapshot by hand"));
@@ -117,8 +120,7 @@ impl WorkingCopy<'_> {
         if abilities.attach {
             let node = self.driver.node.clone();
             self.journal.write(Entry::AttachWanted { node })?;
-            self.driver
-                .attach(&mut volume, readonly, Some(self.stop))?;
+            self.driver.attach(&mut volume, readonly, Some(self.stop))?;
         }
         let staged = abilities.stage.then_some(staging.as_path());
         if let Some(path) = staged {
@@ -143,7 +145,10 @@ impl WorkingCopy<'_> {
         paths: (Option<&Path>, &Path),
         readonly: bool,
     ) -> Result<()> {
-        match self.driver.publish(volume, paths, readonly, Some(self.stop)) {
+        match self
+            .driver
+            .publish(volume, paths, readonly, Some(self.stop))
+        {
             Err(failed)
                 if readonly
                     && matches!(

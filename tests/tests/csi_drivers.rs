@@ -66,6 +66,7 @@ const OURS: &[OwnCase] = &[
     ("late_and_not_ready", faults::late_and_not_ready),
     ("spoilt_ranges", faults::spoilt_ranges),
     ("spoilt_messages", faults::spoilt_messages),
+    ("wrong_sizes", faults::wrong_sizes),
     ("strictness", faults::strictness),
     ("killed_while_attached", faults::killed_while_attached),
     ("registration", services::registration),

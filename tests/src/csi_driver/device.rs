@@ -30,8 +30,17 @@ pub(super) fn find(image: &Path) -> Result<Option<PathBuf>, Status> {
         .map(|(device, _)| device))
 }
 
+/// How a device is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Form {
+    /// Nobody may write.
+    pub(super) read_only: bool,
+    /// Its size, if that is not the size of the image.
+    pub(super) size: Option<u64>,
+}
+
 /// The device over an image; made where there is none.
-pub(super) fn attach(image: &Path, read_only: bool) -> Result<PathBuf, Status> {
+pub(super) fn attach(image: &Path, form: Form) -> Result<PathBuf, Status> {
     if let Some(device) = find(image)? {
         return Ok(device);
     }
@@ -40,9 +49,11 @@ pub(super) fn attach(image: &Path, read_only: bool) -> Result<PathBuf, Status> {
         let mut command = Command::new("losetup");
         command
             .args(["--find", "--show"])
-            .args(read_only.then_some("--read-only"))
-            .arg(image);
-        last = part::run(&mut command)
+            .args(form.read_only.then_some("--read-only"));
+        if let Some(size) = form.size {
+            command.args(["--sizelimit", &size.to_string()]);
+        }
+        last = part::run(command.arg(image))
             .map(|device| PathBuf::from(device.trim()))
             .map_err(internal);
         if last.is_ok() {

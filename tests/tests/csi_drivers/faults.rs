@@ -287,6 +287,45 @@ pub(crate) fn spoilt_messages() -> Result<()> {
     Ok(())
 }
 
+/// Sizes that nobody knows, and a device that is shorter than its volume.
+pub(crate) fn wrong_sizes() -> Result<()> {
+    let driver = TestDriver::start(|_| {})?;
+    let client = driver.client()?;
+    driver.order(&[
+        Order::next("CreateVolume", Fault::UnknownSize),
+        Order::next("CreateSnapshot", Fault::UnknownSize),
+        Order::next("NodeStageVolume", Fault::ShortDevice { bytes: 512 }),
+    ])?;
+    let volume = client.create_volume("one", MIB, None)?;
+    ensure!(
+        volume.capacity_bytes == 0
+            && client.create_volume("one", MIB, None)?.capacity_bytes == i64::try_from(MIB)?
+    );
+    let attached = Attached::block(&driver, "one", &volume)?;
+    ensure!(std::fs::read(attached.path())?.len() == usize::try_from(MIB - 512)?);
+    ensure!(client.create_snapshot("s", &volume.volume_id)?.size_bytes == 0);
+    ensure!(client.create_snapshot("s", &volume.volume_id)?.size_bytes == i64::try_from(MIB)?);
+    driver.order(&[Order::next(
+        "*",
+        Fault::Stream {
+            wrong: Wrong::Truncated,
+            after: 9,
+        },
+    )])?;
+    let snapshot = client
+        .snapshots()?
+        .into_iter()
+        .next()
+        .context("there is one")?;
+    client.allocated(&snapshot, 0, 0).1?;
+    let calls = driver.calls()?;
+    ensure!(
+        calls.last().is_some_and(|call| call.fault.is_none()),
+        "a stream that ended before was not spoilt"
+    );
+    Ok(())
+}
+
 fn write(path: &Path, bytes: &[u8], at: u64) -> Result<()> {
     use std::os::unix::fs::FileExt;
     let device = std::fs::File::options().write(true).open(path)?;

@@ -263,7 +263,7 @@ impl Answer {
             Reaction::Stop(why) => return doubt(format!("{error}: {why}")),
             Reaction::BehindTheEnd => return self.behind_the_end(error),
             Reaction::NewToken if self.renewed => {
-                return doubt(format!("{error}: a new token was not accepted either"));
+                return doubt(format!("{error}: refused again with new credentials"));
             }
             Reaction::NewToken => {
                 self.renewed = true;

@@ -257,7 +257,7 @@ pub(crate) fn secrets() -> Result<()> {
         code: Code::Unauthenticated.into(),
     };
     driver.order(&[Order::next(DELTA, fault).times(0)])?;
-    pair.refuses("secrets that are not accepted", "was not accepted either")?;
+    pair.refuses("secrets that are not accepted", "refused again")?;
     driver.order(&[])?;
     pair.bed.end()
 }

@@ -22,22 +22,27 @@ const ENVIRONMENT: &str = "changed-blocks.environment";
 const LIAR: &str = "changed-blocks.liar";
 const EVIDENCE: &str = "changed-blocks.evidence";
 
+/// Facts by which sources tell the version of their backend, and its name.
+const BACKENDS: [(&str, &str); 2] = [("rbd.librbd", "librbd"), ("csi.driver-version", "driver")];
+
 /// What answers depend on beside the volume: after a change of any of it, everything is read once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment(String);
 
 impl Environment {
-    /// This program, this kernel, and the version that a source tells of its backend (fact `librbd`).
+    /// This program, this kernel, and the version that a source tells of its backend.
     #[must_use]
     pub fn current(identities: &[(String, String)]) -> Self {
         let kernel = nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default();
-        let backend = identities
+        let backend: String = BACKENDS
             .iter()
-            .find(|(key, _)| key == "rbd.librbd")
-            .map(|(_, version)| format!("; librbd {version}"))
-            .unwrap_or_default();
+            .flat_map(|(fact, name)| {
+                let told = identities.iter().filter(move |(key, _)| key == fact);
+                told.map(move |(_, version)| format!("; {name} {version}"))
+            })
+            .collect();
         let tool = env!("CARGO_PKG_VERSION");
         Self(format!("snaphaul {tool}; kernel {kernel}{backend}"))
     }
@@ -206,6 +211,20 @@ mod tests {
 
     fn history() -> History {
         History::default().after_full(NOW, &environment("a"))
+    }
+
+    #[test]
+    fn another_version_of_a_backend_is_another_environment() {
+        let told = |fact: &str, version: &str| {
+            Environment::current(&[(fact.to_owned(), version.to_owned())])
+        };
+        let none = Environment::current(&[]);
+        for (fact, name) in BACKENDS {
+            assert_ne!(told(fact, "1"), none);
+            assert_ne!(told(fact, "1"), told(fact, "2"));
+            assert!(told(fact, "1").0.ends_with(&format!("; {name} 1")));
+        }
+        assert_eq!(told("csi.snapshot", "1"), none);
     }
 
     #[test]

@@ -218,6 +218,37 @@ pub(crate) fn metadata(driver: &mut TestDriver) -> Result<()> {
     Ok(())
 }
 
+/// Sizes that the driver does not tell, and devices that are smaller than it tells.
+pub(crate) fn sizes(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-sizes", driver)?;
+    let volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    rig.good_backup(&volume, &[])?;
+    let unknown =
+        ["CreateSnapshot", "CreateVolume"].map(|call| Order::next(call, Fault::UnknownSize));
+    driver.order(&unknown)?;
+    rig.good_backup(&volume, &[])?;
+    rig.left(&before, 1, 0)?;
+    let short = |bytes| Order::next("NodeStageVolume", Fault::ShortDevice { bytes });
+    driver.order(&[short(512)])?;
+    let rounded = rig.backup(&volume, &[])?.expect(0)?;
+    ensure!(rounded.number("size_bytes")? == SMALL - 512);
+    ensure!(
+        rounded.json()?["warnings"]
+            .to_string()
+            .contains("its device has")
+    );
+    rig.left(&before, 1, 0)?;
+    driver.order(&[short(1 << 20)])?;
+    rig.backup(&volume, &[])?
+        .expect(69)?
+        .names("would be lost")?;
+    rig.left(&before, 1, 0)?;
+    rig.good_backup(&volume, &[])?;
+    rig.left(&before, 1, 0)
+}
+
 /// Without secrets a driver that wants some refuses; with them they are nowhere but in the calls.
 pub(crate) fn secrets(_: &mut TestDriver) -> Result<()> {
     const SECRET: &str = "hunter2-of-the-storage";

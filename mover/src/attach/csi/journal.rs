@@ -67,7 +67,7 @@ impl Journal {
             file,
             state: State::default(),
         };
-        journal.write(Entry::Begin(begun))?;
+        journal.write(&Entry::Begin(begun))?;
         sync_folder(folder).map_err(|error| failed(folder, error))?;
         Ok(journal)
     }
@@ -91,17 +91,17 @@ impl Journal {
     ///
     /// # Errors
     /// `Io`, `NoSpace`.
-    pub fn write(&mut self, entry: Entry) -> Result<()> {
-        dying::here("before", &entry);
+    pub fn write(&mut self, entry: &Entry) -> Result<()> {
+        dying::here("before", entry);
         let failed = |error| failed(&self.path, error);
-        let mut line = serde_json::to_vec(&entry).map_err(|error| {
+        let mut line = serde_json::to_vec(entry).map_err(|error| {
             Error::new(ErrorKind::Internal, "write a line of a journal").source(error)
         })?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(failed)?;
         self.file.sync_data().map_err(failed)?;
-        self.state.apply(&entry);
-        dying::here("after", &entry);
+        self.state.apply(entry);
+        dying::here("after", entry);
         Ok(())
     }
 
@@ -276,7 +276,7 @@ mod tests {
     fn a_run_that_lives_is_left_alone_and_a_dead_one_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(folder.path(), begun()).unwrap();
-        journal.write(made()).unwrap();
+        journal.write(&made()).unwrap();
         assert!(dead(folder.path()).unwrap().is_empty());
         let state = journal.state().clone();
         drop(journal);
@@ -291,7 +291,7 @@ mod tests {
     fn a_line_without_an_end_was_never_acted_on() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(folder.path(), begun()).unwrap();
-        journal.write(made()).unwrap();
+        journal.write(&made()).unwrap();
         let path = journal.path.clone();
         drop(journal);
         let whole = fs::read_to_string(&path).unwrap();
@@ -328,7 +328,7 @@ mod tests {
     fn the_file_goes_when_nothing_is_left_and_not_before() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(folder.path(), begun()).unwrap();
-        journal.write(made()).unwrap();
+        journal.write(&made()).unwrap();
         let path = journal.path.clone();
         assert_eq!(journal.end().unwrap_err().kind(), ErrorKind::Internal);
         assert!(path.exists());

@@ -106,7 +106,7 @@ fn adopt_base(
         return Ok(());
     }
     let old = bases.find(begun)?.map(|base| base.snapshot);
-    journal.write(Entry::KeepBase { old })
+    journal.write(&Entry::KeepBase { old })
 }
 
 /// Deletes the bases of a volume, or of every volume of the driver. The snapshots that went.

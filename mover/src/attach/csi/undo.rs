@@ -94,7 +94,7 @@ fn one(driver: &Driver, bases: &Bases, journal: &mut Journal, undo: Undo) -> Res
             Entry::SnapshotDeleted
         }
     };
-    journal.write(entry)
+    journal.write(&entry)
 }
 
 /// A final refusal of the same request says that it made nothing. Where even that is not clear, the driver had its time: what it

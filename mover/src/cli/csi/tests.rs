@@ -58,3 +58,16 @@ fn a_socket_is_needed() {
     assert!(Cli::try_parse_from(["snaphaul", "csi", "release"]).is_err());
     assert!(Cli::try_parse_from(["snaphaul", "csi", "release", "v", "--all"]).is_err());
 }
+
+#[test]
+fn parameters_are_for_the_driver_alone() {
+    let texts = ["a=b=c", "d=", "csi.storage.k8s.io/fstype=xfs"].map(str::to_owned);
+    let parsed = parameters("--csi-parameter", &texts).unwrap();
+    let pairs: Vec<_> = parsed.iter().map(|(k, v)| (&**k, &**v)).collect();
+    assert_eq!(pairs, [("a", "b=c"), ("d", "")]);
+    for texts in [vec!["a"], vec!["=b"], vec!["a=1", "a=2"]] {
+        let texts: Vec<_> = texts.into_iter().map(str::to_owned).collect();
+        let refused = parameters("--csi-parameter", &texts).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidRequest, "{texts:?}");
+    }
+}

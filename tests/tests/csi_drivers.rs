@@ -30,7 +30,7 @@ use tests::csi::Plugin;
 use tests::hostpath::HostPath;
 use tests::test_driver::TestDriver;
 
-type Case = (&'static str, fn(&dyn Plugin) -> Result<()>);
+type Case = (&'static str, fn(&(dyn Plugin + Sync)) -> Result<()>);
 type MetadataCase = (&'static str, fn(&dyn Plugin, Conduct) -> Result<()>);
 
 type OwnCase = (&'static str, fn() -> Result<()>);
@@ -38,6 +38,7 @@ type OwnCase = (&'static str, fn() -> Result<()>);
 /// What every driver passes.
 const BOTH: &[Case] = &[
     ("snapshot_clone_attach", round_trip::snapshot_clone_attach),
+    ("ten_at_once", round_trip::ten_at_once),
     ("sanity_block", sanity::block),
     ("sanity_mount", sanity::mount),
 ];

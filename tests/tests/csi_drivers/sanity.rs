@@ -56,10 +56,10 @@ fn ask(plugin: &dyn Plugin, access: &str) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn block(plugin: &dyn Plugin) -> Result<()> {
+pub(crate) fn block(plugin: &(dyn Plugin + Sync)) -> Result<()> {
     ask(plugin, "block")
 }
 
-pub(crate) fn mount(plugin: &dyn Plugin) -> Result<()> {
+pub(crate) fn mount(plugin: &(dyn Plugin + Sync)) -> Result<()> {
     ask(plugin, "mount")
 }

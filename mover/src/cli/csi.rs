@@ -61,10 +61,12 @@ fn options(
     if let Some(state) = &driver.csi_state {
         options.state.clone_from(state);
     }
+    let usual = Deadlines::default();
     options.deadlines = Deadlines {
         call: driver.csi_timeout,
-        step: driver.csi_deadline,
-        ..Deadlines::default()
+        snapshot: driver.csi_deadline.unwrap_or(usual.snapshot),
+        expose: driver.csi_deadline.unwrap_or(usual.expose),
+        ..usual
     };
     if let Some(volume) = volume {
         options.parameters = parameters("--csi-parameter", &volume.csi_parameters)?;

@@ -41,7 +41,8 @@ fn flags_become_options() {
     let options = options(&args.driver, None, None).unwrap();
     assert_eq!(options.socket, Path::new("/s"));
     assert_eq!(options.deadlines.call.as_secs(), 5);
-    assert_eq!(options.deadlines.step.as_secs(), 600);
+    assert_eq!(options.deadlines.snapshot.as_secs(), 600);
+    assert_eq!(options.deadlines.expose.as_secs(), 1800);
     assert_eq!(
         options.devices(),
         Path::new("/var/lib/kubelet/plugins/kubernetes.io/csi/snaphaul")

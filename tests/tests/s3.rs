@@ -147,6 +147,7 @@ fn immutability() -> Vec<Case> {
         ),
         on("the_backup_role", roles::the_backup_role, WITH_ROLES),
         on("the_restore_role", roles::the_restore_role, WITH_ROLES),
+        on("the_repair_role", roles::the_repair_role, WITH_ROLES),
         on(
             "forget_and_collector_roles",
             roles::forget_and_collector_roles,

@@ -10,6 +10,10 @@ mod contract;
 mod immutable;
 #[path = "s3/network.rs"]
 mod network;
+#[path = "s3/recover.rs"]
+mod recover;
+#[path = "s3/repair_role.rs"]
+mod repair_role;
 #[path = "s3/repository.rs"]
 mod repository;
 #[path = "s3/roles.rs"]
@@ -145,9 +149,14 @@ fn immutability() -> Vec<Case> {
             immutable::a_thief_is_survived,
             WITH_ROLES,
         ),
+        on(
+            "the_oldest_whole_version_comes_back",
+            recover::the_oldest_whole_version_comes_back,
+            WITH_ROLES,
+        ),
         on("the_backup_role", roles::the_backup_role, WITH_ROLES),
         on("the_restore_role", roles::the_restore_role, WITH_ROLES),
-        on("the_repair_role", roles::the_repair_role, WITH_ROLES),
+        on("the_repair_role", repair_role::the_repair_role, WITH_ROLES),
         on(
             "forget_and_collector_roles",
             roles::forget_and_collector_roles,

@@ -31,15 +31,15 @@ pub(crate) fn policy(role: &str, bucket: &str) -> Result<String> {
     Ok(value.to_string())
 }
 
-struct Rig {
-    bucket: Bucket,
-    repo: Repo,
-    image: Image,
+pub(super) struct Rig {
+    pub(super) bucket: Bucket,
+    pub(super) repo: Repo,
+    pub(super) image: Image,
 }
 
 impl Rig {
     /// A locked repository, made under the administrator's role.
-    fn new(site: &Site, seed: u64) -> Result<Self> {
+    pub(super) fn new(site: &Site, seed: u64) -> Result<Self> {
         let bucket = locked_bucket(site)?;
         let repo = Repo::bucket(&bucket, "repo", site.scratch.path())?;
         let rig = Self {
@@ -70,18 +70,18 @@ impl Rig {
         Ok(rig)
     }
 
-    fn role(&self, role: &str) -> Result<Repo> {
+    pub(super) fn role(&self, role: &str) -> Result<Repo> {
         let login = self.bucket.assume_role(&policy(role, &self.bucket.name)?)?;
         Ok(self.repo.with_login(&login))
     }
 
-    fn thief(&self, role: &str) -> Result<Bucket> {
+    pub(super) fn thief(&self, role: &str) -> Result<Bucket> {
         let login = self.bucket.assume_role(&policy(role, &self.bucket.name)?)?;
         Ok(self.bucket.with_login(&login))
     }
 
     /// Tries to delete one object of every kind, plainly and by version; gives the kinds where it worked.
-    fn deletable(&self, thief: &Bucket) -> Result<Vec<&'static str>> {
+    pub(super) fn deletable(&self, thief: &Bucket) -> Result<Vec<&'static str>> {
         let mut worked = Vec::new();
         for kind in KINDS {
             let key = match self.repo.objects(kind)?.first() {
@@ -101,7 +101,7 @@ impl Rig {
         Ok(worked)
     }
 
-    fn writable(&self, thief: &Bucket) -> Result<Vec<&'static str>> {
+    pub(super) fn writable(&self, thief: &Bucket) -> Result<Vec<&'static str>> {
         let mut worked = Vec::new();
         for kind in KINDS {
             let name = if kind.ends_with('/') { "made" } else { "" };
@@ -117,7 +117,7 @@ impl Rig {
     }
 }
 
-fn refused(repo: &Repo, words: &[&str]) -> Result<()> {
+pub(super) fn refused(repo: &Repo, words: &[&str]) -> Result<()> {
     let result = repo.fails(64, words)?.json()?;
     ensure!(
         result["error"]["kind"] == "access-denied",
@@ -250,83 +250,6 @@ pub(crate) fn forget_and_collector_roles(site: &Site) -> Result<()> {
         ensure!(collector.try_delete(&format!("repo/{name}"))? == 403);
     }
     Ok(())
-}
-
-/// Mends whatever a point needs beside its chunks, whether it was overwritten or hidden, forgets what it committed again, and cannot
-/// delete or store chunks.
-pub(crate) fn the_repair_role(site: &Site) -> Result<()> {
-    let rig = Rig::new(site, 37)?;
-    rig.role("backup")?.backup(&rig.image.path, "disk", &[])?;
-    let repair = rig.role("repair")?;
-    let kinds = [
-        "config", "keys/", "open/", "snap/", "copy/", "live/", "map/",
-    ];
-    for (round, kind) in kinds.into_iter().cycle().take(2 * kinds.len()).enumerate() {
-        let object = damaged(&rig, kind, round >= kinds.len())?;
-        let hurt = || format!("round {round}: {object}");
-        // The window of the locks has ended: what is used again needs longer ones.
-        std::thread::sleep(Duration::from_millis(1100));
-        let result = repair.ok(&["repair"]).with_context(hurt)?.json()?;
-        ensure!(
-            result["repaired"].to_string().contains(&object),
-            "{}: {result}",
-            hurt()
-        );
-        ensure!(
-            result["warnings"].as_array().is_some_and(Vec::is_empty),
-            "{}: {result}",
-            hurt()
-        );
-        rig.role("restore")?
-            .ok(&["verify", "--all", "--level", "data"])
-            .with_context(hurt)?;
-    }
-    let target = site.scratch.join("out");
-    repair.restore("disk@latest", &target, &[])?;
-    rig.image.assert_same(&target)?;
-    ensure!(
-        rig.repo
-            .objects("open/")?
-            .iter()
-            .all(|name| !name.contains("/r-")),
-        "a reader's record was left"
-    );
-    refused(&repair, &["backup", &rig.image.path.display().to_string()])?;
-    let thief = rig.thief("repair")?;
-    ensure!(rig.deletable(&thief)?.is_empty());
-    let worked = rig.writable(&thief)?;
-    let own = [
-        "config", "keys/", "open/", "snap/", "copy/", "live/", "map/", "tomb/", "beat/",
-    ];
-    ensure!(worked == own, "the repair role wrote {worked:?}");
-    Ok(())
-}
-
-/// Hurts an object that the point needs: other bytes are put over it, or a delete hides it.
-fn damaged(rig: &Rig, kind: &str, hide: bool) -> Result<String> {
-    let points = rig.repo.ok(&["points"])?.json()?;
-    let points = points["points"].as_array().cloned().unwrap_or_default();
-    let standing = points.iter().find(|point| point["status"] == "complete");
-    let id = standing
-        .and_then(|point| point["point"].as_str())
-        .context("a whole point")?;
-    let session = id.split('-').next().unwrap_or_default();
-    let names = rig.repo.objects(kind)?;
-    let of_point = |name: &&String| {
-        ["config", "keys/", "map/"].contains(&kind)
-            || name
-                .rsplit('-')
-                .next()
-                .is_some_and(|last| last.starts_with(session))
-    };
-    let name = names.iter().rfind(of_point).context("one of this kind")?;
-    if hide {
-        rig.repo.remove(name)?;
-    } else {
-        rig.repo
-            .write(name, b"other bytes than those that were stored")?;
-    }
-    Ok(name.clone())
 }
 
 /// The statement that the README names holds back who would lock for ever.

@@ -13,7 +13,7 @@ use super::super::{
 };
 use super::mutation::Mutation;
 use super::search::World;
-use super::state::{GENERATIONS, Ordinals, Rewrite, Seen, Set, State, Tasks, Why};
+use super::state::{GENERATIONS, Mend, Ordinals, Rewrite, Seen, Set, State, Tasks, Why};
 use crate::repository::ids::{ReaderKey, SegmentId, Sequence, SessionId, SessionKey, VolumeId};
 use crate::repository::map::{Liveness, Location};
 
@@ -103,6 +103,11 @@ impl World {
                 Cause::Ghost => Why::Ghost,
             };
             tasks.chains[number(chain.key.session())] = Some((why, 0));
+        }
+        if self.bounds.mends {
+            for key in plan.missing_copies() {
+                tasks.mends[number(key.session)] = Some(Mend::Look);
+            }
         }
         for dead in plan.dead_data() {
             self.note(&mut tasks, dead);

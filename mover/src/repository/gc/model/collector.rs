@@ -241,7 +241,7 @@ impl World {
             .expect("otherwise idle")
     }
 
-    /// Looks for the copy that a listing did not show, reads the manifest, stores it again.
+    /// Looks for the copy that a listing did not show, reads the manifest, and stores it again if it is still a point's.
     fn mend_task(&self, after: &mut State, at: usize, session: usize) -> Option<&'static str> {
         let store = &mut after.store;
         let (what, next) = match after.collectors[at].tasks.mends[session]? {
@@ -251,7 +251,11 @@ impl World {
             ),
             Mend::Read => (
                 "GET manifest to copy",
-                store.has_manifest(session).then_some(Mend::Store),
+                store.has_manifest(session).then_some(self.after_reading()),
+            ),
+            Mend::Confirm => (
+                "HEAD open of what lacks a copy",
+                store.open.has(session).then_some(Mend::Store),
             ),
             Mend::Store => {
                 store.copy.add(session);
@@ -260,6 +264,13 @@ impl World {
         };
         after.collectors[at].tasks.mends[session] = next;
         Some(what)
+    }
+
+    fn after_reading(&self) -> Mend {
+        match self.mutation {
+            Mutation::MendUnconfirmed => Mend::Store,
+            _ => Mend::Confirm,
+        }
     }
 
     fn chain_task(&self, after: &mut State, at: usize, session: usize) -> Option<&'static str> {

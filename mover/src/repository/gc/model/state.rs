@@ -268,6 +268,7 @@ pub(super) struct Tasks {
 pub(super) enum Mend {
     Look,
     Read,
+    Confirm,
     Store,
 }
 

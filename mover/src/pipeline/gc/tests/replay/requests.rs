@@ -30,6 +30,7 @@ impl Wanted {
             "HEAD open of the pin"
             | "HEAD open of the dead session, again"
             | "HEAD open of what it had taken over"
+            | "HEAD open of what lacks a copy"
             | "GET open of a suspect"
             | "looks whether it committed" => (&[(Head, name::OPEN)], &[]),
             "HEAD slot of the pin" | "GET slot of a suspect" => (&[(Head, name::SNAP)], &[]),

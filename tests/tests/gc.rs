@@ -178,6 +178,43 @@ fn what_only_dropped_points_used_is_freed_and_the_rest_restores() -> Result<()> 
 }
 
 #[test]
+fn little_is_rewritten_for_much_unless_that_is_asked_for() -> Result<()> {
+    let mut rig = rig("gc-thorough")?;
+    let image = rig.noise("disk.img", 24 * MIB)?;
+    let first = rig.repo.backup(&image.path, "disk", &[])?.string("point")?;
+    // A quarter of each segment: one that lives to three quarters is not worth its price.
+    for megabyte in 0..24 {
+        image.write_noise(megabyte * MIB, MIB / 4, &mut rig.random)?;
+    }
+    let second = rig.repo.backup(&image.path, "disk", &[])?.string("point")?;
+    let own = Repo::directory(&rig.scratch.join("own"))?;
+    own.init()?;
+    own.backup(&image.path, "disk", &[])?;
+    let (before, needed) = (data_bytes(&rig.repo)?, data_bytes(&own)?);
+    forget(&rig.repo, &first)?;
+    let thrifty = rig.repo.ok(&["gc"])?;
+    let (written, freed) = (
+        thrifty.number("written_bytes")?,
+        thrifty.number("freed_bytes")?,
+    );
+    let stays = data_bytes(&rig.repo)? - needed;
+    ensure!(written <= freed && stays * 2 > before - needed);
+    let left = thrifty.number("dead_bytes_left")?;
+    ensure!(
+        left.abs_diff(stays) < MIB,
+        "about {left} of {stays} dead bytes are told"
+    );
+    rig.repo.fails(64, &["gc", "--thorough", "--no-rewrite"])?;
+    let thorough = rig.repo.ok(&["gc", "--thorough"])?;
+    ensure!(thorough.number("dead_bytes_left")? < MIB / 4);
+    let after = data_bytes(&rig.repo)?;
+    eprintln!("before {before}, after {after}, needed {needed}");
+    ensure!((before - after) * 100 >= (before - needed) * 95);
+    rig.restores(&second, &image)?;
+    rig.verify()
+}
+
+#[test]
 fn a_dry_run_prints_a_table_and_deletes_nothing() -> Result<()> {
     let mut rig = rig("gc-dry")?;
     let image = rig.noise("disk.img", 4 * MIB)?;

@@ -162,6 +162,7 @@ impl World {
             max_body: u32::try_from(CHUNK).expect("small"),
             min_dead_permille: 1,
             tolerated_permille: 0,
+            at_any_cost: false,
         };
         for found in plan.compactions(&policy, u64::from(u32::MAX)) {
             let ordinals = found.live.ordinals().map(|ordinal| 1u8 << ordinal);

@@ -6,6 +6,8 @@
 mod access;
 #[path = "s3/contract.rs"]
 mod contract;
+#[path = "s3/health.rs"]
+mod health;
 #[path = "s3/immutable.rs"]
 mod immutable;
 #[path = "s3/network.rs"]
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
             repository::a_killed_backup_is_resumed,
             &[],
         ),
+        on("a_life_in_a_bucket", health::a_life_in_a_bucket, &[]),
         on("runs_at_once", repository::runs_at_once, &[]),
         on(
             "damage_is_found",

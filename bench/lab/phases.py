@@ -8,8 +8,9 @@ import statistics
 import subprocess
 from dataclasses import dataclass
 
-from . import bucket, ceph, images
+from . import bucket, ceph, collection, images
 from .images import CHUNK, KIB, MIB, TIB, Rewrite, add_piece, allocated, reflink, write_pieces
+from .measure import ratio, seconds
 from .tools import last_json, remove
 
 PEERS = {"restic": 5.0, "borg": 2.0, "rustic": 2.3}
@@ -43,15 +44,6 @@ class Lab:
         """Frees the disk for the next phase."""
         for folder in (self.tools.repositories, self.tools.targets):
             self.tools.fresh(folder)
-
-
-def seconds(samples):
-    return [sample.seconds for sample in samples or []]
-
-
-def ratio(dividend, divisor):
-    """Median over the repeats of the one sample's seconds divided by the other's: drift between repeats cancels out."""
-    return statistics.median(a / b for a, b in zip(seconds(dividend), seconds(divisor)))
 
 
 def first(lab, results):
@@ -276,54 +268,6 @@ def verify(lab, results):
     results.figure("verify --level data, of the speed of a restore", ratio(restored, checked), "×", "at least 1.3", lambda v: v >= 1.3, beside=("restore", seconds(restored)), measured=seconds(checked))
 
 
-def beside_gc(lab, results):
-    """First backup of noise while a point of the reference image is purged from the same repository, beside the same backup alone."""
-    image, tools = lab.images.incompressible, lab.tools
-    if not tools.snaphaul:
-        return
-
-    def alone(repeat):
-        tools.snaphaul.init()
-        return tools.snaphaul.backup("beside-gc", repeat, image)
-
-    def beside(repeat):
-        tools.snaphaul.init()
-        forgotten = tools.snaphaul.backup("beside-gc-setup", repeat, lab.images.reference)
-        tools.snaphaul.forget(forgotten.extra["point"])
-        with tools.snaphaul.collecting():
-            return tools.snaphaul.backup("beside-gc-purge", repeat, image)
-
-    samples = lab.paired("beside-gc", [("alone", alone), ("snaphaul", beside)])
-    alone, ours = samples["alone"], samples["snaphaul"]
-    results.figure("backup beside gc, of the speed of one alone", ratio(alone, ours), "share", "at least 0.90", lambda v: v >= 0.9, beside=("alone", seconds(alone)), measured=seconds(ours))
-
-
-def gc_mark(lab, results):
-    """What a collection costs before it deletes: one volume of 16 TiB with 30 points, and many small volumes."""
-    tools, folder = lab.tools, lab.runner.work / "gc-mark"
-    remove(folder)
-    lab.runner.quiet([tools.gc_mark, "prepare", folder])
-
-    def mark(case, repeat, words):
-        sample, out = lab.runner.run(case, "gc-mark", repeat, [tools.gc_mark, *words])
-        sample.extra = last_json(out)
-        return sample
-
-    wide = [mark("gc-wide", repeat, ["wide", folder]) for repeat in range(1, lab.repeats + 1)]
-    remove(folder)
-    results.add_samples("gc-wide", {"gc-mark": wide})
-    results.row("gc mark of 16 TiB × 30 points", [sample.extra["seconds"] for sample in wide], "s", "below 60", lambda v: v < 60)
-    results.row("its peak memory", [sample.extra["peak_memory_bytes"] / MIB for sample in wide], "MiB", "below 128", lambda v: v < 128)
-    results.row("its LIST requests", [sample.extra["list_requests"] for sample in wide], "", "at most 1,000", lambda v: v <= 1000)
-    many = [mark(f"gc-many-{volumes}", 1, ["many", "--volumes", volumes]) for volumes in (100, 1000, 10000)]
-    for sample in many:
-        results.add_samples(f"gc-many-{sample.extra['volumes']}", {"gc-mark": [sample]})
-        results.row(f"gc mark of {sample.extra['volumes']:,} volumes × 30 points", [sample.extra["seconds"]], "s", "none", None)
-        results.row(f"peak memory of {sample.extra['volumes']:,} volumes × 30 points", [sample.extra["peak_memory_bytes"] / MIB], "MiB", "none", None)
-    points = [(sample.extra["points"], sample.extra["seconds"], sample.extra["peak_memory_bytes"] / MIB) for sample in many]
-    results.curve("gc-many", "Marking of many volumes with 30 points each", "points", "seconds", "peak MiB", points)
-
-
 def metadata_bytes(repository):
     """Bytes of map and liveness objects, by the class byte of their clear headers (mover/FORMAT.md)."""
     total = 0
@@ -501,8 +445,10 @@ ALL = {
     "incremental": cleaned(incremental),
     "restore": cleaned(restore),
     "verify": cleaned(verify),
-    "beside-gc": cleaned(beside_gc),
-    "gc": cleaned(gc_mark),
+    "beside-gc": cleaned(collection.beside_gc),
+    "gc": cleaned(collection.gc_mark),
+    "gc-frees": cleaned(collection.gc_frees),
+    "beside-rewrite": cleaned(collection.beside_rewrite),
     "wide": cleaned(wide),
     "requests": cleaned(requests),
     "reflink": cleaned(reflinks),
@@ -513,6 +459,7 @@ ALL = {
 IMAGES = {
     "first": "reference", "unchanged": "reference", "incremental": "reference", "restore": "reference",
     "verify": "reference", "beside-gc": "incompressible reference", "gc": "",
+    "gc-frees": "incompressible", "beside-rewrite": "incompressible",
     "incompressible": "incompressible", "tmpfs": "incompressible", "s3": "incompressible",
     "wide": "wide", "requests": "scattered", "reflink": "scattered million", "rbd": "",
 }

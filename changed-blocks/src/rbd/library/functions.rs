@@ -162,7 +162,7 @@ functions! {
     rbd: rbd_aio_create_completion(*mut c_void, CompletionCallback, *mut RawCompletion) -> c_int;
     rbd: rbd_aio_get_return_value(RawCompletion) -> isize;
     rbd: rbd_aio_release(RawCompletion) -> ();
-    rbd: rbd_aio_read(RawImage, u64, usize, *mut c_char, RawCompletion) -> c_int;
+    rbd: rbd_aio_readv(RawImage, *const nix::libc::iovec, c_int, u64, RawCompletion) -> c_int;
     rbd: rbd_aio_write(RawImage, u64, usize, *const c_char, RawCompletion) -> c_int;
     rbd: rbd_aio_write_zeroes(RawImage, u64, usize, RawCompletion, c_int, c_int) -> c_int;
     rbd: rbd_flush(RawImage) -> c_int;

@@ -4,9 +4,7 @@
 
 use std::sync::Arc;
 
-use changed_blocks::rbd::{
-    Access, Cluster, Image, ImageName, RbdName, RbdOptions, RbdSource, SnapshotName,
-};
+use changed_blocks::rbd::{Access, Cluster, Image, ImageName, RbdOptions, RbdSource, SnapshotName};
 use changed_blocks::{ChangedBlocks, Scan};
 
 use super::super::queue::{IoQueue, QueueOptions};
@@ -19,7 +17,6 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub struct RbdVolume {
     text: String,
-    name: RbdName,
     cluster: Cluster,
     image: Arc<Image>,
     size: u64,
@@ -54,7 +51,6 @@ impl RbdVolume {
         }
         Ok(Self {
             text: text.to_owned(),
-            name,
             cluster,
             image,
             size,
@@ -109,7 +105,7 @@ impl SourceDevice for RbdVolume {
     }
 
     fn delta_sources(&self) -> Vec<Box<dyn ChangedBlocks + Send>> {
-        match RbdSource::open(&self.cluster, &self.name, RbdOptions::default()) {
+        match RbdSource::of_image(Arc::clone(&self.image), RbdOptions::default()) {
             Ok(source) => Vec::from([Box::new(source) as Box<dyn ChangedBlocks + Send>]),
             Err(error) => {
                 tracing::warn!(%error, "read the whole image: it cannot be asked what it holds");

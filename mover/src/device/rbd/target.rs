@@ -47,14 +47,13 @@ impl RbdTarget {
         if name.snapshot.is_some() {
             return refuse("a snapshot is never written", "leave @SNAPSHOT out");
         }
-        let (cluster, image) =
-            open(text, &name, Access::Write).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => error.hint(format!(
-                    "make it first: rbd create --size {}B POOL/IMAGE",
-                    options.size
-                )),
-                _ => error,
-            })?;
+        let (_, image) = open(text, &name, Access::Write).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.hint(format!(
+                "make it first: rbd create --size {}B POOL/IMAGE",
+                options.size
+            )),
+            _ => error,
+        })?;
         let ask = |error| failed("look at the image", text, error);
         // Ours is the one watcher that is allowed.
         if image.watchers().map_err(ask)?.len() > 1 {
@@ -70,7 +69,7 @@ impl RbdTarget {
                 "enlarge it with `rbd resize`, or give a larger image",
             );
         }
-        let asked = RbdSource::open(&cluster, &name, RbdOptions::default())
+        let asked = RbdSource::of_image(Arc::clone(&image), RbdOptions::default())
             .and_then(|mut source| is_empty(&mut source));
         let fresh = asked.map_err(|error| {
             Error::new(ErrorKind::Io, "ask what the target holds")

@@ -129,6 +129,7 @@ functions! {
     rados: rados_aio_stat(IoContext, *const c_char, RawRadosCompletion, *mut u64, *mut nix::libc::time_t) -> c_int;
     rados: rados_aio_wait_for_complete(RawRadosCompletion) -> c_int;
     rados: rados_aio_get_return_value(RawRadosCompletion) -> c_int;
+    rados: rados_aio_get_version(RawRadosCompletion) -> u64;
     rados: rados_aio_release(RawRadosCompletion) -> ();
     rbd: rbd_version(*mut c_int, *mut c_int, *mut c_int) -> ();
     rbd: rbd_open(IoContext, *const c_char, *mut RawImage, *const c_char) -> c_int;

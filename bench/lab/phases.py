@@ -346,13 +346,12 @@ def rbd(lab, results):
     with ceph.Ceph(runner.work / "ceph") as cluster:
         environment = {"CEPH_CONF": str(cluster.conf)}
         tools.snaphaul.more_environment = environment
-        runner.quiet(["bash", "-c", f"{images.NOISE} | head -c {written} | rbd -c {cluster.conf} import --no-progress - images/disk"])
-        cluster.rbd("resize", "--no-progress", "--size", f"{16 * gib}B", "images/disk")
+        images.import_noise(cluster, "images/disk", 16 * gib, written)
         cluster.rbd("snap", "create", "--no-progress", "images/disk@0")
         tools.snaphaul.init()
         setup = tools.snaphaul.backup("rbd-setup", 1, "rbd:images/disk@0")
         results.add_samples("rbd-setup", {"snaphaul": [setup]})
-        images.import_pieces(cluster, "images/disk", written, piece, written // 100 // piece)
+        images.import_pieces(cluster, "images/disk", 16 * gib, written, piece, written // 100 // piece)
         cluster.rbd("snap", "create", "--no-progress", "images/disk@1")
         cluster.settle()
         parent = ["--parent", setup.extra["point"]]
@@ -379,12 +378,21 @@ def rbd(lab, results):
             ("snaphaul scan", lambda repeat: tools.snaphaul.backup("rbd-scan", repeat, "rbd:images/disk@0", more=[*parent, "--changed-blocks", "none"])),
             ("export-diff | zstd -1", exported), ("rbd-read", read), ("rbd bench", bench),
         ])
+        # As large as the writes: nothing beside them is read and stored.
+        tools.snaphaul.init(more=["--chunk-size", "64KiB"])
+        fine_parent = ["--parent", tools.snaphaul.backup("rbd-fine-setup", 1, "rbd:images/disk@0").extra["point"]]
+        fine = lab.paired("rbd-fine", [
+            ("snaphaul", lambda repeat: tools.snaphaul.backup("rbd-fine", repeat, "rbd:images/disk@1", more=fine_parent)),
+            ("export-diff | zstd -1", exported),
+        ])
     tools.snaphaul.more_environment = {}
     ours, scan, export = samples["snaphaul"], samples["snaphaul scan"], samples["export-diff | zstd -1"]
     if any(sample.extra["changed_blocks"] != "rbd" for sample in ours):
         results.fail("rbd", f"read by {ours[0].extra['changed_blocks']}: {ours[0].extra['changed_blocks_reason']}")
     results.figure("RBD incremental, times as fast as the scan", ratio(scan, ours), "×", "at least 10", lambda v: v >= 10, beside=("scan", seconds(scan)), measured=seconds(ours))
     results.figure("RBD incremental, times as fast as export-diff | zstd -1", ratio(export, ours), "×", "at least 2", lambda v: v >= 2, beside=("export-diff", seconds(export)), measured=seconds(ours))
+    fine_ours, fine_export = fine["snaphaul"], fine["export-diff | zstd -1"]
+    results.figure("the same in chunks of 64 KiB", ratio(fine_export, fine_ours), "×", "none", lambda _: None, beside=("export-diff", seconds(fine_export)), measured=seconds(fine_ours))
     results.figure("RBD reader alone, of rbd bench", ratio(samples["rbd bench"], samples["rbd-read"]), "share", "at least 0.90", lambda v: v >= 0.9, beside=("rbd bench, s/MiB", seconds(samples["rbd bench"])), measured=seconds(samples["rbd-read"]))
     rate = [sample.extra["read_bytes"] / sample.seconds for sample in scan]
     share = statistics.median(mine * theirs / MIB for mine, theirs in zip(rate, seconds(samples["rbd bench"])))

@@ -129,6 +129,7 @@ functions! {
     rados: rados_aio_stat(IoContext, *const c_char, RawRadosCompletion, *mut u64, *mut nix::libc::time_t) -> c_int;
     rados: rados_aio_wait_for_complete(RawRadosCompletion) -> c_int;
     rados: rados_aio_get_return_value(RawRadosCompletion) -> c_int;
+    rados: rados_aio_get_version(RawRadosCompletion) -> u64;
     rados: rados_aio_release(RawRadosCompletion) -> ();
     rbd: rbd_version(*mut c_int, *mut c_int, *mut c_int) -> ();
     rbd: rbd_open(IoContext, *const c_char, *mut RawImage, *const c_char) -> c_int;
@@ -162,7 +163,7 @@ functions! {
     rbd: rbd_aio_create_completion(*mut c_void, CompletionCallback, *mut RawCompletion) -> c_int;
     rbd: rbd_aio_get_return_value(RawCompletion) -> isize;
     rbd: rbd_aio_release(RawCompletion) -> ();
-    rbd: rbd_aio_read(RawImage, u64, usize, *mut c_char, RawCompletion) -> c_int;
+    rbd: rbd_aio_readv(RawImage, *const nix::libc::iovec, c_int, u64, RawCompletion) -> c_int;
     rbd: rbd_aio_write(RawImage, u64, usize, *const c_char, RawCompletion) -> c_int;
     rbd: rbd_aio_write_zeroes(RawImage, u64, usize, RawCompletion, c_int, c_int) -> c_int;
     rbd: rbd_flush(RawImage) -> c_int;

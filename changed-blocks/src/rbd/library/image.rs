@@ -110,7 +110,16 @@ impl Image {
         Ok(image)
     }
 
-    /// Private, so that an image never changes what it shows once it is handed out.
+    /// The same open image at one of its snapshots: opened once, asked for its snapshots, then set to one of them.
+    ///
+    /// # Errors
+    /// Where it has no such snapshot.
+    pub fn at_snapshot(mut self, id: u64) -> Result<Self, RbdError> {
+        self.set_snapshot(id)?;
+        Ok(self)
+    }
+
+    /// Private, so that an image never changes what it shows once it is shared.
     fn set_snapshot(&mut self, id: u64) -> Result<(), RbdError> {
         // SAFETY: an open image that nobody else uses.
         let code = unsafe { (self.library().functions.rbd_snap_set_by_id)(self.raw, id) };

@@ -2,11 +2,9 @@
 //!
 //! Owns: when an image counts as live, and what names it. Must not: read data other than through its queue.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use changed_blocks::rbd::{
-    Access, Cluster, Image, ImageName, RbdName, RbdOptions, RbdSource, SnapshotName,
-};
+use changed_blocks::rbd::{Access, Cluster, Image, ImageName, RbdOptions, RbdSource, SnapshotName};
 use changed_blocks::{ChangedBlocks, Scan};
 
 use super::super::queue::{IoQueue, QueueOptions};
@@ -19,13 +17,14 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub struct RbdVolume {
     text: String,
-    name: RbdName,
     cluster: Cluster,
     image: Arc<Image>,
     size: u64,
     block_size: u32,
     /// Opened with `allow_live` while somebody else had it open.
     live: bool,
+    /// Of the head of an image, before anything of it was told or read; see `Image::digest_of_versions`.
+    versions: Mutex<Option<u64>>,
 }
 
 impl RbdVolume {
@@ -54,12 +53,12 @@ impl RbdVolume {
         }
         Ok(Self {
             text: text.to_owned(),
-            name,
             cluster,
             image,
             size,
             block_size: 512,
             live,
+            versions: Mutex::default(),
         })
     }
 }
@@ -76,6 +75,35 @@ impl RbdVolume {
             Err(error) if error.is_absent() => Ok(false),
             Err(error) => Err(ask(error)),
         }
+    }
+}
+
+impl RbdVolume {
+    /// Remembers what the head of an image was like before it is looked at. Somebody may open it, write and be gone before the
+    /// end; what that leaves is the versions of objects.
+    fn remember_versions(&self) -> Result<()> {
+        if self.image.snapshot().is_some() || self.live {
+            return Ok(());
+        }
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        if versions.is_none() {
+            *versions = Some(self.ask_versions()?);
+        }
+        Ok(())
+    }
+
+    /// As whoever opens the image now sees it: ours is not told of a resize.
+    fn size_now(&self) -> Result<u64> {
+        let ask = |error| failed("ask the size of the image", &self.text, error);
+        let id = self.image.id().map_err(ask)?;
+        let name = ImageName::Id(&id);
+        let head = Image::open(self.image.pool(), name, None, Access::Read).map_err(ask)?;
+        head.size().map_err(ask)
+    }
+
+    fn ask_versions(&self) -> Result<u64> {
+        let digest = self.image.digest_of_versions();
+        digest.map_err(|error| failed("ask whether the image is written", &self.text, error))
     }
 }
 
@@ -109,7 +137,11 @@ impl SourceDevice for RbdVolume {
     }
 
     fn delta_sources(&self) -> Vec<Box<dyn ChangedBlocks + Send>> {
-        match RbdSource::open(&self.cluster, &self.name, RbdOptions::default()) {
+        if let Err(error) = self.remember_versions() {
+            tracing::warn!(%error, "read the whole image: it cannot be asked what it is like");
+            return Vec::new();
+        }
+        match RbdSource::of_image(Arc::clone(&self.image), RbdOptions::default()) {
             Ok(source) => Vec::from([Box::new(source) as Box<dyn ChangedBlocks + Send>]),
             Err(error) => {
                 tracing::warn!(%error, "read the whole image: it cannot be asked what it holds");
@@ -119,6 +151,7 @@ impl SourceDevice for RbdVolume {
     }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {
+        self.remember_versions()?;
         RbdQueue::new(&self.image, &self.text, options)
             .map(|queue| Box::new(queue) as Box<dyn IoQueue>)
     }
@@ -127,11 +160,15 @@ impl SourceDevice for RbdVolume {
         if let Some(snapshot) = self.image.snapshot() {
             return self.has_snapshot(snapshot);
         }
-        let size = self
-            .image
-            .size()
-            .map_err(|error| failed("ask the size of the image", &self.text, error))?;
-        Ok(size == self.size && !self.live && !is_open_elsewhere(&self.image, &self.text)?)
+        if self.live || is_open_elsewhere(&self.image, &self.text)? {
+            return Ok(false);
+        }
+        let before = *self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        match before {
+            // Nothing was read.
+            None => Ok(true),
+            Some(before) => Ok(self.ask_versions()? == before && self.size_now()? == self.size),
+        }
     }
 
     fn warnings(&self) -> Vec<String> {

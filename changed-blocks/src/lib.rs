@@ -12,6 +12,8 @@ pub mod checked;
 pub mod chunk_set;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+#[cfg(feature = "csi")]
+pub mod csi;
 pub mod extent;
 pub mod extent_set;
 pub mod extent_stream;

@@ -37,7 +37,7 @@ pub mod snapshot_metadata {
 
 pub use prost_types::Timestamp;
 pub use tonic::transport::Channel;
-pub use tonic::{Code, Status};
+pub use tonic::{Code, Request, Response, Status, Streaming};
 
 /// What `Debug` shows in place of a secret: whether there is one.
 enum Redacted {

@@ -12,6 +12,11 @@ mod changed;
 mod completions;
 mod config;
 mod copy;
+#[cfg(feature = "csi")]
+mod csi;
+#[cfg(not(feature = "csi"))]
+#[path = "cli/without_csi.rs"]
+mod csi;
 mod demo;
 mod diff;
 pub mod exit;
@@ -95,6 +100,7 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Recover(args) => recover::run(run, args, repository, limits),
         Command::Gc(args) => gc::run(run, args, repository, limits),
         Command::Key(args) => key::run(run, args, repository, limits),
+        Command::Csi(args) => csi::run(run, args),
         Command::Demo(args) => demo::run(run, args),
         Command::Completions(args) => completions::run(args),
     }

@@ -1,11 +1,12 @@
 //! The data mover: device, repository, pipelines and command line of Snaphaul.
 //!
 //! ```text
-//!   device, repository ◄── pipeline ◄── cli ◄── main
+//!   device, repository ◄── pipeline ◄── attach ◄── cli ◄── main
 //! ```
 //!
 //! Owns: the crate's module list. Must not: hold logic.
 
+pub mod attach;
 pub mod cli;
 pub mod device;
 pub mod error;

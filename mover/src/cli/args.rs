@@ -4,6 +4,7 @@
 //! at files, the environment (other than through clap) or the repository; `cli::config` gives the flags their meaning.
 
 mod commands;
+mod csi;
 mod forget;
 mod gc;
 mod global;
@@ -14,6 +15,10 @@ use clap::{Parser, Subcommand};
 pub use commands::{
     BackupArgs, ChangedArgs, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
     LevelFlag, LockFlag, PointsArgs, RecoverArgs, RepairArgs, RestoreArgs, ShowArgs, VerifyArgs,
+};
+pub use csi::{
+    CsiArgs, CsiCommand, CsiDriverArgs, CsiInfoArgs, CsiReleaseArgs, CsiSnapshotArgs,
+    CsiVolumeArgs, KeepBaseFlag,
 };
 pub use forget::{ForgetArgs, KeepArgs};
 pub use gc::GcArgs;
@@ -97,6 +102,8 @@ pub enum Command {
     Gc(GcArgs),
     /// Manage the keys that open the repository
     Key(KeyArgs),
+    /// Look at a CSI driver, and remove what backups of its volumes keep
+    Csi(CsiArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
     Demo(DemoArgs),
     /// Print a completion script for a shell
@@ -122,13 +129,14 @@ impl Command {
             Self::Recover(_) => "recover",
             Self::Gc(_) => "gc",
             Self::Key(_) => "key",
+            Self::Csi(_) => "csi",
             Self::Demo(_) => "demo",
             Self::Completions(_) => "completions",
         }
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 17] = [
         "init",
         "backup",
         "points",
@@ -143,6 +151,7 @@ impl Command {
         "recover",
         "gc",
         "key",
+        "csi",
         "demo",
         "completions",
     ];

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::args::{BackupArgs, EngineFlag, RepositoryArgs, RunArgs};
 use super::config;
+use super::csi;
 use super::memory;
 use super::open;
 use super::output::table::Table;
@@ -19,7 +20,7 @@ use crate::error::Result;
 use crate::pipeline::backup::{self, BackupRequest, ChangedBlocksChoice, ParentChoice};
 use crate::pipeline::report::BackupReport;
 
-const ON_STOP: &str =
+pub(super) const ON_STOP: &str =
     "stopping: what is in flight is stored, then run the same command again to resume";
 
 pub(super) fn run(
@@ -28,6 +29,9 @@ pub(super) fn run(
     repository: &RepositoryArgs,
     limits: &RunArgs,
 ) -> Result<Outcome> {
+    if csi::is_meant(&args.source) {
+        return csi::backup(run, args, repository, limits);
+    }
     let request = request(args)?;
     // Deriving the keys takes a core, reaching a cluster takes waiting: a fifth of a short backup each.
     let (repository, source) = std::thread::scope(|scope| {
@@ -66,6 +70,9 @@ pub(super) fn open_source(source: &Path, allow_live: bool) -> Result<Box<dyn Sou
 
 /// The name of the volume: that of the image without its snapshot, or of the file.
 fn volume(args: &BackupArgs) -> Result<String> {
+    if csi::is_meant(&args.source) {
+        return csi::volume_name(args.volume.as_deref(), &args.source);
+    }
     let image = args.source.to_str().filter(|text| rbd::is_meant(text));
     match image.map(rbd::image_of).transpose()? {
         Some(image) => config::volume_name(args.volume.as_deref(), Path::new(&image)),
@@ -73,7 +80,7 @@ fn volume(args: &BackupArgs) -> Result<String> {
     }
 }
 
-fn request(args: &BackupArgs) -> Result<BackupRequest> {
+pub(super) fn request(args: &BackupArgs) -> Result<BackupRequest> {
     Ok(BackupRequest {
         volume: volume(args)?,
         parent: match args.parent.as_str() {
@@ -120,7 +127,7 @@ pub(super) fn engine(flag: EngineFlag) -> EngineChoice {
     }
 }
 
-fn to_text(report: &BackupReport) -> String {
+pub(super) fn to_text(report: &BackupReport) -> String {
     let mut pairs = vec![
         ("point", report.point.clone()),
         ("volume", report.volume.clone()),

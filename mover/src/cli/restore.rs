@@ -7,6 +7,7 @@ use std::path::Path;
 use super::args::{RepositoryArgs, RestoreArgs, RunArgs};
 use super::backup::engine;
 use super::config::invalid;
+use super::csi;
 use super::memory;
 use super::open;
 use super::output::table::Table;
@@ -17,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::report::RestoreReport;
 use crate::pipeline::restore::{self, RestoreRequest, TargetSpec};
 
-const ON_STOP: &str =
+pub(super) const ON_STOP: &str =
     "stopping: the target is incomplete; run again with --delta to write only what is missing";
 /// Lost ranges a person wants to see; `--json` has all.
 const SHOWN_RANGES: usize = 20;
@@ -28,6 +29,9 @@ pub(super) fn run(
     repository: &RepositoryArgs,
     limits: &RunArgs,
 ) -> Result<Outcome> {
+    if csi::is_meant(&args.target) {
+        return csi::restore(run, args, repository, limits);
+    }
     let request = request(args)?;
     let repository = open::repository(repository, limits, run)?;
     if let Some(volume) = args.point.strip_suffix("@latest") {
@@ -44,7 +48,7 @@ pub(super) fn run(
     Ok(Outcome::new(&report, Text::Summary(to_text(&report)))?.with_finding(finding(&report)))
 }
 
-fn request(args: &RestoreArgs) -> Result<RestoreRequest> {
+pub(super) fn request(args: &RestoreArgs) -> Result<RestoreRequest> {
     let to_stdout = args.target == Path::new("-");
     if to_stdout && (args.delta || args.force) {
         return Err(invalid("read or overwrite stdout")
@@ -83,7 +87,7 @@ fn how_to_resume(error: Error, args: &RestoreArgs) -> Error {
     }
 }
 
-fn finding(report: &RestoreReport) -> Option<Error> {
+pub(super) fn finding(report: &RestoreReport) -> Option<Error> {
     if report.lost.is_empty() {
         return None;
     }
@@ -98,7 +102,7 @@ fn finding(report: &RestoreReport) -> Option<Error> {
     )
 }
 
-fn to_text(report: &RestoreReport) -> String {
+pub(super) fn to_text(report: &RestoreReport) -> String {
     let mut text = Table::pairs([
         ("point", report.point.clone()),
         ("target", report.target.clone()),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::csi::{CsiDriverArgs, CsiSnapshotArgs, CsiVolumeArgs};
 use crate::cli::units;
 
 const INIT_EXAMPLES: &str = "\
@@ -84,6 +85,8 @@ Examples:
       a snapshot device under the name `db`
   snaphaul backup disk.img --compression zstd:9 --repo /backup/vms
       smaller, slower
+  snaphaul backup csi:VOLUME_ID --csi-socket /var/lib/kubelet/plugins/NAME/csi.sock --repo /backup/vms
+      takes a snapshot of a volume of a CSI driver, reads what changed, and cleans up
 
 A killed or interrupted backup keeps what it stored: run the same command again.";
 
@@ -91,7 +94,7 @@ A killed or interrupted backup keeps what it stored: run the same command again.
 #[derive(Args, Debug)]
 #[command(after_help = BACKUP_EXAMPLES)]
 pub struct BackupArgs {
-    /// Disk image or block device to read; best a snapshot that nobody writes to
+    /// Disk image or block device to read, best a snapshot that nobody writes to; csi:VOLUME_ID is a volume of a CSI driver
     pub source: PathBuf,
 
     /// Name of the volume, letters, digits and `. _ / -`; default the base name of SOURCE
@@ -138,6 +141,18 @@ pub struct BackupArgs {
     /// How to read the source
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineFlag::Auto)]
     pub engine: EngineFlag,
+
+    /// How a CSI driver is reached.
+    #[command(flatten)]
+    pub driver: CsiDriverArgs,
+
+    /// What its volumes are made with.
+    #[command(flatten)]
+    pub volumes: CsiVolumeArgs,
+
+    /// What its snapshots are made with.
+    #[command(flatten)]
+    pub snapshots: CsiSnapshotArgs,
 }
 
 const POINTS_EXAMPLES: &str = "\
@@ -362,6 +377,8 @@ Examples:
       writes only what differs from the point; also resumes an interrupted restore
   snaphaul restore db@latest - --range 1GiB:64MiB --repo /backup/vms | strings | less
       a part of the volume to stdout
+  snaphaul restore db@latest csi:new --csi-socket /var/lib/kubelet/plugins/NAME/csi.sock --repo /backup/vms
+      a new volume of a CSI driver, whose id is printed
 
 A target that is mounted, in use or too small is always refused.";
 
@@ -372,7 +389,7 @@ pub struct RestoreArgs {
     /// Id, unique beginning of an id, or NAME@latest
     pub point: String,
 
-    /// File to make, block device to overwrite, or `-` for stdout
+    /// File to make, block device to overwrite, `-` for stdout, or csi:new for a new volume of a CSI driver
     pub target: PathBuf,
 
     /// Overwrite a file that is not empty, or a device with a known signature on it
@@ -398,6 +415,14 @@ pub struct RestoreArgs {
     /// How to write the target
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineFlag::Auto)]
     pub engine: EngineFlag,
+
+    /// How a CSI driver is reached.
+    #[command(flatten)]
+    pub driver: CsiDriverArgs,
+
+    /// What its volumes are made with.
+    #[command(flatten)]
+    pub volumes: CsiVolumeArgs,
 }
 
 const RECOVER_EXAMPLES: &str = "\

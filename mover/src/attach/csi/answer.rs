@@ -1,0 +1,213 @@
+//! What follows an answer of a driver: pure decisions, one table.
+//!
+//! Owns: which calls are repeated, and when the outcome of one is unknown. Must not: call anybody, wait, or read a clock.
+//!
+//! From the specification: any call may be repeated unchanged; a call that was cancelled, ran out of time, found nobody or met
+//! an operation that is pending may still be at work, so that only the same call tells how it ended; what is to be taken back and
+//! is not there counts as taken back.
+
+use csi_proto::Code;
+
+use crate::error::ErrorKind;
+
+/// The calls that are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rpc {
+    /// Is the driver well?
+    Probe,
+    /// Who is it?
+    GetPluginInfo,
+    /// What can it do at all?
+    GetPluginCapabilities,
+    /// What can its controller do?
+    ControllerGetCapabilities,
+    /// What can its node do?
+    NodeGetCapabilities,
+    /// Which node is this?
+    NodeGetInfo,
+    /// Freezes a volume.
+    CreateSnapshot,
+    /// Removes a snapshot.
+    DeleteSnapshot,
+    /// Makes a volume, empty or of a snapshot.
+    CreateVolume,
+    /// Removes a volume.
+    DeleteVolume,
+    /// Attaches a volume to this node.
+    ControllerPublish,
+    /// Detaches it.
+    ControllerUnpublish,
+    /// Prepares a volume on this node.
+    NodeStage,
+    /// Takes that back.
+    NodeUnstage,
+    /// Makes the device appear.
+    NodePublish,
+    /// Makes it go.
+    NodeUnpublish,
+}
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To know something.
+    Ask,
+    /// To make something, or bring it nearer.
+    Make,
+    /// To take that back.
+    Undo,
+}
+
+impl Rpc {
+    /// Name in the specification.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Probe => "Probe",
+            Self::GetPluginInfo => "GetPluginInfo",
+            Self::GetPluginCapabilities => "GetPluginCapabilities",
+            Self::ControllerGetCapabilities => "ControllerGetCapabilities",
+            Self::NodeGetCapabilities => "NodeGetCapabilities",
+            Self::NodeGetInfo => "NodeGetInfo",
+            Self::CreateSnapshot => "CreateSnapshot",
+            Self::DeleteSnapshot => "DeleteSnapshot",
+            Self::CreateVolume => "CreateVolume",
+            Self::DeleteVolume => "DeleteVolume",
+            Self::ControllerPublish => "ControllerPublishVolume",
+            Self::ControllerUnpublish => "ControllerUnpublishVolume",
+            Self::NodeStage => "NodeStageVolume",
+            Self::NodeUnstage => "NodeUnstageVolume",
+            Self::NodePublish => "NodePublishVolume",
+            Self::NodeUnpublish => "NodeUnpublishVolume",
+        }
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Self::Probe
+            | Self::GetPluginInfo
+            | Self::GetPluginCapabilities
+            | Self::ControllerGetCapabilities
+            | Self::NodeGetCapabilities
+            | Self::NodeGetInfo => Purpose::Ask,
+            Self::CreateSnapshot
+            | Self::CreateVolume
+            | Self::ControllerPublish
+            | Self::NodeStage
+            | Self::NodePublish => Purpose::Make,
+            Self::DeleteSnapshot
+            | Self::DeleteVolume
+            | Self::ControllerUnpublish
+            | Self::NodeUnstage
+            | Self::NodeUnpublish => Purpose::Undo,
+        }
+    }
+}
+
+/// Whether a call that failed did anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The driver says that it did not.
+    NotDone,
+    /// It may have, or may still be at it.
+    Unknown,
+}
+
+/// What to do after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is done.
+    Done,
+    /// The same call again, after a pause.
+    Again,
+    /// A final answer.
+    Stop(Outcome),
+}
+
+/// Decides by the status code. A failure of the connection counts as `Unavailable`, whatever code it is dressed in.
+#[must_use]
+pub fn next(rpc: Rpc, code: Code) -> Next {
+    match (rpc.purpose(), code) {
+        (_, Code::Ok) => Next::Done,
+        (_, Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted) => {
+            Next::Again
+        }
+        // Answered only where the driver does not dare to say that it is detached.
+        (Purpose::Undo, Code::NotFound) if rpc == Rpc::ControllerUnpublish => Next::Again,
+        (Purpose::Undo, Code::NotFound) => Next::Done,
+        // In use for a little longer, or a backend that hiccups: what was made has to go.
+        (
+            Purpose::Undo,
+            Code::FailedPrecondition | Code::Internal | Code::Unknown | Code::ResourceExhausted,
+        ) => Next::Again,
+        // Also what a transport says of a long answer, and what some drivers say while they go on trying.
+        (Purpose::Make, Code::ResourceExhausted) => Next::Stop(Outcome::Unknown),
+        _ => Next::Stop(Outcome::NotDone),
+    }
+}
+
+/// The reaction of the caller, and what a person does next.
+#[must_use]
+pub fn meaning(rpc: Rpc, code: Code) -> (ErrorKind, &'static str) {
+    match code {
+        Code::InvalidArgument if rpc == Rpc::DeleteSnapshot => (
+            ErrorKind::InvalidRequest,
+            "a member of a group snapshot goes with its group only",
+        ),
+        Code::InvalidArgument => (
+            ErrorKind::InvalidRequest,
+            "the driver refuses the request: check the volume id, --csi-parameter, --csi-snapshot-parameter and --csi-secrets \
+             against its storage class and snapshot class",
+        ),
+        Code::PermissionDenied => (
+            ErrorKind::AccessDenied,
+            "the account in --csi-secrets lacks a right in the storage system: grant it, then run again",
+        ),
+        Code::Unauthenticated => (
+            ErrorKind::AccessDenied,
+            "give the driver's current secrets with --csi-secrets",
+        ),
+        Code::NotFound => (
+            ErrorKind::NotFound,
+            "check the id: it is the volumeHandle of the PersistentVolume, not its name",
+        ),
+        Code::AlreadyExists => (
+            ErrorKind::Io,
+            "something else has the name or the path of this run: run again, which takes new ones",
+        ),
+        Code::ResourceExhausted if rpc == Rpc::ControllerPublish => (
+            ErrorKind::NoSpace,
+            "the node has as many volumes as it may: detach one, or work on another node",
+        ),
+        Code::ResourceExhausted => (
+            ErrorKind::NoSpace,
+            "the storage system is out of space or quota: free some, then run again",
+        ),
+        Code::FailedPrecondition if rpc == Rpc::CreateSnapshot => (
+            ErrorKind::Io,
+            "the volume may have as many snapshots as it is allowed: delete some, then run again",
+        ),
+        Code::FailedPrecondition => (
+            ErrorKind::Io,
+            "the volume is not in a state for this: look at the log of the driver",
+        ),
+        Code::OutOfRange => (
+            ErrorKind::InvalidRequest,
+            "the driver cannot make a volume of this size: look at its limits",
+        ),
+        Code::Unimplemented => (
+            ErrorKind::InvalidRequest,
+            "the driver cannot do this: see `snaphaul csi info`",
+        ),
+        Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted => (
+            ErrorKind::Unavailable,
+            "look at the log of the driver; the next run cleans up and tries again",
+        ),
+        _ => (ErrorKind::Io, "look at the log of the driver"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

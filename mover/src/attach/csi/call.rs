@@ -1,0 +1,310 @@
+//! One call to a driver, repeated until there is a final answer.
+//!
+//! Owns: deadlines, pauses, and what becomes of a final failure. Must not: decide what an answer means (`answer` does).
+
+use std::fmt;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use csi_proto::{Code, Response, Status};
+
+use super::answer::{self, Next, Outcome, Purpose, Rpc};
+use super::options::Deadlines;
+use super::runtime::{ControlPlane, unless_stopped};
+use super::secrets::Secrets;
+use super::timing::Timing;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::progress::StopFlag;
+
+/// Pauses between tries: short at first, because most drivers are quick, then longer.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// What cannot be taken back now is taken back by the next run: nobody waits for it as long as for what is needed.
+const UNDO_LIMIT: Duration = Duration::from_secs(120);
+
+/// What all calls to a driver share.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub runtime: ControlPlane,
+    pub secrets: Secrets,
+    pub deadlines: Deadlines,
+    pub timing: Timing,
+    /// Name of the driver, or the socket while that is not known.
+    pub driver: String,
+}
+
+/// A call that failed for good.
+#[derive(Debug)]
+pub(super) struct CallError {
+    pub error: Error,
+    pub outcome: Outcome,
+    /// What the driver said last.
+    pub code: Option<Code>,
+}
+
+impl From<CallError> for Error {
+    fn from(failed: CallError) -> Self {
+        failed.error
+    }
+}
+
+/// What a driver answered, without what must not be shown.
+#[derive(Debug)]
+struct Answered {
+    code: Code,
+    message: String,
+}
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.message.as_str() {
+            "" => write!(f, "the driver answers {:?}", self.code),
+            message => write!(f, "the driver answers {:?}: {message}", self.code),
+        }
+    }
+}
+
+impl std::error::Error for Answered {}
+
+/// The end of one try.
+enum Try<T> {
+    Answer(std::result::Result<T, Status>),
+    Late,
+    Stopped,
+}
+
+/// Doubles the pause between tries.
+#[derive(Debug)]
+pub(super) struct Pause(Duration);
+
+impl Pause {
+    pub(super) fn new() -> Self {
+        Self(FIRST_PAUSE)
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
+impl Caller {
+    /// Makes a call until it is done, finally refused, out of time, or a stop is asked for. `None` where what is to be taken back
+    /// is not there. Without a stop flag nothing but time ends it: for what has to be taken back.
+    pub(super) fn call<T, F, A>(
+        &self,
+        rpc: Rpc,
+        object: &str,
+        stop: Option<&StopFlag>,
+        mut attempt: F,
+    ) -> std::result::Result<Option<T>, CallError>
+    where
+        F: FnMut() -> A,
+        A: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        let (started, mut pause) = (Instant::now(), Pause::new());
+        let limit = match rpc.purpose() {
+            Purpose::Undo => self.deadlines.step.min(UNDO_LIMIT),
+            Purpose::Ask | Purpose::Make => self.deadlines.step,
+        };
+        loop {
+            let asked = Instant::now();
+            let ended = self.timing.of_driver(|| self.one_try(stop, attempt()));
+            let status = match ended {
+                Try::Answer(Ok(answer)) => {
+                    tracing::debug!(rpc = rpc.name(), took = ?asked.elapsed(), "call");
+                    return Ok(Some(answer));
+                }
+                Try::Answer(Err(status)) => status,
+                Try::Late => Status::deadline_exceeded("no answer in time"),
+                Try::Stopped => return Err(stopped(rpc, object)),
+            };
+            let code = code_of(&status);
+            let message = self.secrets.redact(status.message());
+            tracing::info!(rpc = rpc.name(), object, ?code, message, "call failed");
+            let outcome = match answer::next(rpc, code) {
+                Next::Done => return Ok(None),
+                Next::Again if started.elapsed() < limit => {
+                    if self.rest(pause.next(), stop) {
+                        continue;
+                    }
+                    return Err(stopped(rpc, object));
+                }
+                Next::Again => Outcome::Unknown,
+                Next::Stop(outcome) => outcome,
+            };
+            return Err(self.failed(rpc, object, outcome, Answered { code, message }));
+        }
+    }
+
+    fn one_try<T, A>(&self, stop: Option<&StopFlag>, attempt: A) -> Try<T>
+    where
+        A: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        self.runtime.wait(async {
+            let limited = tokio::time::timeout(self.deadlines.call, attempt);
+            match unless_stopped(limited, stop).await {
+                None => Try::Stopped,
+                Some(Err(_)) => Try::Late,
+                Some(Ok(answer)) => Try::Answer(answer.map(Response::into_inner)),
+            }
+        })
+    }
+
+    /// Sleeps; `false` where a stop is asked for.
+    pub(super) fn rest(&self, pause: Duration, stop: Option<&StopFlag>) -> bool {
+        let sleep = self
+            .runtime
+            .wait(async { unless_stopped(tokio::time::sleep(pause), stop).await });
+        sleep.is_some() && !stop.is_some_and(StopFlag::is_stopped)
+    }
+
+    fn failed(&self, rpc: Rpc, object: &str, outcome: Outcome, answered: Answered) -> CallError {
+        let (kind, hint) = answer::meaning(rpc, answered.code);
+        let code = Some(answered.code);
+        let error = Error::new(kind, format!("{} by {}", rpc.name(), self.driver))
+            .object(object)
+            .hint(hint)
+            .source(answered);
+        CallError {
+            error,
+            outcome,
+            code,
+        }
+    }
+}
+
+/// A status that was made on this side has a cause: the connection failed, whatever code that became.
+fn code_of(status: &Status) -> Code {
+    if std::error::Error::source(status).is_some() {
+        Code::Unavailable
+    } else {
+        status.code()
+    }
+}
+
+fn stopped(rpc: Rpc, object: &str) -> CallError {
+    let error = Error::new(
+        ErrorKind::Interrupted,
+        format!("stopped on request during {}", rpc.name()),
+    )
+    .object(object)
+    .hint("run the same command again");
+    CallError {
+        error,
+        outcome: Outcome::Unknown,
+        code: None,
+    }
+}
+
+/// An answer that lacks what the specification demands.
+pub(super) fn incomplete(rpc: Rpc, driver: &str, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Io,
+        format!("{} by {driver}: the answer has no {what}", rpc.name()),
+    )
+    .hint("report it to the makers of the driver: the specification demands it")
+}
+
+/// The answer to a call that cannot be skipped.
+pub(super) fn answered<T>(
+    rpc: Rpc,
+    driver: &str,
+    answer: std::result::Result<Option<T>, CallError>,
+) -> Result<T> {
+    answer?.ok_or_else(|| incomplete(rpc, driver, "content"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn caller(step: Duration) -> Caller {
+        Caller {
+            runtime: ControlPlane::start().unwrap(),
+            secrets: Secrets::default(),
+            deadlines: Deadlines {
+                call: Duration::from_millis(200),
+                step,
+                device: Duration::ZERO,
+            },
+            timing: Timing::default(),
+            driver: "test".to_owned(),
+        }
+    }
+
+    fn answers(list: &[Code]) -> (Cell<usize>, Vec<Code>) {
+        (Cell::new(0), list.to_vec())
+    }
+
+    fn run(
+        rpc: Rpc,
+        codes: &[Code],
+        stop: Option<&StopFlag>,
+    ) -> (usize, std::result::Result<Option<()>, CallError>) {
+        let (count, codes) = answers(codes);
+        let result = caller(Duration::from_secs(30)).call(rpc, "v", stop, || {
+            let at = count.get();
+            count.set(at + 1);
+            let code = codes.get(at).copied().unwrap_or(Code::Ok);
+            async move {
+                match code {
+                    Code::Ok => Ok(Response::new(())),
+                    code => Err(Status::new(code, "because")),
+                }
+            }
+        });
+        (count.get(), result)
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_asked_again() {
+        let codes = [Code::Aborted, Code::Unavailable, Code::DeadlineExceeded];
+        let (calls, result) = run(Rpc::CreateSnapshot, &codes, None);
+        assert_eq!((calls, result.unwrap()), (4, Some(())));
+    }
+
+    #[test]
+    fn a_final_answer_ends_it_and_says_why() {
+        let (calls, result) = run(Rpc::CreateSnapshot, &[Code::InvalidArgument], None);
+        let failed = result.unwrap_err();
+        assert_eq!((calls, failed.outcome), (1, Outcome::NotDone));
+        assert_eq!(failed.error.kind(), ErrorKind::InvalidRequest);
+        let cause = std::error::Error::source(&failed.error).unwrap();
+        assert_eq!(
+            cause.to_string(),
+            "the driver answers InvalidArgument: because"
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_taken_back() {
+        let (calls, result) = run(Rpc::DeleteVolume, &[Code::NotFound], None);
+        assert_eq!((calls, result.unwrap()), (1, None));
+    }
+
+    #[test]
+    fn a_stop_ends_the_tries_with_an_unknown_outcome() {
+        let stop = StopFlag::default();
+        stop.stop();
+        let (_, result) = run(Rpc::NodeStage, &[Code::Aborted; 5], Some(&stop));
+        let failed = result.unwrap_err();
+        assert_eq!(failed.outcome, Outcome::Unknown);
+        assert_eq!(failed.error.kind(), ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn a_driver_that_never_answers_runs_out_of_time() {
+        let caller = caller(Duration::from_millis(300));
+        let result = caller.call(Rpc::NodeStage, "v", None, std::future::pending::<
+            std::result::Result<Response<()>, Status>,
+        >);
+        let failed = result.unwrap_err();
+        assert_eq!(failed.code, Some(Code::DeadlineExceeded));
+        assert_eq!(failed.outcome, Outcome::Unknown);
+        assert_eq!(failed.error.kind(), ErrorKind::Unavailable);
+    }
+}

@@ -1,0 +1,107 @@
+//! The device of a snapshot, as the source of a backup.
+//!
+//! Owns: what names it, and who says what changed. Must not: make it or take it away (`session` does).
+
+use changed_blocks::ChangedBlocks;
+use changed_blocks::csi::{CsiSnapshot, CsiSource, DriverMetadata, Notices};
+
+use super::driver::Driver;
+use super::secrets::Group;
+use crate::device::queue::{IoQueue, QueueOptions};
+use crate::device::source::{Source, SourceDevice, SourceIdentity};
+use crate::error::Result;
+
+/// A volume made from a snapshot, attached here and opened for reading.
+#[derive(Debug)]
+pub struct CsiDevice {
+    source: Source,
+    driver: Driver,
+    snapshot: CsiSnapshot,
+    notices: Notices,
+    warnings: Vec<String>,
+}
+
+impl CsiDevice {
+    pub(super) fn new(
+        source: Source,
+        driver: &Driver,
+        snapshot: CsiSnapshot,
+        warnings: Vec<String>,
+    ) -> Self {
+        Self {
+            source,
+            driver: driver.clone(),
+            snapshot,
+            notices: Notices::default(),
+            warnings,
+        }
+    }
+
+    /// What the driver calls the snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> &str {
+        &self.snapshot.snapshot
+    }
+
+    fn metadata(&self) -> Box<dyn ChangedBlocks + Send> {
+        let secrets = self.driver.caller().secrets.of(Group::Snapshotter);
+        let service =
+            DriverMetadata::new(self.driver.channel(), &self.snapshot.snapshot, secrets);
+        let runtime = self.driver.caller().runtime.handle();
+        let source = CsiSource::new(service, self.snapshot.clone(), self.source.size(), runtime)
+            .with_notices(self.notices.clone());
+        self.driver.timing().ask(Box::new(source))
+    }
+}
+
+impl SourceDevice for CsiDevice {
+    fn name(&self) -> String {
+        format!("{}{}", super::PREFIX, self.snapshot.volume)
+    }
+
+    fn size(&self) -> u64 {
+        self.source.size()
+    }
+
+    fn block_size(&self) -> u32 {
+        self.source.block_size()
+    }
+
+    fn hole_map(&self) -> Result<Box<dyn ChangedBlocks + Send>> {
+        self.source.hole_map()
+    }
+
+    fn delta_sources(&self) -> Vec<Box<dyn ChangedBlocks + Send>> {
+        if self.driver.abilities.snapshot_metadata {
+            Vec::from([self.metadata()])
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {
+        let queue = self.source.queue(options)?;
+        Ok(self.driver.timing().watch(queue))
+    }
+
+    fn check_unchanged(&self) -> Result<bool> {
+        self.source.check_unchanged()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        warnings.extend(self.source.warnings());
+        warnings.extend(self.notices.all());
+        warnings
+    }
+
+    fn identity(&self) -> SourceIdentity {
+        SourceIdentity {
+            kind: "csi".to_owned(),
+            immutable: Some(format!(
+                "csi:{}/{}",
+                self.snapshot.driver, self.snapshot.snapshot
+            )),
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The journal of a run: one file, one line a step, on the disk before the step is taken.
+//!
+//! ```text
+//!   STATE/csi/sessions/SESSION.jsonl       locked while its run lives; removed when nothing is left of the run
+//! ```
+//!
+//! Owns: the files, their locks, and that a line is on the disk before the call that it announces. Must not: hold a secret, or
+//! decide what to take back (`state` does).
+//!
+//! The lock ends with its process, however that ends: a file that can be locked belongs to a run that is dead.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::state::{Begun, Entry, State, VERSION};
+use crate::error::{Error, ErrorKind, Result};
+use crate::repository::ids::random;
+
+/// A run has a few dozen lines.
+const MAX_LEN: u64 = 16 << 20;
+const EXTENSION: &str = "jsonl";
+
+/// The journal of a run that lives: ours, or a dead one that is being taken back.
+pub struct Journal {
+    path: PathBuf,
+    file: Flock<File>,
+    state: State,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is found at a start.
+#[derive(Debug)]
+pub enum Found {
+    /// A run that died.
+    Dead(Box<Journal>),
+    /// A journal that cannot be understood, and why.
+    Unreadable(PathBuf, String),
+}
+
+impl Journal {
+    /// Begins a run.
+    ///
+    /// # Errors
+    /// `Io`, `NoSpace`, `AccessDenied` where the line cannot be brought to the disk.
+    pub fn begin(folder: &Path, begun: Begun) -> Result<Self> {
+        make_folder(folder).map_err(|error| failed(folder, error))?;
+        let session: String = random::<12>()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let path = folder.join(format!("{session}.{EXTENSION}"));
+        let file = create_locked(&path).map_err(|error| failed(&path, error))?;
+        let mut journal = Self {
+            path,
+            file,
+            state: State::default(),
+        };
+        journal.write(Entry::Begin(begun))?;
+        sync_folder(folder).map_err(|error| failed(folder, error))?;
+        Ok(journal)
+    }
+
+    /// Name of the run: random, letters and digits.
+    #[must_use]
+    pub fn session(&self) -> &str {
+        self.path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default()
+    }
+
+    /// What the entries add up to.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Brings one more entry to the disk.
+    ///
+    /// # Errors
+    /// `Io`, `NoSpace`.
+    pub fn write(&mut self, entry: Entry) -> Result<()> {
+        dying::here("before", &entry);
+        let failed = |error| failed(&self.path, error);
+        let mut line = serde_json::to_vec(&entry).map_err(|error| {
+            Error::new(ErrorKind::Internal, "write a line of a journal").source(error)
+        })?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(failed)?;
+        self.file.sync_data().map_err(failed)?;
+        self.state.apply(&entry);
+        dying::here("after", &entry);
+        Ok(())
+    }
+
+    /// Removes the file: nothing is left of the run.
+    ///
+    /// # Errors
+    /// `Io`; `Internal` where something is left.
+    pub fn end(self) -> Result<()> {
+        if let Some(left) = self.state.next_undo() {
+            let message = format!("forget a run that left something behind: {left:?}");
+            return Err(Error::new(ErrorKind::Internal, message).object(self.path.display()));
+        }
+        // Under the lock, so that nobody takes it for the journal of a dead run.
+        fs::remove_file(&self.path).map_err(|error| failed(&self.path, error))
+    }
+}
+
+/// The journals of dead runs in a folder.
+///
+/// # Errors
+/// `Io`, `AccessDenied` where the folder cannot be read.
+pub fn dead(folder: &Path) -> Result<Vec<Found>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| failed(folder, error))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| failed(folder, error))?.path();
+        if path.extension().is_some_and(|end| end == EXTENSION) {
+            found.extend(open_dead(&path)?);
+        }
+    }
+    Ok(found)
+}
+
+/// `None` for the journal of a run that lives, or that is gone meanwhile.
+fn open_dead(path: &Path) -> Result<Option<Found>> {
+    let file = match OpenOptions::new().read(true).append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(|error| failed(path, error))?,
+    };
+    let Ok(mut file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+        return Ok(None);
+    };
+    if !is_at(&file, path) {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    let read = (&mut *file).take(MAX_LEN).read_to_string(&mut text);
+    if let Err(error) = read {
+        return Ok(Some(Found::Unreadable(path.to_owned(), error.to_string())));
+    }
+    Ok(Some(match parse(&text) {
+        Ok(state) => Found::Dead(Box::new(Journal {
+            path: path.to_owned(),
+            file,
+            state,
+        })),
+        Err(why) => Found::Unreadable(path.to_owned(), why),
+    }))
+}
+
+/// Understands a journal. A last line without an end was being written when the run died, before what it announces.
+fn parse(text: &str) -> std::result::Result<State, String> {
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let mut state = State::default();
+    for (number, line) in whole.lines().enumerate() {
+        let entry: Entry = serde_json::from_str(line)
+            .map_err(|error| format!("line {} is not understood: {error}", number + 1))?;
+        state.apply(&entry);
+    }
+    match &state.begun {
+        Some(begun) if begun.version != VERSION => Err(format!(
+            "it has version {}, written by another version of Snaphaul",
+            begun.version
+        )),
+        _ => Ok(state),
+    }
+}
+
+fn create_locked(path: &Path) -> io::Result<Flock<File>> {
+    loop {
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        let file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+        // Somebody who cleans up may have seen it between the two, unlocked and empty, and removed it.
+        if is_at(&file, path) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether the name still leads to this very file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(named)) => inode(open) == inode(named),
+        _ => false,
+    }
+}
+
+/// Makes a folder that only its owner can look into: it tells which volumes there are.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+pub(super) fn failed(path: &Path, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            ErrorKind::AccessDenied
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+        _ => ErrorKind::Io,
+    };
+    Error::new(kind, "note what this run makes")
+        .object(path.display())
+        .hint("--csi-state names a folder on a disk that can be written")
+        .source(error)
+}
+
+/// A process that dies at an entry, for the tests that look whether the next one cleans up.
+#[cfg(feature = "testing")]
+mod dying {
+    use super::Entry;
+
+    /// `before:NAME` dies before the line is written, `after:NAME` when it is on the disk.
+    const VARIABLE: &str = "SNAPHAUL_TEST_DIE_AT";
+
+    pub(super) fn here(when: &str, entry: &Entry) {
+        let wanted = std::env::var(VARIABLE).unwrap_or_default();
+        if wanted == format!("{when}:{}", entry.name()) {
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+#[cfg(not(feature = "testing"))]
+mod dying {
+    pub(super) fn here(_: &str, _: &super::Entry) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun() -> Begun {
+        Begun {
+            version: VERSION,
+            driver: "d".to_owned(),
+            socket: "/s".into(),
+            volume: None,
+            repository: "r".to_owned(),
+            name: "n".to_owned(),
+        keeps_base: true,
+        }
+    }
+
+    fn made() -> Entry {
+        Entry::SnapshotMade {
+            id: "s".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_run_that_lives_is_left_alone_and_a_dead_one_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::begin(folder.path(), begun()).unwrap();
+        journal.write(made()).unwrap();
+        assert!(dead(folder.path()).unwrap().is_empty());
+        let state = journal.state().clone();
+        drop(journal);
+        let found = dead(folder.path()).unwrap();
+        let [Found::Dead(journal)] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(*journal.state(), state);
+    }
+
+    #[test]
+    fn a_line_without_an_end_was_never_acted_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::begin(folder.path(), begun()).unwrap();
+        journal.write(made()).unwrap();
+        let path = journal.path.clone();
+        drop(journal);
+        let whole = fs::read_to_string(&path).unwrap();
+        let first = whole.lines().next().unwrap().len() + 1;
+        for len in 0..whole.len() {
+            fs::write(&path, &whole[..len]).unwrap();
+            let found = dead(folder.path()).unwrap();
+            let [Found::Dead(journal)] = &found[..] else {
+                panic!("cut after {len}: {found:?}")
+            };
+            assert_eq!(journal.state().begun.is_some(), len >= first);
+            assert_eq!(journal.state().next_undo(), None);
+        }
+    }
+
+    #[test]
+    fn what_is_no_journal_is_named_and_left() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["{}\n", "x\n", "{\"step\":\"begin\",\"version\":2,\"driver\":\"\",\"socket\":\"\",\"volume\":null,\"repository\":\"\",\"name\":\"\",\"keeps_base\":true}\n"] {
+            let path = folder.path().join("a.jsonl");
+            fs::write(&path, text).unwrap();
+            let found = dead(folder.path()).unwrap();
+            assert!(matches!(&found[..], [Found::Unreadable(..)]), "{text}");
+            assert!(path.exists());
+        }
+        assert!(dead(&folder.path().join("none")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_file_goes_when_nothing_is_left_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::begin(folder.path(), begun()).unwrap();
+        journal.write(made()).unwrap();
+        let path = journal.path.clone();
+        assert_eq!(journal.end().unwrap_err().kind(), ErrorKind::Internal);
+        assert!(path.exists());
+        let journal = Journal::begin(folder.path(), begun()).unwrap();
+        let path = journal.path.clone();
+        journal.end().unwrap();
+        assert!(!path.exists());
+    }
+}

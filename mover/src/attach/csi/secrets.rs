@@ -1,0 +1,206 @@
+//! Secrets of a driver, from files.
+//!
+//! ```text
+//!   DIR/snapshotter/userID        DIR/provisioner/userKey        one folder a group of calls, one file a key
+//! ```
+//!
+//! Owns: which calls get which secrets, and that none of them is shown. Must not: write them anywhere.
+//!
+//! The groups are those of the parameters `csi.storage.k8s.io/GROUP-secret-name` of storage and snapshot classes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Secrets of one call.
+pub type SecretMap = BTreeMap<String, String>;
+
+/// A map of a request has at most 4 KiB.
+const MAX_LEN: u64 = 4 << 10;
+/// What is shorter stands in too many words to be cut out of them.
+const SHORTEST_CUT: usize = 4;
+
+/// A group of calls that share secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// CreateVolume, DeleteVolume.
+    Provisioner,
+    /// ControllerPublishVolume, ControllerUnpublishVolume.
+    ControllerPublish,
+    /// NodeStageVolume.
+    NodeStage,
+    /// NodePublishVolume.
+    NodePublish,
+    /// CreateSnapshot, DeleteSnapshot, and what changed between two.
+    Snapshotter,
+}
+
+impl Group {
+    /// Every group, with the name of its folder.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Provisioner, "provisioner"),
+        (Self::ControllerPublish, "controller-publish"),
+        (Self::NodeStage, "node-stage"),
+        (Self::NodePublish, "node-publish"),
+        (Self::Snapshotter, "snapshotter"),
+    ];
+}
+
+/// All secrets of a run.
+#[derive(Clone, Default)]
+pub struct Secrets(BTreeMap<Group, SecretMap>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Secrets {
+    /// Reads a folder with one folder a group, each file of which is a key; one newline at the end of a file is dropped. Names
+    /// that begin with a dot are left out: mounted secrets have some.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a group that no call has, a key or value that no request may carry; `NotFound`, `AccessDenied`, `Io`.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let mut secrets = BTreeMap::new();
+        for (name, path) in entries(folder)? {
+            let Some((group, _)) = Group::ALL.into_iter().find(|(_, group)| *group == name) else {
+                let groups = Group::ALL.map(|(_, name)| name).join(", ");
+                return Err(refused("find a group of calls for these secrets", &path)
+                    .hint(format!("a folder of --csi-secrets is one of: {groups}")));
+            };
+            let mut map = SecretMap::new();
+            for (key, file) in entries(&path)? {
+                let value = value(&key, &file)?;
+                map.insert(key, value);
+            }
+            secrets.insert(group, map);
+        }
+        Ok(Self(secrets))
+    }
+
+    /// Those of a group; none where there are none.
+    #[must_use]
+    pub fn of(&self, group: Group) -> SecretMap {
+        self.0.get(&group).cloned().unwrap_or_default()
+    }
+
+    /// Cuts out of a text of a driver what is a secret.
+    #[must_use]
+    pub fn redact(&self, text: &str) -> String {
+        let values = self.0.values().flat_map(BTreeMap::values);
+        values
+            .filter(|value| value.len() >= SHORTEST_CUT)
+            .fold(text.to_owned(), |text, value| {
+                text.replace(value.as_str(), "(redacted)")
+            })
+    }
+}
+
+fn entries(folder: &Path) -> Result<Vec<(String, std::path::PathBuf)>> {
+    let read = fs::read_dir(folder).map_err(|error| failed(folder, error))?;
+    let mut found = Vec::new();
+    for entry in read {
+        let entry = entry.map_err(|error| failed(folder, error))?;
+        let Ok(name) = entry.file_name().into_string() else {
+            return Err(refused("read the name of a secret", &entry.path()));
+        };
+        if !name.starts_with('.') {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+fn value(key: &str, file: &Path) -> Result<String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !key.chars().all(fits) {
+        return Err(refused("use this name as the key of a secret", file)
+            .hint("a key has letters, digits and `. _ -`"));
+    }
+    let len = fs::metadata(file).map_err(|error| failed(file, error))?.len();
+    if len > MAX_LEN {
+        return Err(refused("use a secret of more than 4 KiB", file));
+    }
+    let bytes = fs::read(file).map_err(|error| failed(file, error))?;
+    let mut text =
+        String::from_utf8(bytes).map_err(|_| refused("use a secret that is no text", file))?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+fn refused(message: &str, path: &Path) -> Error {
+    Error::new(ErrorKind::InvalidRequest, message).object(path.display())
+}
+
+fn failed(path: &Path, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => ErrorKind::NotFound,
+        std::io::ErrorKind::PermissionDenied => ErrorKind::AccessDenied,
+        _ => ErrorKind::Io,
+    };
+    Error::new(kind, "read the secrets of the driver")
+        .object(path.display())
+        .hint("--csi-secrets is a folder with one folder a group, e.g. DIR/snapshotter/KEY")
+        .source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn each_group_has_its_own() {
+        let folder = folder(&[
+            ("snapshotter/userID", "admin\n"),
+            ("provisioner/userKey", "hunter22"),
+            ("provisioner/..data/userKey", "hidden"),
+        ]);
+        let secrets = Secrets::read(folder.path()).unwrap();
+        assert_eq!(secrets.of(Group::Snapshotter)["userID"], "admin");
+        assert_eq!(secrets.of(Group::Provisioner).len(), 1);
+        assert!(secrets.of(Group::NodeStage).is_empty());
+    }
+
+    #[test]
+    fn nothing_shows_a_secret() {
+        let folder = folder(&[("snapshotter/key", "hunter22"), ("snapshotter/id", "a")]);
+        let secrets = Secrets::read(folder.path()).unwrap();
+        assert!(!format!("{secrets:?}").contains("hunter"));
+        assert_eq!(
+            secrets.redact("bad key hunter22 of a"),
+            "bad key (redacted) of a"
+        );
+    }
+
+    #[test]
+    fn what_no_request_may_carry_is_refused() {
+        for files in [
+            [("snapshoter/key", "v")],
+            [("snapshotter/a key", "v")],
+            [("snapshotter/key", &*"v".repeat(5000))],
+        ] {
+            let folder = folder(&files);
+            let error = Secrets::read(folder.path()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{files:?}");
+        }
+        let missing = Secrets::read(Path::new("/nonexistent")).unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,226 @@
+//! A backup of one volume: from its snapshot to the device, and back to nothing but the base.
+//!
+//! Owns: when the snapshot becomes the base, and when the base before goes. Must not: move data.
+//!
+//! The point is committed before the new base is noted, and the new base is noted before the old one goes: whatever dies when,
+//! the base of the newest point is there, or is found to be missing and everything is read.
+
+use std::path::PathBuf;
+
+use changed_blocks::csi::CsiSnapshot;
+
+use super::base::{Bases, VolumeLock};
+use super::device::CsiDevice;
+use super::driver::{Driver, MadeSnapshot};
+use super::journal::Journal;
+use super::options::CsiOptions;
+use super::profile::BasePolicy;
+use super::state::{Begun, Entry, Thing, VERSION, WantedSnapshot, WantedVolume};
+use super::undo;
+use super::working_copy::WorkingCopy;
+use crate::device::source::{Source, SourceDevice as _, SourceOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::progress::StopFlag;
+
+/// Whether a snapshot stays for the next delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepBase {
+    /// Where the driver needs it.
+    Auto,
+    /// Never; the next backup reads everything that is allocated.
+    Never,
+}
+
+/// What is backed up, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// What the driver calls the volume.
+    pub volume: &'a str,
+    /// The repository.
+    pub repository: &'a str,
+    /// Name of the volume in there.
+    pub name: &'a str,
+    /// Whether the snapshot stays.
+    pub keep: KeepBase,
+}
+
+/// A backup that is under way. One that is dropped without an end is taken back by the next run.
+#[derive(Debug)]
+pub struct Backup {
+    driver: Driver,
+    options: CsiOptions,
+    bases: Bases,
+    journal: Journal,
+    begun: Begun,
+    _lock: VolumeLock,
+}
+
+impl Backup {
+    /// Checks that the driver can do it, takes hold of the volume, and begins the journal.
+    ///
+    /// # Errors
+    /// `InvalidRequest` where the driver cannot; `Unavailable` while another run works on the volume; what the disk answers.
+    pub fn begin(driver: &Driver, options: &CsiOptions, subject: &Subject<'_>) -> Result<Self> {
+        driver.check_backup()?;
+        let bases = Bases::at(options.bases(), options.locks());
+        let lock = bases.lock(&driver.name, &driver.socket, subject.volume)?;
+        let begun = Begun {
+            version: VERSION,
+            driver: driver.name.clone(),
+            socket: driver.socket.clone(),
+            volume: Some(subject.volume.to_owned()),
+            repository: subject.repository.to_owned(),
+            name: subject.name.to_owned(),
+            keeps_base: subject.keep == KeepBase::Auto && driver.needs_base(),
+        };
+        let journal = Journal::begin(&options.journals(), begun.clone())?;
+        Ok(Self {
+            driver: driver.clone(),
+            options: options.clone(),
+            bases,
+            journal,
+            begun,
+            _lock: lock,
+        })
+    }
+
+    /// Takes the snapshot and makes its device.
+    ///
+    /// # Errors
+    /// What driver, system and disk answer; `Interrupted` on request. The caller ends with [`failed`](Self::failed).
+    pub fn device(&mut self, stop: &StopFlag) -> Result<CsiDevice> {
+        let name = format!("snaphaul-{}", self.journal.session());
+        let volume = self.begun.volume.clone().unwrap_or_default();
+        let mut copy = WorkingCopy {
+            driver: &self.driver,
+            journal: &mut self.journal,
+            stop,
+        };
+        let snapshot = copy.snapshot(WantedSnapshot {
+            name: name.clone(),
+            volume: volume.clone(),
+            parameters: self.options.snapshot_parameters.clone(),
+        })?;
+        stop.check()?;
+        let clone = copy.volume(WantedVolume {
+            name,
+            snapshot: Some(snapshot.id.clone()),
+            bytes: snapshot.bytes,
+            parameters: self.options.parameters.clone(),
+            topology: self.driver.place(),
+        })?;
+        let claimed = clone.bytes;
+        let path = copy.device(clone, &self.options.devices(), true)?;
+        self.open(&path, (&snapshot, claimed), &volume)
+    }
+
+    fn open(
+        &self,
+        path: &PathBuf,
+        (snapshot, claimed): (&MadeSnapshot, i64),
+        volume: &str,
+    ) -> Result<CsiDevice> {
+        let source = Source::open(path, &SourceOptions::default())?;
+        let mut warnings = Vec::new();
+        let promised = snapshot.bytes.max(claimed);
+        if i64::try_from(source.size()).is_ok_and(|size| size < promised) {
+            // Seen with a driver that rounds down; the volume itself is then as small.
+            warnings.push(format!(
+                "{} tells {promised} bytes of the volume, its device has {}: what the device has is backed up",
+                self.driver.name,
+                source.size()
+            ));
+        }
+        let identity = CsiSnapshot::new(&self.driver.name, volume, &snapshot.id)
+            .with_driver_version(&self.driver.version);
+        let device = CsiDevice::new(source, &self.driver, identity, warnings);
+        tracing::info!(
+            device = %path.display(),
+            snapshot = snapshot.id,
+            size = device.size(),
+            "the snapshot is attached"
+        );
+        Ok(device)
+    }
+
+    /// The point is committed: the snapshot becomes the base where one is needed, and everything else goes. Whether a base is kept.
+    ///
+    /// # Errors
+    /// What could not be taken back, although the point is good: the next run goes on with it.
+    pub fn committed(mut self) -> Result<bool> {
+        let old = self.bases.find(&self.begun)?.map(|base| base.snapshot);
+        match (self.begun.keeps_base, old) {
+            (true, old) => self.journal.write(Entry::KeepBase { old })?,
+            (false, Some(old)) => self.journal.write(Entry::DropBase { old })?,
+            (false, None) => {}
+        }
+        let keeps = self.begun.keeps_base;
+        undo::all(&self.driver, &self.bases, self.journal)?;
+        Ok(keeps)
+    }
+
+    /// There is no point: everything that was made goes, the base before stays.
+    ///
+    /// # Errors
+    /// What could not be taken back: the next run goes on with it.
+    pub fn failed(self) -> Result<()> {
+        undo::all(&self.driver, &self.bases, self.journal)
+    }
+
+    /// What the driver calls the snapshot, once there is one.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&str> {
+        match &self.journal.state().snapshot {
+            Thing::Made(id) => Some(id),
+            Thing::Absent | Thing::Wanted(_) => None,
+        }
+    }
+}
+
+impl Driver {
+    /// Whether the next delta needs the snapshot of this point.
+    #[must_use]
+    pub fn needs_base(&self) -> bool {
+        self.abilities.snapshot_metadata && self.profile.base == BasePolicy::Keep
+    }
+
+    /// Why volumes cannot be backed up; `None` where they can.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<&'static str> {
+        let abilities = &self.abilities;
+        if !self.profile.block {
+            Some("it serves files, not block devices")
+        } else if !abilities.controller {
+            Some("it has no controller on this socket")
+        } else if !abilities.snapshots {
+            Some("it makes no snapshots")
+        } else if !abilities.volumes {
+            Some("it makes no volumes")
+        } else {
+            None
+        }
+    }
+
+    /// Refuses what cannot be done before anything is made.
+    ///
+    /// # Errors
+    /// `InvalidRequest`.
+    pub fn check_backup(&self) -> Result<()> {
+        match self.obstacle() {
+            None => Ok(()),
+            Some(why) => Err(Error::new(
+                ErrorKind::InvalidRequest,
+                format!("back up a volume of {}: {why}", self.name),
+            )
+            .object(self.socket.display())
+            .hint("`snaphaul csi info` tells what the driver can do; --csi-socket must be the one of its controller")),
+        }
+    }
+
+    /// Where volumes have to be reachable, where the driver cares.
+    pub(super) fn place(&self) -> Option<std::collections::BTreeMap<String, String>> {
+        self.topology
+            .clone()
+            .filter(|place| self.abilities.topology && !place.is_empty())
+    }
+}

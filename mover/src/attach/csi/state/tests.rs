@@ -1,0 +1,182 @@
+//! A run that dies at any entry is taken back in whole, and in the right order.
+
+use super::*;
+
+fn begun() -> Entry {
+    Entry::Begin(Begun {
+        version: VERSION,
+        driver: "d".to_owned(),
+        socket: "/s".into(),
+        volume: Some("v".to_owned()),
+        repository: "r".to_owned(),
+        name: "n".to_owned(),
+        keeps_base: true,
+    })
+}
+
+fn snapshot() -> WantedSnapshot {
+    WantedSnapshot {
+        name: "snaphaul-1".to_owned(),
+        volume: "v".to_owned(),
+        parameters: BTreeMap::new(),
+    }
+}
+
+fn volume() -> WantedVolume {
+    WantedVolume {
+        name: "snaphaul-1".to_owned(),
+        snapshot: Some("s1".to_owned()),
+        bytes: 1 << 20,
+        parameters: BTreeMap::new(),
+        topology: None,
+    }
+}
+
+/// A backup that keeps its snapshot, from the first entry to the last.
+fn whole_run() -> Vec<Entry> {
+    vec![
+        begun(),
+        Entry::SnapshotWanted(snapshot()),
+        Entry::SnapshotMade {
+            id: "s1".to_owned(),
+        },
+        Entry::VolumeWanted(volume()),
+        Entry::VolumeMade {
+            id: "v1".to_owned(),
+        },
+        Entry::FolderWanted { path: "/f".into() },
+        Entry::AttachWanted {
+            node: "n".to_owned(),
+        },
+        Entry::StageWanted {
+            path: "/f/s".into(),
+        },
+        Entry::PublishWanted {
+            path: "/f/p".into(),
+        },
+        Entry::KeepBase {
+            old: Some("s0".to_owned()),
+        },
+        Entry::BaseNoted,
+        Entry::Unpublished,
+        Entry::Unstaged,
+        Entry::Detached,
+        Entry::FolderRemoved,
+        Entry::VolumeDeleted,
+        Entry::OldBaseDeleted,
+    ]
+}
+
+/// What the driver and the system do to the state when a step is taken back.
+fn undone(undo: &Undo) -> Entry {
+    match undo {
+        Undo::FindSnapshot(_) => Entry::SnapshotMade {
+            id: "s1".to_owned(),
+        },
+        Undo::FindVolume(_) => Entry::VolumeMade {
+            id: "v1".to_owned(),
+        },
+        Undo::Unpublish(..) => Entry::Unpublished,
+        Undo::Unstage(..) => Entry::Unstaged,
+        Undo::Detach(..) => Entry::Detached,
+        Undo::RemoveFolder(_) => Entry::FolderRemoved,
+        Undo::DeleteVolume(_) => Entry::VolumeDeleted,
+        Undo::NoteBase(_) => Entry::BaseNoted,
+        Undo::DeleteOldBase(_) => Entry::OldBaseDeleted,
+        Undo::DeleteSnapshot(_) => Entry::SnapshotDeleted,
+    }
+}
+
+fn take_back(entries: &[Entry]) -> Vec<Undo> {
+    let (mut state, mut order) = (State::of(entries), Vec::new());
+    while let Some(undo) = state.next_undo() {
+        state.apply(&undone(&undo));
+        order.push(undo);
+        assert!(order.len() < 20, "no end: {order:?}");
+    }
+    assert_eq!(state.snapshot, Thing::Absent);
+    assert_eq!(state.volume, Thing::Absent);
+    assert_eq!(
+        (state.attached, state.staged, state.published, state.folder),
+        (None, None, None, None)
+    );
+    order
+}
+
+#[test]
+fn a_run_that_dies_anywhere_is_taken_back() {
+    let run = whole_run();
+    for len in 0..=run.len() {
+        let order = take_back(&run[..len]);
+        let kept = run[..len]
+            .iter()
+            .any(|entry| matches!(entry, Entry::KeepBase { .. }));
+        let deletes = order.contains(&Undo::DeleteSnapshot("s1".to_owned()));
+        let made = len > 1;
+        assert_eq!(deletes, made && !kept, "died after {len} entries: {order:?}");
+        assert!(
+            !order.contains(&Undo::DeleteOldBase("s0".to_owned())) || kept,
+            "the base before goes only after the point is committed: {order:?}"
+        );
+    }
+    assert!(take_back(&run).is_empty());
+}
+
+#[test]
+fn the_order_is_the_reverse() {
+    let run = whole_run();
+    let order = take_back(&run[..9]);
+    let id = || "v1".to_owned();
+    assert_eq!(
+        order,
+        [
+            Undo::Unpublish(id(), "/f/p".into()),
+            Undo::Unstage(id(), "/f/s".into()),
+            Undo::Detach(id(), "n".to_owned()),
+            Undo::RemoveFolder("/f".into()),
+            Undo::DeleteVolume(id()),
+            Undo::DeleteSnapshot("s1".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn what_may_exist_is_asked_for_by_the_same_request() {
+    let order = take_back(&whole_run()[..4]);
+    assert_eq!(order[0], Undo::FindVolume(volume()));
+    let order = take_back(&whole_run()[..2]);
+    assert_eq!(order[0], Undo::FindSnapshot(snapshot()));
+    let mut refused = whole_run()[..4].to_vec();
+    refused.push(Entry::VolumeRefused);
+    assert_eq!(
+        take_back(&refused),
+        [Undo::DeleteSnapshot("s1".to_owned())]
+    );
+}
+
+#[test]
+fn a_volume_that_was_handed_over_stays() {
+    let entries = [
+        begun(),
+        Entry::VolumeWanted(volume()),
+        Entry::VolumeMade {
+            id: "v1".to_owned(),
+        },
+        Entry::VolumeKept,
+    ];
+    let state = State::of(&entries);
+    assert_eq!(state.next_undo(), None);
+    assert_eq!(state.kept_volume.as_deref(), Some("v1"));
+}
+
+#[test]
+fn entries_come_back_from_their_text() {
+    for entry in whole_run() {
+        let text = serde_json::to_string(&entry).unwrap();
+        assert!(
+            text.contains(&format!("\"step\":\"{}\"", entry.name())),
+            "{text}"
+        );
+        assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), entry);
+    }
+}

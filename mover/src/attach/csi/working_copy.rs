@@ -1,0 +1,207 @@
+//! Makes the device: from a snapshot, or empty.
+//!
+//! ```text
+//!   KUBELET/plugins/kubernetes.io/csi/snaphaul/SESSION/staging
+//!                                                     /publish/device
+//! ```
+//!
+//! Owns: the steps forward, each announced in the journal first. Must not: take anything back (`undo` does), or use an id of the
+//! driver in a path.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use csi_proto::Code;
+
+use super::answer::Outcome;
+use super::call::{CallError, Pause};
+use super::driver::{Driver, MadeSnapshot, MadeVolume};
+use super::journal::Journal;
+use super::state::{Entry, WantedSnapshot, WantedVolume};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::progress::StopFlag;
+
+pub(super) const STAGING: &str = "staging";
+pub(super) const PUBLISH: &str = "publish";
+const DEVICE: &str = "device";
+/// A device is looked for more and more rarely.
+const LONGEST_LOOK: Duration = Duration::from_millis(250);
+
+/// One run on its way to a device.
+#[derive(Debug)]
+pub(super) struct WorkingCopy<'a> {
+    pub driver: &'a Driver,
+    pub journal: &'a mut Journal,
+    pub stop: &'a StopFlag,
+}
+
+impl WorkingCopy<'_> {
+    /// Takes a snapshot and waits until volumes can be made from it.
+    pub(super) fn snapshot(&mut self, wanted: WantedSnapshot) -> Result<MadeSnapshot> {
+        self.journal.write(Entry::SnapshotWanted(wanted.clone()))?;
+        let started = Instant::now();
+        let mut pause = Pause::new();
+        let mut snapshot = self.created_snapshot(&wanted)?;
+        self.journal.write(Entry::SnapshotMade {
+            id: snapshot.id.clone(),
+        })?;
+        // The same request again tells, and it tells of errors of the storage, too.
+        while !snapshot.ready {
+            if started.elapsed() > self.driver.caller().deadlines.step {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("wait for the snapshot: {} is still at it", self.driver.name),
+                )
+                .object(&snapshot.id)
+                .hint("look at the storage system, or give --csi-deadline more time"));
+            }
+            if !self.driver.caller().rest(pause.next(), Some(self.stop)) {
+                self.stop.check()?;
+            }
+            let again = self.driver.create_snapshot(&wanted, Some(self.stop))?;
+            if again.id != snapshot.id {
+                return Err(Error::new(
+                    ErrorKind::Io,
+                    format!("{} answers with another snapshot for the same name", self.driver.name),
+                )
+                .object(&again.id)
+                .hint("report it to the makers of the driver, and delete that snapshot by hand"));
+            }
+            snapshot = again;
+        }
+        self.driver.timing().snapshot_exists();
+        Ok(snapshot)
+    }
+
+    fn created_snapshot(&mut self, wanted: &WantedSnapshot) -> Result<MadeSnapshot> {
+        let answer = self.driver.create_snapshot(wanted, Some(self.stop));
+        answer.or_else(|failed| self.refused(failed, Entry::SnapshotRefused))
+    }
+
+    /// Makes a volume.
+    pub(super) fn volume(&mut self, wanted: WantedVolume) -> Result<MadeVolume> {
+        self.journal.write(Entry::VolumeWanted(wanted.clone()))?;
+        let answer = self.driver.create_volume(&wanted, Some(self.stop));
+        let volume = answer.or_else(|failed| self.refused(failed, Entry::VolumeRefused))?;
+        self.journal.write(Entry::VolumeMade {
+            id: volume.id.clone(),
+        })?;
+        Ok(volume)
+    }
+
+    /// A final refusal is noted, so that nobody asks again.
+    fn refused<T>(&mut self, failed: CallError, entry: Entry) -> Result<T> {
+        if failed.outcome == Outcome::NotDone {
+            self.journal.write(entry)?;
+        }
+        Err(failed.error)
+    }
+
+    /// Makes the device of a volume appear below `devices`.
+    pub(super) fn device(
+        &mut self,
+        mut volume: MadeVolume,
+        devices: &Path,
+        readonly: bool,
+    ) -> Result<PathBuf> {
+        let abilities = self.driver.abilities.clone();
+        let folder = devices.join(self.journal.session());
+        let (staging, publish) = (folder.join(STAGING), folder.join(PUBLISH));
+        self.journal.write(Entry::FolderWanted {
+            path: folder.clone(),
+        })?;
+        make_folders(&[&staging, &publish])?;
+        if abilities.attach {
+            let node = self.driver.node.clone();
+            self.journal.write(Entry::AttachWanted { node })?;
+            self.driver
+                .attach(&mut volume, readonly, Some(self.stop))?;
+        }
+        let staged = abilities.stage.then_some(staging.as_path());
+        if let Some(path) = staged {
+            self.journal.write(Entry::StageWanted {
+                path: path.to_owned(),
+            })?;
+            self.driver.stage(&volume, path, Some(self.stop))?;
+        }
+        let target = publish.join(DEVICE);
+        self.journal.write(Entry::PublishWanted {
+            path: target.clone(),
+        })?;
+        self.publish(&volume, (staged, &target), readonly)?;
+        self.driver.timing().of_driver(|| self.appeared(&target))?;
+        Ok(target)
+    }
+
+    /// Not every driver takes a block volume for reading only. The clone is ours, and is opened for reading only all the same.
+    fn publish(
+        &self,
+        volume: &MadeVolume,
+        paths: (Option<&Path>, &Path),
+        readonly: bool,
+    ) -> Result<()> {
+        match self.driver.publish(volume, paths, readonly, Some(self.stop)) {
+            Err(failed)
+                if readonly
+                    && matches!(
+                        failed.code,
+                        Some(Code::InvalidArgument | Code::FailedPrecondition)
+                    ) =>
+            {
+                tracing::info!(error = %failed.error, "publish again, not for reading only");
+                let again = self.driver.publish(volume, paths, false, Some(self.stop));
+                again.map_err(Error::from)
+            }
+            other => other.map_err(Error::from),
+        }
+    }
+
+    /// Waits for the device: some drivers answer before their kernel does.
+    fn appeared(&self, path: &Path) -> Result<()> {
+        let (started, mut pause) = (Instant::now(), Duration::from_millis(5));
+        loop {
+            let metadata = fs::metadata(path);
+            if metadata
+                .as_ref()
+                .is_ok_and(|metadata| metadata.file_type().is_block_device())
+            {
+                return Ok(());
+            }
+            if started.elapsed() > self.driver.caller().deadlines.device {
+                let why = match metadata {
+                    Ok(_) => "something that is no block device".to_owned(),
+                    Err(error) => format!("nothing: {error}"),
+                };
+                return Err(Error::new(
+                    ErrorKind::Io,
+                    format!("find the device that {} published: there is {why}", self.driver.name),
+                )
+                .object(path.display())
+                .hint("the driver must see the folder of --kubelet-root as this process does, and share its mounts"));
+            }
+            if !self.driver.caller().rest(pause, Some(self.stop)) {
+                self.stop.check()?;
+            }
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
+    }
+}
+
+fn make_folders(folders: &[&Path]) -> Result<()> {
+    for folder in folders {
+        fs::create_dir_all(folder).map_err(|error| {
+            let kind = match error.kind() {
+                io::ErrorKind::PermissionDenied => ErrorKind::AccessDenied,
+                _ => ErrorKind::Io,
+            };
+            Error::new(kind, "make a folder for the device")
+                .object(folder.display())
+                .hint("run as root; --kubelet-root names the folder that the driver shares with this node")
+                .source(error)
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! `snaphaul csi`, and volumes of CSI drivers as SOURCE and TARGET.
+//!
+//! Owns: flags to options, and what of a run is said. Must not: know the order of calls (`attach::csi` does).
+
+mod backup;
+mod restore;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::args::{
+    CsiArgs, CsiCommand, CsiDriverArgs, CsiInfoArgs, CsiReleaseArgs, CsiSnapshotArgs,
+    CsiVolumeArgs,
+};
+use super::config::{self, invalid};
+use super::output::table::Table;
+use super::run::{Outcome, Run, Text};
+use crate::attach::csi::base::KeptBase;
+use crate::attach::csi::info::DriverReport;
+use crate::attach::csi::profile::{BasePolicy, CloneCost};
+use crate::attach::csi::secrets::Secrets;
+use crate::attach::csi::{CsiOptions, Deadlines, Driver, PREFIX, sweep};
+use crate::error::Result;
+use crate::repository::access::Repository;
+use crate::repository::session::resolve::resolve;
+
+pub(super) use backup::{run as backup, volume_name};
+pub(super) use restore::run as restore;
+
+/// Whether a SOURCE or TARGET is meant as a volume of a driver.
+pub(super) fn is_meant(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| text.starts_with(PREFIX))
+}
+
+pub(super) fn run(run: &Run, args: &CsiArgs) -> Result<Outcome> {
+    match &args.command {
+        CsiCommand::Info(args) => info(args),
+        CsiCommand::Release(args) => release(run, args),
+    }
+}
+
+/// The options that the flags stand for.
+fn options(
+    driver: &CsiDriverArgs,
+    volume: Option<&CsiVolumeArgs>,
+    snapshot: Option<&CsiSnapshotArgs>,
+) -> Result<CsiOptions> {
+    let Some(socket) = &driver.csi_socket else {
+        return Err(invalid("speak to a driver without its socket")
+            .hint("give it with --csi-socket, e.g. /var/lib/kubelet/plugins/NAME/csi.sock"));
+    };
+    let mut options = CsiOptions::new(socket);
+    options.node_socket.clone_from(&driver.csi_node_socket);
+    if let Some(folder) = &driver.csi_secrets {
+        options.secrets = Secrets::read(folder)?;
+    }
+    if let Some(state) = &driver.csi_state {
+        options.state.clone_from(state);
+    }
+    options.deadlines = Deadlines {
+        call: driver.csi_timeout,
+        step: driver.csi_deadline,
+        ..Deadlines::default()
+    };
+    if let Some(volume) = volume {
+        options.parameters = config::parameters("--csi-parameter", &volume.csi_parameters)?;
+        if let Some(root) = &volume.kubelet_root {
+            options.kubelet_root = std::path::absolute(root).unwrap_or(root.clone());
+        }
+    }
+    if let Some(snapshot) = snapshot {
+        let texts = &snapshot.csi_snapshot_parameters;
+        options.snapshot_parameters = config::parameters("--csi-snapshot-parameter", texts)?;
+    }
+    Ok(options)
+}
+
+/// Removes what runs that died left behind. With the repository at hand, the snapshot of a committed point is known as its base.
+fn sweep_up(
+    run: &Run,
+    driver: &Driver,
+    options: &CsiOptions,
+    repository: Option<&Repository>,
+) -> Result<()> {
+    let told = sweep::dead_runs(driver, options, &|begun, snapshot| {
+        let Some(repository) =
+            repository.filter(|ours| ours.config.repository.to_string() == begun.repository)
+        else {
+            return Ok(None);
+        };
+        let newest = resolve(repository, &format!("{}@latest", begun.name));
+        Ok(newest.ok().map(|point| {
+            let pairs = &point.manifest.identity;
+            pairs
+                .iter()
+                .any(|(key, value)| key == "csi.snapshot" && value == snapshot)
+        }))
+    })?;
+    for text in told {
+        run.warn(text);
+    }
+    Ok(())
+}
+
+fn info(args: &CsiInfoArgs) -> Result<Outcome> {
+    let driver = Driver::connect(&options(&args.driver, None, None)?)?;
+    let report = DriverReport::of(&driver);
+    let text = info_text(&report);
+    Outcome::new(&report, Text::Answer(text))
+}
+
+fn info_text(report: &DriverReport) -> String {
+    let (can, cannot): (Vec<_>, Vec<_>) = report.abilities.iter().partition(|(_, has)| **has);
+    let words = |list: Vec<(&&str, &bool)>| {
+        let words: Vec<&str> = list.into_iter().map(|(name, _)| *name).collect();
+        if words.is_empty() {
+            "nothing".to_owned()
+        } else {
+            words.join(", ")
+        }
+    };
+    let pairs = vec![
+        ("driver", format!("{} {}", report.driver, report.version)),
+        ("node", report.node.clone()),
+        ("can", words(can)),
+        ("cannot", words(cannot)),
+        (
+            "clones",
+            match report.profile.clone_cost {
+                CloneCost::CopyOnWrite => "share blocks",
+                CloneCost::Copy => "are full copies",
+                CloneCost::Unknown => "unknown",
+            }
+            .to_owned(),
+        ),
+        (
+            "snapshots stay",
+            match report.profile.base {
+                BasePolicy::Keep if report.keeps_base => "one for each volume",
+                BasePolicy::Keep | BasePolicy::Drop => "none",
+            }
+            .to_owned(),
+        ),
+    ];
+    let mut text = Table::pairs(pairs).to_string();
+    for line in &report.meaning {
+        text.push('\n');
+        text.push_str(line);
+    }
+    text
+}
+
+#[derive(Debug, Serialize)]
+struct ReleaseReport {
+    released: Vec<KeptBase>,
+}
+
+fn release(run: &Run, args: &CsiReleaseArgs) -> Result<Outcome> {
+    let options = options(&args.driver, None, None)?;
+    let driver = Driver::connect(&options)?;
+    sweep_up(run, &driver, &options, None)?;
+    let volume = args.volume_id.as_deref();
+    let volume = volume.map(|id| id.strip_prefix(PREFIX).unwrap_or(id));
+    let released = sweep::release(&driver, &options, volume)?;
+    let text = match released.len() {
+        0 => "no snapshot is kept".to_owned(),
+        _ => released
+            .iter()
+            .map(|base| format!("removed snapshot {} of {}", base.snapshot, base.volume))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    };
+    Outcome::new(&ReleaseReport { released }, Text::Answer(text))
+}
+
+#[cfg(test)]
+mod tests;

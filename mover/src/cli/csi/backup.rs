@@ -1,0 +1,177 @@
+//! `snaphaul backup csi:VOLUME_ID`.
+//!
+//! Owns: snapshot, backup and clean-up as one command, and their report. Must not: move data.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::super::args::{BackupArgs, KeepBaseFlag, RepositoryArgs, RunArgs};
+use super::super::backup::{ON_STOP, request, to_text};
+use super::super::config::{self, invalid};
+use super::super::output::table::Table;
+use super::super::run::{Outcome, Run, Text};
+use super::super::{memory, open, units};
+use super::{options, sweep_up};
+use crate::attach::csi::session::{Backup, KeepBase, Subject};
+use crate::attach::csi::{Driver, PREFIX};
+use crate::error::Result;
+use crate::pipeline::backup;
+use crate::pipeline::report::BackupReport;
+
+/// Hexadecimal digits that tell volumes apart whose ids look the same as a name.
+const DIGEST: usize = 8;
+
+/// The report of a backup, with what concerns the driver.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    backup: &'a BackupReport,
+    csi: CsiReport,
+}
+
+#[derive(Debug, Serialize)]
+struct CsiReport {
+    driver: String,
+    volume_id: String,
+    snapshot_id: String,
+    /// Whether that snapshot is kept for the next backup.
+    base_kept: bool,
+    /// From "the snapshot exists" to the first byte that was read; null where nothing was.
+    first_byte_seconds: Option<f64>,
+    /// What of that the driver did not take.
+    own_seconds: Option<f64>,
+}
+
+pub(in crate::cli) fn run(
+    run: &Run,
+    args: &BackupArgs,
+    repository: &RepositoryArgs,
+    limits: &RunArgs,
+) -> Result<Outcome> {
+    let id = volume_id(&args.source)?;
+    let request = request(args)?;
+    let options = options(&args.driver, Some(&args.volumes), Some(&args.snapshots))?;
+    let repository = open::repository(repository, limits, run)?;
+    memory::check(run, &repository, repository.keys.volume_id(&request.volume))?;
+    let driver = Driver::connect(&options)?;
+    sweep_up(run, &driver, &options, Some(&repository))?;
+    let subject = Subject {
+        volume: id,
+        repository: &repository.config.repository.to_string(),
+        name: &request.volume,
+        keep: match args.snapshots.keep_base {
+            KeepBaseFlag::Auto => KeepBase::Auto,
+            KeepBaseFlag::Never => KeepBase::Never,
+        },
+    };
+    let mut session = Backup::begin(&driver, &options, &subject)?;
+    // From here on a signal stops between two steps, and what was made is taken back.
+    let monitor = run.watch(format!("backup {}", request.volume), ON_STOP)?;
+    let stop = run.stop_flag();
+    let result = session.device(&stop).and_then(|device| {
+        let report = backup::run(&run.context(&repository), &device, &request)?;
+        Ok((report, device.snapshot().to_owned()))
+    });
+    let (report, snapshot_id) = match result {
+        Ok(done) => done,
+        Err(error) => {
+            cleaned(run, session.failed());
+            return Err(error);
+        }
+    };
+    if let Some(key) = report.session {
+        memory::took(run, &repository, &request.volume, key);
+    }
+    let base_kept = cleaned(run, session.committed()).unwrap_or(false);
+    drop(monitor);
+    run.metrics.observe_backup(&report);
+    for warning in &report.warnings {
+        run.warn(warning);
+    }
+    let times = driver.timing().until_first_byte();
+    let csi = CsiReport {
+        driver: driver.name.clone(),
+        volume_id: id.to_owned(),
+        snapshot_id,
+        base_kept,
+        first_byte_seconds: times.map(|(all, _)| all.as_secs_f64()),
+        own_seconds: times.map(|(_, own)| own.as_secs_f64()),
+    };
+    tracing::info!(?times, "first byte after the snapshot existed: in all, and ours");
+    let text = format!("{}{}", to_text(&report), csi_text(&csi));
+    let report = Report {
+        backup: &report,
+        csi,
+    };
+    Outcome::new(&report, Text::Summary(text))
+}
+
+/// What could not be taken back is told; the next run takes it up.
+pub(super) fn cleaned<T>(run: &Run, result: Result<T>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            run.warn(format!(
+                "something was left behind, which the next run with this driver removes: {error}{}",
+                cause.map(|cause| format!(": {cause}")).unwrap_or_default()
+            ));
+            None
+        }
+    }
+}
+
+fn csi_text(csi: &CsiReport) -> String {
+    let mut pairs = vec![(
+        "snapshot",
+        if csi.base_kept {
+            format!("{} stays for the next backup", csi.snapshot_id)
+        } else {
+            "removed".to_owned()
+        },
+    )];
+    if let (Some(all), Some(own)) = (csi.first_byte_seconds, csi.own_seconds) {
+        pairs.push((
+            "first byte",
+            format!(
+                "{} after the snapshot, {} of it ours",
+                units::seconds(all),
+                units::seconds(own)
+            ),
+        ));
+    }
+    Table::pairs(pairs).to_string()
+}
+
+/// What the driver calls the volume.
+fn volume_id(source: &Path) -> Result<&str> {
+    let text = source.to_str().unwrap_or_default();
+    match text.strip_prefix(PREFIX).unwrap_or_default() {
+        "" => Err(
+            invalid("back up a volume without its id").hint("write csi:VOLUME_ID, the volumeHandle of the PersistentVolume")
+        ),
+        id => Ok(id),
+    }
+}
+
+/// The name of the volume in the repository: `--volume`, or its id as far as that can be a name.
+pub(in crate::cli) fn volume_name(flag: Option<&str>, source: &Path) -> Result<String> {
+    if let Some(name) = flag {
+        return config::checked_name("volume", name);
+    }
+    let id = volume_id(source)?;
+    if let Ok(name) = config::checked_name("volume", id) {
+        return Ok(name);
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
+    let text: String = id
+        .chars()
+        .map(|c| if fits(c) { c } else { '-' })
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take(128)
+        .collect();
+    let digest = &blake3::hash(id.as_bytes()).to_hex()[..DIGEST];
+    let text = if text.is_empty() { "volume" } else { &text };
+    config::checked_name("volume", &format!("{text}-{digest}"))
+}

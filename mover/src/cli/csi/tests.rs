@@ -1,0 +1,60 @@
+//! Names and flags; what needs a driver is in the end-to-end tests.
+
+use clap::Parser as _;
+
+use super::*;
+use crate::cli::args::{Cli, Command};
+use crate::error::ErrorKind;
+
+#[test]
+fn ids_of_volumes_become_names() {
+    let name = |id: &str| volume_name(None, Path::new(&format!("csi:{id}"))).unwrap();
+    assert_eq!(name("pvc-1/a"), "pvc-1/a");
+    for (id, begin) in [
+        ("52 60 f6/6", "52-60-f6/6-"),
+        ("0001#ceph", "0001-ceph-"),
+        ("../x", "x-"),
+        ("###", "volume-"),
+    ] {
+        assert!(name(id).starts_with(begin), "{id}: {}", name(id));
+    }
+    assert_ne!(name("a b"), name("a#b"));
+    assert!(name(&"x".repeat(500)).len() <= 200);
+    assert_eq!(volume_name(Some("db"), Path::new("csi:x")).unwrap(), "db");
+    let nothing = volume_name(None, Path::new("csi:")).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::InvalidRequest);
+}
+
+fn csi(line: &str) -> CsiCommand {
+    let words = std::iter::once("snaphaul").chain(line.split_whitespace());
+    match Cli::try_parse_from(words).unwrap().command {
+        Command::Csi(args) => args.command,
+        other => panic!("not csi: {other:?}"),
+    }
+}
+
+#[test]
+fn flags_become_options() {
+    let CsiCommand::Info(args) = csi("csi info --csi-socket /s --csi-timeout 5s") else {
+        panic!("not info")
+    };
+    let options = options(&args.driver, None, None).unwrap();
+    assert_eq!(options.socket, Path::new("/s"));
+    assert_eq!(options.deadlines.call.as_secs(), 5);
+    assert_eq!(options.deadlines.step.as_secs(), 600);
+    assert_eq!(
+        options.devices(),
+        Path::new("/var/lib/kubelet/plugins/kubernetes.io/csi/snaphaul")
+    );
+}
+
+#[test]
+fn a_socket_is_needed() {
+    let CsiCommand::Release(args) = csi("csi release v") else {
+        panic!("not release")
+    };
+    let refused = options(&args.driver, None, None).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidRequest);
+    assert!(Cli::try_parse_from(["snaphaul", "csi", "release"]).is_err());
+    assert!(Cli::try_parse_from(["snaphaul", "csi", "release", "v", "--all"]).is_err());
+}

@@ -1,0 +1,49 @@
+//! A build without CSI: refuses what needs it.
+//!
+//! Owns: the refusal. Must not: do anything else.
+
+use std::path::Path;
+
+use super::args::{BackupArgs, CsiArgs, RepositoryArgs, RestoreArgs, RunArgs};
+use super::run::{Outcome, Run};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Whether a SOURCE or TARGET is meant as a volume of a driver.
+pub(super) fn is_meant(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| text.starts_with("csi:"))
+}
+
+/// The name of the volume; only a person can tell.
+pub(super) fn volume_name(flag: Option<&str>, source: &Path) -> Result<String> {
+    super::config::volume_name(flag, source)
+}
+
+fn refused() -> Result<Outcome> {
+    Err(Error::new(
+        ErrorKind::InvalidRequest,
+        "speak to a CSI driver: this build cannot",
+    )
+    .hint("build with the feature `csi`, which is on by default"))
+}
+
+pub(super) fn run(_: &Run, _: &CsiArgs) -> Result<Outcome> {
+    refused()
+}
+
+pub(super) fn backup(
+    _: &Run,
+    _: &BackupArgs,
+    _: &RepositoryArgs,
+    _: &RunArgs,
+) -> Result<Outcome> {
+    refused()
+}
+
+pub(super) fn restore(
+    _: &Run,
+    _: &RestoreArgs,
+    _: &RepositoryArgs,
+    _: &RunArgs,
+) -> Result<Outcome> {
+    refused()
+}

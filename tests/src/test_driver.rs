@@ -1,0 +1,208 @@
+//! The CSI driver of our own, as a process with a folder of its own.
+//!
+//! Owns: its start and end, orders for faults, reading its record. Must not: know what the driver does; see [`crate::csi_driver`].
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::csi::Plugin;
+use crate::csi::leaks::sweep;
+use crate::csi_driver::faults::{self, Order};
+use crate::csi_driver::options::Options;
+use crate::csi_driver::record::{self, Call};
+use crate::mount::{FileSystem, Mounted};
+use crate::part;
+use crate::process::Process;
+use crate::scratch::Scratch;
+
+/// Seen: 20 ms.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// The image of the file system that holds a driver's images; sparse.
+const DISK_SIZE: u64 = 4 << 30;
+/// How often waiting looks.
+const POLL: Duration = Duration::from_millis(10);
+
+/// A running driver; dropping it stops it and takes away what is still attached.
+#[derive(Debug)]
+pub struct TestDriver {
+    // In the order in which they end.
+    process: Option<Process>,
+    options: Options,
+    kubelet: PathBuf,
+    disk: Option<Mounted>,
+    folder: Scratch,
+}
+
+impl TestDriver {
+    /// Starts one with an empty state; `change` sets options. Snapshots are copies, which is quick for small volumes.
+    ///
+    /// # Errors
+    /// Without root, or where it does not come up.
+    pub fn start(change: impl FnOnce(&mut Options)) -> Result<Self> {
+        Self::start_on(None, change)
+    }
+
+    /// The same with its images on an XFS of their own, where snapshots are reflinks.
+    ///
+    /// # Errors
+    /// Without root, or where it does not come up.
+    pub fn start_with_reflinks(change: impl FnOnce(&mut Options)) -> Result<Self> {
+        Self::start_on(Some(Mounted::new(FileSystem::Xfs, DISK_SIZE)?), change)
+    }
+
+    fn start_on(disk: Option<Mounted>, change: impl FnOnce(&mut Options)) -> Result<Self> {
+        part::root()?;
+        let folder = Scratch::new("csi-driver")?;
+        let kubelet = folder.join("kubelet");
+        std::fs::create_dir(&kubelet)?;
+        let state = disk
+            .as_ref()
+            .map_or_else(|| folder.join("state"), |disk| disk.join("state"));
+        std::fs::create_dir(&state)?;
+        let mut options = Options::new(&folder.join("csi.sock"), &state);
+        change(&mut options);
+        let mut driver = Self {
+            process: None,
+            options,
+            kubelet,
+            disk,
+            folder,
+        };
+        driver.restart()?;
+        Ok(driver)
+    }
+
+    /// Kills it, if it runs, and starts it again on the same state. It catches no signal: for its state every end is a kill -9.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process = None;
+        let process = Process::start(
+            &program()?,
+            &self.options.args(),
+            &[],
+            &self.folder.join("log"),
+        )?;
+        let socket = self.options.socket.clone();
+        process.wait_until(START_LIMIT, || UnixStream::connect(&socket).is_ok())?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Waits until it has ended by itself, as after [`faults::Fault::Die`], and starts it again.
+    ///
+    /// # Errors
+    /// Where it goes on for `limit`.
+    pub fn restart_when_dead(&mut self, limit: Duration) -> Result<()> {
+        let begin = Instant::now();
+        while UnixStream::connect(&self.options.socket).is_ok() {
+            if begin.elapsed() > limit {
+                bail!("the driver still listens after {limit:?}");
+            }
+            std::thread::sleep(POLL);
+        }
+        self.restart()
+    }
+
+    /// Kills it.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Its options.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The process, to freeze it.
+    #[must_use]
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// Puts these orders in place of all earlier ones. It sees them with its next call.
+    ///
+    /// # Errors
+    /// Where they cannot be written.
+    pub fn order(&self, orders: &[Order]) -> Result<()> {
+        let partial = self.options.state.join("faults.json.partial");
+        std::fs::write(&partial, serde_json::to_vec_pretty(orders)?)?;
+        Ok(std::fs::rename(
+            &partial,
+            self.options.state.join(faults::FILE),
+        )?)
+    }
+
+    /// Every call since the first start.
+    ///
+    /// # Errors
+    /// Where the record cannot be understood.
+    pub fn calls(&self) -> Result<Vec<Call>> {
+        record::read(&self.options.state)
+    }
+
+    /// Polls the record until it holds what is asked for, e.g. that a stalled call has begun.
+    ///
+    /// # Errors
+    /// Where `limit` passes.
+    pub fn wait_for(&self, limit: Duration, mut seen: impl FnMut(&[Call]) -> bool) -> Result<()> {
+        let begin = Instant::now();
+        while !seen(&self.calls()?) {
+            if begin.elapsed() > limit {
+                bail!(
+                    "not recorded within {limit:?}; the record: {:#?}",
+                    self.calls()?
+                );
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+}
+
+impl Plugin for TestDriver {
+    fn socket(&self) -> &Path {
+        &self.options.socket
+    }
+
+    fn kubelet(&self) -> &Path {
+        &self.kubelet
+    }
+
+    fn state(&self) -> &Path {
+        &self.options.state
+    }
+}
+
+impl Drop for TestDriver {
+    fn drop(&mut self) {
+        self.process = None;
+        sweep(&self.options.state, &self.kubelet);
+        drop(self.disk.take());
+    }
+}
+
+/// The program: `CSI_TEST_DRIVER_BIN`, else the one that cargo put beside this test.
+fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CSI_TEST_DRIVER_BIN") {
+        return Ok(PathBuf::from(path));
+    }
+    let test = std::env::current_exe()?;
+    let path = test
+        .ancestors()
+        .nth(2)
+        .context("the test lies in target/PROFILE/deps")?
+        .join("csi-test-driver");
+    if !path.is_file() {
+        bail!(
+            "{} is missing: run `cargo build -p tests --bins`, or `tests/run`",
+            path.display()
+        );
+    }
+    Ok(path)
+}

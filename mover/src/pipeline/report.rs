@@ -47,10 +47,23 @@ pub struct BackupReport {
     /// A source of changed blocks that was caught in this run, and is not used for this volume until a person names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_blocks_liar: Option<String>,
+    /// What the random samples follow from (16 hex digits), where a source of changed blocks was checked by some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_seed: Option<String>,
+    /// Bytes stored because they differed although nobody told of it, where the source declares that this proves nothing.
+    #[serde(skip_serializing_if = "is_none")]
+    pub unstable_bytes: u64,
+    /// The source of changed blocks that can compare with this point only as long as the snapshot exists that it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_needed_by: Option<String>,
     /// What a person should know although the point is good.
     pub warnings: Vec<String>,
     /// Wall time.
     pub duration_seconds: f64,
+}
+
+fn is_none(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// Result of a restore. `written + zero + skipped = size` of the restored range.

@@ -252,8 +252,28 @@ pub struct ChangedReport {
     pub extents: u64,
     /// Bytes of them.
     pub changed_bytes: u64,
+    /// What reading everything gave, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditReport>,
     /// Wall time.
     pub duration_seconds: f64,
+}
+
+/// An answer of a source of changed blocks held against every byte.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct AuditReport {
+    /// Bytes read, of both states.
+    pub read_bytes: u64,
+    /// Bytes that really differ (without a base: that are not zero) among those told of, in blocks of 4 KiB.
+    pub true_bytes: u64,
+    /// Bytes told of for one that really differs; `None` where nothing differs. 1 is exact.
+    pub over_report: Option<f64>,
+    /// Bytes that differ and were not told of, in sectors: always 0, or the source must not be used.
+    pub untold_bytes: u64,
+    /// Bytes that were said to be zero and are not, in sectors.
+    pub wrong_zero_bytes: u64,
+    /// The first of both, `[offset, length]`.
+    pub wrong: Vec<(u64, u64)>,
 }
 
 /// Result of a garbage collection. With `dry_run` it says what would be done.

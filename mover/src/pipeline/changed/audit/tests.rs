@@ -1,6 +1,6 @@
 //! Answers with every kind of fault, against a byte comparison.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use changed_blocks::source::{Capabilities, ExtentSink};
 use changed_blocks::{Base, Identity, SourceError, Summary};
@@ -22,10 +22,10 @@ struct Volume {
 }
 
 impl Volume {
-    fn new(path: PathBuf, bytes: &[u8], told: Vec<Extent>) -> Self {
-        std::fs::write(&path, bytes).unwrap();
+    fn new(path: &Path, bytes: &[u8], told: Vec<Extent>) -> Self {
+        std::fs::write(path, bytes).unwrap();
         Self {
-            inner: Source::open(&path, &SourceOptions::default()).unwrap(),
+            inner: Source::open(path, &SourceOptions::default()).unwrap(),
             told,
             is_live: false,
         }
@@ -108,9 +108,9 @@ impl SourceDevice for Volume {
 
 fn audited(before: Option<&[u8]>, now: &[u8], told: Vec<Extent>) -> AuditReport {
     let directory = tempfile::tempdir().unwrap();
-    let target = Volume::new(directory.path().join("now"), now, told);
+    let target = Volume::new(&directory.path().join("now"), now, told);
     let base =
-        before.map(|before| Volume::new(directory.path().join("before"), before, Vec::new()));
+        before.map(|before| Volume::new(&directory.path().join("before"), before, Vec::new()));
     let request = ChangedRequest {
         source: &target,
         base: base
@@ -121,7 +121,7 @@ fn audited(before: Option<&[u8]>, now: &[u8], told: Vec<Extent>) -> AuditReport 
     };
     let mut seen = Vec::new();
     let report = changed::run(&request, &StopFlag::default(), &mut |extent| {
-        seen.push(extent)
+        seen.push(extent);
     });
     let report = report.unwrap();
     assert_eq!(seen, target.told);
@@ -260,7 +260,7 @@ fn sizes_differ_and_only_what_both_have_is_compared() {
 #[test]
 fn a_state_that_somebody_writes_to_is_not_audited() {
     let directory = tempfile::tempdir().unwrap();
-    let mut target = Volume::new(directory.path().join("now"), &image(), Vec::new());
+    let mut target = Volume::new(&directory.path().join("now"), &image(), Vec::new());
     target.is_live = true;
     let request = ChangedRequest {
         source: &target,

@@ -60,7 +60,7 @@ fn small_deltas_move_the_round_as_well() {
         let unit = u64::from(CHUNK);
         let rolled_to = recheck.rolled_to();
         assert!(
-            rolled_to >= (changed + moved) * unit && rolled_to % unit == 0,
+            rolled_to >= (changed + moved) * unit && rolled_to.is_multiple_of(unit),
             "{changed}: {rolled_to}"
         );
     }

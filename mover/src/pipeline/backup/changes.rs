@@ -12,6 +12,7 @@
 //! An answer is taken in whole before anything is read: one that breaks off costs nothing but a full read.
 
 mod candidates;
+mod decision;
 mod delta;
 pub mod environment;
 mod full;
@@ -33,13 +34,12 @@ use crate::error::Result;
 use crate::pipeline::progress::StopFlag;
 use crate::repository::session::points::Point;
 use candidates::Candidates;
+use decision::Decision;
 use environment::Environment;
-use full::Full;
 use gate::Standing;
 use history::History;
 use lie::Again;
 use recheck::Recheck;
-use refusal::{Refusal, Step};
 use verdict::{Verdict, cut, in_one_line};
 
 /// Name of the source that asks a file's own file system.
@@ -181,16 +181,13 @@ pub fn decide(question: &Question<'_>) -> Result<(Reading, Blocks)> {
         environment: &environment,
         now,
     };
-    let mut candidates = Candidates::choose(question, has)?;
-    let tried = attempt(question, &mut candidates, standing);
-    let decision = settle(question, candidates, tried)?;
     let Decision {
         mode,
         blocks,
         reason,
         warnings,
         caught,
-    } = decision;
+    } = Decision::of(question, Candidates::choose(question, has)?, standing)?;
     let name = blocks.capabilities().name;
     let before = history.unwrap_or_else(|| History::beginning(now));
     let after = match &mode {
@@ -249,112 +246,6 @@ fn standing_history(question: &Question<'_>) -> Option<History> {
         history.verdict = newest.verdict;
     }
     Some(history)
-}
-
-/// The delta, or why there is none.
-fn attempt(
-    question: &Question<'_>,
-    candidates: &mut Candidates,
-    standing: Standing<'_>,
-) -> Step<(Delta, String)> {
-    if let Some(again) = question.again {
-        return Err(Refusal::Scan(again.to_string()));
-    }
-    let Some(blocks) = &mut candidates.best else {
-        return Err(Refusal::Full(candidates.explain(without_anybody(question))));
-    };
-    gate::may_ask(question, blocks, standing)?;
-    let (Some(parent), Some(history)) = (question.parent, standing.history) else {
-        return Err(Refusal::Full(
-            "there is no parent to compare with".to_owned(),
-        ));
-    };
-    gate::may_compare(question, parent, blocks)?;
-    delta::take(question, parent, blocks, history)
-}
-
-fn without_anybody(question: &Question<'_>) -> String {
-    match &question.request.changed_blocks {
-        ChangedBlocksChoice::Auto if question.source.has_hole_map() => {
-            "the file system tells which ranges of the file hold data".to_owned()
-        }
-        ChangedBlocksChoice::Auto => {
-            "nothing cheaper is known for this source: everything is read and compared".to_owned()
-        }
-        ChangedBlocksChoice::Source(_) => "nobody else is to be asked".to_owned(),
-        _ => "asked for with --changed-blocks".to_owned(),
-    }
-}
-
-/// How it is read in the end.
-struct Decision {
-    mode: Mode,
-    blocks: Blocks,
-    reason: String,
-    warnings: Vec<String>,
-    caught: Option<Verdict>,
-}
-
-/// What becomes of a delta, or of its refusal.
-fn settle(
-    question: &Question<'_>,
-    mut candidates: Candidates,
-    tried: Step<(Delta, String)>,
-) -> Result<Decision> {
-    let mut warnings: Vec<_> = match &question.request.changed_blocks {
-        ChangedBlocksChoice::Auto => candidates.warnings().collect(),
-        _ => Vec::new(),
-    };
-    let mut caught = question.again.and_then(Again::lie).map(lie::Lie::verdict);
-    let (full, reason) = match (tried, candidates.best.take()) {
-        (Ok((delta, reason)), Some(blocks)) => {
-            return Ok(Decision {
-                mode: Mode::Delta(delta),
-                blocks,
-                reason,
-                warnings,
-                caught,
-            });
-        }
-        (Err(Refusal::Failed(error)), _) => return Err(*error),
-        // Whoever is not believed, or is to be checked, does not say either what is zero.
-        (Err(Refusal::Scan(reason)), _) => (Full::by_itself(question)?, reason),
-        (Err(Refusal::Caught(verdict)), _) => {
-            let reason = format!(
-                "{} contradicts itself: {}",
-                verdict.source, verdict.evidence
-            );
-            warnings.push(format!(
-                "{reason}; everything is read instead, and the point is right"
-            ));
-            caught = Some(verdict);
-            (Full::by_itself(question)?, reason)
-        }
-        (Err(Refusal::Full(reason)), best) => {
-            candidates.best = best;
-            (Full::choose(question, candidates)?, reason)
-        }
-        (Ok((_, reason)), None) => (Full::by_itself(question)?, reason),
-    };
-    warnings.extend(full.doubt.clone());
-    let reason = match full.doubt {
-        Some(doubt) => format!("{reason}; {doubt}"),
-        None => reason,
-    };
-    warnings.extend(told_by_name(question, &reason));
-    Ok(Decision {
-        mode: full.mode,
-        blocks: full.blocks,
-        reason,
-        warnings,
-        caught,
-    })
-}
-
-/// Whoever asked for a source by name is told when it could not be used; `auto` only gives the reason.
-fn told_by_name(question: &Question<'_>, reason: &str) -> Option<String> {
-    let named = question.request.changed_blocks.is_by_name();
-    named.then(|| format!("everything allocated is read: {reason}"))
 }
 
 /// What is said where ranges that were discarded read as anything (rule R15).

@@ -105,3 +105,21 @@ fn what_the_parent_stored_is_read_more_often() {
     assert!((80 * 50..115 * 50).contains(&recent), "{recent}");
     assert!((80 * 50..115 * 50).contains(&older), "{older}");
 }
+
+#[test]
+fn a_copy_with_other_chunks_goes_on_at_the_same_byte() {
+    let small = Recheck::new(&plan(64 << 20), &delta_of(0));
+    let wide = RecheckPlan {
+        geometry: Geometry {
+            chunk_size: 4 * CHUNK,
+            ..plan(0).geometry
+        },
+        ..plan(64 << 20)
+    };
+    let delta = ChunkSet::new(wide.geometry.chunks());
+    let wide = Recheck::new(&wide, &delta);
+    assert_eq!(small.from * small.chunk_size, wide.from * wide.chunk_size);
+    chosen(&small, &delta_of(0));
+    let next = small.rolled_to();
+    assert!(next > 64 << 20 && next.is_multiple_of(u64::from(CHUNK)));
+}

@@ -46,6 +46,9 @@ use crate::source::{
     Base, Capabilities, ChangedBlocks, ExtentSink, Precision, SourceError, Summary, Trust,
 };
 
+/// Name of the source, in records as well.
+pub const NAME: &str = "thin";
+
 /// Where runs note which metadata snapshots they hold. Survives a boot, as the snapshots do.
 pub const DEFAULT_FOLDER: &str = "/var/lib/snaphaul";
 
@@ -85,6 +88,12 @@ impl Thin {
             folder: folder.to_owned(),
             base: None,
         })
+    }
+
+    /// Whether the block device at `target` is a thin device or nobody can say, so that [`open`](Self::open) should not fail.
+    #[must_use]
+    pub fn may_be(target: &Path) -> bool {
+        mapper::may_be_thin(target)
     }
 
     /// Asks the pool's metadata while they are reserved.
@@ -149,7 +158,7 @@ impl Thin {
 impl ChangedBlocks for Thin {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            name: record::SOURCE,
+            name: NAME,
             granularity: ByteLen(self.pool.block_bytes),
             // A block that was written anew with what it held, or of which one sector was, counts as changed.
             precision: Precision::Superset,
@@ -178,6 +187,17 @@ impl ChangedBlocks for Thin {
         self.ask(|| self.base_and_target(&record))?;
         self.base = Some(record);
         Ok(())
+    }
+
+    /// Snapshots of a pool are in the order of its time.
+    fn goes_back(&self, base: &Identity) -> Option<String> {
+        let base = Record::from_identity(base).ok()?;
+        self.record.goes_back(&base)
+    }
+
+    /// All data of a delta is mapped in the target, and mappings are read with one pass of a tool.
+    fn tells_both(&self) -> bool {
+        true
     }
 
     fn allocated(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {

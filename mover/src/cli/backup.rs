@@ -160,6 +160,11 @@ pub(super) fn to_text(report: &BackupReport) -> String {
             report.changed_blocks, report.changed_blocks_reason
         ),
     ));
+    if let Some(name) = &report.base_needed_by {
+        let next =
+            format!("{name} needs the snapshot of this point: keep it until the next backup");
+        pairs.push(("next delta", next));
+    }
     pairs.push((
         "took",
         format!(

@@ -198,8 +198,10 @@ Examples:
       what changed between two reflinks of one image (cp --reflink=always, XFS or btrfs)
   snaphaul changed rbd:vms/db@tuesday --base rbd:vms/db@monday --json
       what changed between two snapshots of an RBD image, one JSON line for each extent
+  snaphaul changed rbd:vms/db@tuesday --base rbd:vms/db@monday --audit
+      the same, and whether it is true: both are read in whole
 
-No repository is needed and nothing is read. A backup asks the same sources, and checks their answers by samples.";
+No repository is needed and, without --audit, nothing is read. A backup asks the same sources, and checks their answers by samples.";
 
 /// Flags of `changed`.
 #[derive(Args, Debug)]
@@ -216,6 +218,10 @@ pub struct ChangedArgs {
     /// Ask this source of changed blocks: hole-map, fiemap, rbd or thin; default the best one
     #[arg(long = "changed-blocks", value_name = "WHO")]
     pub who: Option<String>,
+
+    /// Read both states in whole and compare: how much was told of too much, and whether anything was left out (exit code 65)
+    #[arg(long)]
+    pub audit: bool,
 
     /// Print every extent; without it the first forty. With --json there are always all
     #[arg(long)]

@@ -54,6 +54,25 @@ pub fn choose(
     })
 }
 
+/// The newest point of the volume, whatever is built on: it says who was caught.
+///
+/// # Errors
+/// What the store answers.
+pub fn newest(
+    repository: &Repository,
+    chosen: &Chosen,
+    choice: &ParentChoice,
+    catalog: &Catalog,
+) -> Result<Option<Point>> {
+    match choice {
+        ParentChoice::Auto => Ok(chosen.parent.clone()),
+        // What is wrong with newer points is of no interest to whoever chose another.
+        ParentChoice::None | ParentChoice::Point(_) => {
+            catalog.newest_complete(repository, &mut Vec::new())
+        }
+    }
+}
+
 /// A point of any volume: what was restored from it builds on it.
 fn given(repository: &Repository, text: &str) -> Result<Point> {
     let point = resolve::resolve(repository, text)?;

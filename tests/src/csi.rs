@@ -13,11 +13,15 @@ pub mod client;
 pub mod leaks;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::csi::client::Client;
 use crate::csi::leaks::Leaks;
+
+/// How long something that was let go may take to be gone.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// A running driver.
 pub trait Plugin {
@@ -48,5 +52,21 @@ pub trait Plugin {
         leaks.volumes = client.volumes()?;
         leaks.snapshots = client.snapshots()?;
         Ok(leaks)
+    }
+
+    /// What is held now and was not `before`, one line each. Waits a moment for it to go: a loop device that another program just
+    /// looked at is freed when that program closes it.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    fn left_since(&self, before: &Leaks) -> Result<Vec<String>> {
+        let begin = Instant::now();
+        loop {
+            let left = self.leaks()?.since(before);
+            if left.is_empty() || begin.elapsed() > SETTLE {
+                return Ok(left);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }

@@ -15,15 +15,16 @@ use csi_proto::csi::volume_capability::access_mode::Mode;
 use csi_proto::csi::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
 use csi_proto::csi::volume_content_source::{SnapshotSource, Type};
 use csi_proto::csi::{
-    CapacityRange, ControllerPublishVolumeRequest, ControllerUnpublishVolumeRequest,
+    BlockMetadata, CapacityRange, ControllerPublishVolumeRequest, ControllerUnpublishVolumeRequest,
     CreateSnapshotRequest, CreateVolumeRequest, DeleteSnapshotRequest, DeleteVolumeRequest,
-    GetMetadataAllocatedRequest, GetMetadataDeltaRequest, ListSnapshotsRequest, ListVolumesRequest,
-    NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest,
-    NodeUnstageVolumeRequest, Snapshot, Volume, VolumeCapability, VolumeContentSource,
+    GetMetadataAllocatedRequest, GetMetadataAllocatedResponse, GetMetadataDeltaRequest,
+    GetMetadataDeltaResponse, ListSnapshotsRequest, ListVolumesRequest, NodePublishVolumeRequest,
+    NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, Snapshot, Volume,
+    VolumeCapability, VolumeContentSource,
 };
 use csi_proto::{Channel, Status};
 use tokio::runtime::Runtime;
-use tonic::Request;
+use tonic::{Request, Streaming};
 
 /// No test waits longer for a driver on the same machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -317,24 +318,10 @@ impl Client {
         };
         let mut client = SnapshotMetadataClient::new(self.channel());
         self.run(async {
-            let mut messages = Vec::new();
-            let end = async {
-                let mut stream = client.get_metadata_allocated(message).await?.into_inner();
-                while let Some(next) = stream.message().await? {
-                    let ranges = next
-                        .block_metadata
-                        .iter()
-                        .map(|range| (range.byte_offset, range.size_bytes));
-                    messages.push(Message {
-                        kind: next.block_metadata_type,
-                        capacity: next.volume_capacity_bytes,
-                        ranges: ranges.collect(),
-                    });
-                }
-                Ok(())
-            };
-            let end = end.await;
-            (messages, end)
+            match client.get_metadata_allocated(message).await {
+                Ok(answer) => collect(answer.into_inner()).await,
+                Err(status) => (Vec::new(), Err(status)),
+            }
         })
     }
 
@@ -349,24 +336,48 @@ impl Client {
         };
         let mut client = SnapshotMetadataClient::new(self.channel());
         self.run(async {
-            let mut messages = Vec::new();
-            let end = async {
-                let mut stream = client.get_metadata_delta(message).await?.into_inner();
-                while let Some(next) = stream.message().await? {
-                    let ranges = next
-                        .block_metadata
-                        .iter()
-                        .map(|range| (range.byte_offset, range.size_bytes));
-                    messages.push(Message {
-                        kind: next.block_metadata_type,
-                        capacity: next.volume_capacity_bytes,
-                        ranges: ranges.collect(),
-                    });
-                }
-                Ok(())
-            };
-            let end = end.await;
-            (messages, end)
+            match client.get_metadata_delta(message).await {
+                Ok(answer) => collect(answer.into_inner()).await,
+                Err(status) => (Vec::new(), Err(status)),
+            }
         })
+    }
+}
+
+async fn collect<T: Into<Message>>(mut stream: Streaming<T>) -> Stream {
+    let mut messages = Vec::new();
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => messages.push(message.into()),
+            Ok(None) => return (messages, Ok(())),
+            Err(status) => return (messages, Err(status)),
+        }
+    }
+}
+
+fn pairs(ranges: &[BlockMetadata]) -> Vec<(i64, i64)> {
+    ranges
+        .iter()
+        .map(|range| (range.byte_offset, range.size_bytes))
+        .collect()
+}
+
+impl From<GetMetadataAllocatedResponse> for Message {
+    fn from(message: GetMetadataAllocatedResponse) -> Self {
+        Self {
+            kind: message.block_metadata_type,
+            capacity: message.volume_capacity_bytes,
+            ranges: pairs(&message.block_metadata),
+        }
+    }
+}
+
+impl From<GetMetadataDeltaResponse> for Message {
+    fn from(message: GetMetadataDeltaResponse) -> Self {
+        Self {
+            kind: message.block_metadata_type,
+            capacity: message.volume_capacity_bytes,
+            ranges: pairs(&message.block_metadata),
+        }
     }
 }

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use csi_proto::Status;
@@ -16,6 +17,9 @@ use crate::part;
 
 /// Another program may be given the same free device; the loser asks again.
 const ATTEMPTS: usize = 10;
+/// Who still holds a device after this time means to.
+const DETACH_LIMIT: Duration = Duration::from_secs(2);
+const DETACH_POLL: Duration = Duration::from_millis(5);
 
 /// The device over an image, if there is one.
 pub(super) fn find(image: &Path) -> Result<Option<PathBuf>, Status> {
@@ -26,8 +30,17 @@ pub(super) fn find(image: &Path) -> Result<Option<PathBuf>, Status> {
         .map(|(device, _)| device))
 }
 
+/// How a device is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Form {
+    /// Nobody may write.
+    pub(super) read_only: bool,
+    /// Its size, if that is not the size of the image.
+    pub(super) size: Option<u64>,
+}
+
 /// The device over an image; made where there is none.
-pub(super) fn attach(image: &Path, read_only: bool) -> Result<PathBuf, Status> {
+pub(super) fn attach(image: &Path, form: Form) -> Result<PathBuf, Status> {
     if let Some(device) = find(image)? {
         return Ok(device);
     }
@@ -36,9 +49,11 @@ pub(super) fn attach(image: &Path, read_only: bool) -> Result<PathBuf, Status> {
         let mut command = Command::new("losetup");
         command
             .args(["--find", "--show"])
-            .args(read_only.then_some("--read-only"))
-            .arg(image);
-        last = part::run(&mut command)
+            .args(form.read_only.then_some("--read-only"));
+        if let Some(size) = form.size {
+            command.args(["--sizelimit", &size.to_string()]);
+        }
+        last = part::run(command.arg(image))
             .map(|device| PathBuf::from(device.trim()))
             .map_err(internal);
         if last.is_ok() {
@@ -48,10 +63,19 @@ pub(super) fn attach(image: &Path, read_only: bool) -> Result<PathBuf, Status> {
     last
 }
 
-/// Takes every device over an image away.
+/// Takes every device over an image away, and waits until they are gone: the kernel keeps one while somebody has it open, if only
+/// to look whether it is free.
 pub(super) fn detach(image: &Path) -> Result<(), Status> {
-    for (device, _) in loop_devices(image).map_err(internal)? {
+    let devices = loop_devices(image).map_err(internal)?;
+    for (device, _) in &devices {
         part::run(Command::new("losetup").arg("--detach").arg(device)).map_err(internal)?;
+    }
+    let begin = Instant::now();
+    while find(image)?.is_some() {
+        if begin.elapsed() > DETACH_LIMIT {
+            return Err(Status::internal(format!("{devices:?} are in use")));
+        }
+        std::thread::sleep(DETACH_POLL);
     }
     Ok(())
 }

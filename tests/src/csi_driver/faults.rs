@@ -130,7 +130,14 @@ pub enum Fault {
         /// Milliseconds.
         ms: u64,
     },
-    /// A stream of metadata is spoilt.
+    /// NodeStageVolume, or NodePublishVolume without staging: the device ends earlier than the volume.
+    ShortDevice {
+        /// By how many bytes.
+        bytes: u64,
+    },
+    /// CreateSnapshot, CreateVolume: the size in the answer is 0, which means unknown.
+    UnknownSize,
+    /// A stream of metadata is spoilt. One that ends before is not, and its record names no fault.
     Stream {
         /// How.
         wrong: Wrong,

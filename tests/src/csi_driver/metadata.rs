@@ -234,8 +234,12 @@ async fn stream<R: Describe>(
     };
     let (sender, receiver) = mpsc::channel(AHEAD);
     let (core, runtime) = (Arc::clone(core), tokio::runtime::Handle::current());
+    let mut begun = begun;
     tokio::task::spawn_blocking(move || {
-        let code = send_all(&core, &begun, &plan, &sender, &runtime);
+        let (code, count) = send_all(&core, &begun, &plan, &sender, &runtime);
+        begun.order = begun
+            .order
+            .filter(|order| !matches!(order.fault, Fault::Stream { after, .. } if after >= count));
         // Recorded before the stream ends, so that whoever saw the end finds it in the record.
         let recorded = core.end(&begun, code);
         drop(sender);
@@ -244,14 +248,14 @@ async fn stream<R: Describe>(
     Ok(receiver)
 }
 
-/// Sends all messages, spoilt as ordered; gives the code with which the stream ends.
+/// Sends all messages, spoilt as ordered; gives the code with which the stream ends, and how many messages there were.
 fn send_all(
     core: &Core,
     begun: &Begun,
     plan: &Plan,
     sender: &Sender,
     runtime: &tokio::runtime::Handle,
-) -> Code {
+) -> (Code, usize) {
     let mut code = Code::Ok;
     let mut count = 0;
     let scanned = plan.messages(&mut |message| {
@@ -293,7 +297,7 @@ fn send_all(
     if !matches!(code, Code::Ok | Code::Cancelled) {
         let _ = sender.blocking_send(Err(Status::new(code, "the stream broke")));
     }
-    code
+    (code, count)
 }
 
 fn fate(order: Option<&Order>, count: usize, message: Message) -> Fate {

@@ -17,7 +17,7 @@ use csi_proto::csi::{
 use super::access::Access;
 use super::controller::need;
 use super::core::{Core, Job, NODE};
-use super::device;
+use super::device::{self, Form};
 use super::faults::Fault;
 use super::state::Volume;
 use super::volumes::{ATTACHMENT, check_context};
@@ -55,7 +55,10 @@ pub(super) fn stage(
         if !wanted.0.is_dir() {
             return Err(Status::failed_precondition("the staging path is no folder"));
         }
-        let device = device::attach(&job.core.store.image(&volume.image), wanted.1.read_only())?;
+        let device = device::attach(
+            &job.core.store.image(&volume.image),
+            form(job.fault.as_ref(), volume, &wanted.1),
+        )?;
         if let Some(mount) = &wanted.1.mount {
             device::mount(&device, &wanted.0, mount)?;
         }
@@ -149,7 +152,8 @@ pub(super) fn publish(
         if let Some(Fault::LateDevice { ms }) = job.fault {
             appear_later(&job.core, request, ms)?;
         } else {
-            appear(&job.core, volume, &target, &wanted)?;
+            let form = form(job.fault.as_ref(), volume, &wanted.0);
+            appear(&job.core, volume, &target, &wanted, form)?;
         }
         volume.targets.insert(target, wanted);
         Ok(NodePublishVolumeResponse {})
@@ -169,14 +173,26 @@ fn check_staged(job: &Job, volume: &Volume, staging: &str) -> Result<(), Status>
     }
 }
 
-/// Puts the device, or the mounted folder, at the target.
+fn form(fault: Option<&Fault>, volume: &Volume, access: &Access) -> Form {
+    let size = match fault {
+        Some(Fault::ShortDevice { bytes }) => Some(volume.capacity.saturating_sub(*bytes)),
+        _ => None,
+    };
+    Form {
+        read_only: access.read_only(),
+        size,
+    }
+}
+
+/// Puts the device, or the mounted folder, at the target. A device that was staged is there already.
 fn appear(
     core: &Core,
     volume: &Volume,
     target: &Path,
     (access, read_only): &(Access, bool),
+    form: Form,
 ) -> Result<(), Status> {
-    let device = device::attach(&core.store.image(&volume.image), access.read_only())?;
+    let device = device::attach(&core.store.image(&volume.image), form)?;
     match (&access.mount, &volume.staged) {
         (None, _) => device::bind_device(&device, target),
         (Some(_), Some((staging, _))) => device::bind_folder(staging, target, *read_only),
@@ -204,10 +220,15 @@ fn appear_later(
             std::thread::sleep(Duration::from_millis(ms));
             let appeared = core.store.change(|state| {
                 let volume = state.volume(&id)?;
-                volume
-                    .targets
-                    .get(&target)
-                    .map_or(Ok(()), |wanted| appear(&core, volume, &target, wanted))
+                volume.targets.get(&target).map_or(Ok(()), |wanted| {
+                    appear(
+                        &core,
+                        volume,
+                        &target,
+                        wanted,
+                        form(None, volume, &wanted.0),
+                    )
+                })
             });
             if let Err(status) = appeared {
                 eprintln!(

@@ -37,10 +37,13 @@ pub(super) fn create(
             Some((id, _)) => id.clone(),
             None => take(job, state, &request.name, &request.source_volume_id, None)?,
         };
-        let snapshot = csi::Snapshot {
+        let mut snapshot = csi::Snapshot {
             ready_to_use: ready,
             ..answer(&id, state.snapshot(&id)?)
         };
+        if job.fault == Some(Fault::UnknownSize) {
+            snapshot.size_bytes = 0;
+        }
         Ok(CreateSnapshotResponse {
             snapshot: Some(snapshot),
         })

@@ -21,6 +21,7 @@ use super::access::Access;
 use super::controller::{need, page, signed};
 use super::core::{Job, NODE};
 use super::device;
+use super::faults::Fault;
 use super::state::{Source, State, Store, Volume};
 
 /// Where the request names no size.
@@ -44,7 +45,7 @@ pub(super) fn create(
         Access::read(Some(capability))?;
     }
     let source = read_source(request.volume_content_source.as_ref())?;
-    job.core.store.change(|state| {
+    let mut volume = job.core.store.change(|state| {
         let present = state
             .volumes
             .iter()
@@ -56,17 +57,19 @@ pub(super) fn create(
                     "the name is that of a volume that is not like this one",
                 ));
             }
-            return Ok(CreateVolumeResponse {
-                volume: Some(answer(id, volume)),
-            });
+            return Ok(answer(id, volume));
         }
         let volume = make(job, state, request, source)?;
         let id = job.core.handle(state, "volume");
-        let volume_answer = answer(&id, &volume);
+        let made = answer(&id, &volume);
         state.volumes.insert(id, volume);
-        Ok(CreateVolumeResponse {
-            volume: Some(volume_answer),
-        })
+        Ok(made)
+    })?;
+    if job.fault == Some(Fault::UnknownSize) {
+        volume.capacity_bytes = 0;
+    }
+    Ok(CreateVolumeResponse {
+        volume: Some(volume),
     })
 }
 

@@ -10,7 +10,7 @@ use tests::image::MIB;
 
 const SIZE: u64 = 4 * MIB;
 
-pub(crate) fn snapshot_clone_attach(plugin: &dyn Plugin) -> Result<()> {
+pub(crate) fn snapshot_clone_attach(plugin: &(dyn Plugin + Sync)) -> Result<()> {
     let client = plugin.client()?;
     let before = plugin.leaks()?;
     let source = client.create_volume("source", SIZE, None)?;
@@ -51,7 +51,7 @@ pub(crate) fn snapshot_clone_attach(plugin: &dyn Plugin) -> Result<()> {
     client.delete_snapshot(&snapshot.snapshot_id)?;
     client.delete_snapshot(&later.snapshot_id)?;
     client.delete_volume(&source.volume_id)?;
-    let left = plugin.leaks()?.since(&before);
+    let left = plugin.left_since(&before)?;
     ensure!(left.is_empty(), "left behind: {left:?}");
     Ok(())
 }
@@ -70,4 +70,43 @@ fn bytes((messages, end): &tests::csi::client::Stream) -> Result<Vec<(u64, u64)>
         }
     }
     Ok(ranges)
+}
+
+/// Ten volumes at once, each from its snapshot to its device and away again.
+pub(crate) fn ten_at_once(plugin: &(dyn Plugin + Sync)) -> Result<()> {
+    let before = plugin.leaks()?;
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..10)
+            .map(|number| scope.spawn(move || one_of_many(plugin, number)))
+            .collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker
+                .join()
+                .map_err(|_| anyhow::anyhow!("a worker panicked"))?
+        })
+    })?;
+    let left = plugin.left_since(&before)?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
+}
+
+fn one_of_many(plugin: &dyn Plugin, number: u8) -> Result<()> {
+    let client = plugin.client()?;
+    let source = client.create_volume(&format!("source-{number}"), MIB, None)?;
+    let writer = Attached::block(plugin, &format!("writer-{number}"), &source)?;
+    let device = File::options().write(true).open(writer.path())?;
+    device.write_all_at(&[number; 4096], 0)?;
+    device.sync_all()?;
+    drop(device);
+    let snapshot = client.create_snapshot(&format!("snapshot-{number}"), &source.volume_id)?;
+    let copy = client.create_volume(&format!("copy-{number}"), MIB, Some(&snapshot.snapshot_id))?;
+    let reader = Attached::block(plugin, &format!("reader-{number}"), &copy)?;
+    let mut content = [0; 4096];
+    File::open(reader.path())?.read_exact_at(&mut content, 0)?;
+    ensure!(content == [number; 4096], "another volume's content");
+    reader.detach()?;
+    writer.detach()?;
+    client.delete_volume(&copy.volume_id)?;
+    client.delete_snapshot(&snapshot.snapshot_id)?;
+    Ok(client.delete_volume(&source.volume_id)?)
 }

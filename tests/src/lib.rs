@@ -30,3 +30,4 @@ pub mod seaweed;
 pub mod server;
 pub mod snaphaul;
 pub mod tamper;
+pub mod uml;

@@ -31,7 +31,7 @@ pub(super) fn may_ask(
 ) -> Step<()> {
     let scan = |reason: String| Err(Refusal::Scan(reason));
     let request = question.request;
-    // A source that is not written to stays one; else what was told is about another moment than what is read.
+    // What is told of a source that is being written to is of another moment than what is read.
     if request.allow_live && !question.source.check_unchanged()? {
         return scan(
             "somebody may be writing to the source: only what is frozen can be checked".to_owned(),

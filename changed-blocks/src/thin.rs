@@ -39,6 +39,7 @@ use self::extents::Extents;
 use self::mapper::{Device, Pool};
 use self::record::Record;
 use self::reservation::Reservation;
+use self::tool::THIN_DUMP;
 use crate::extent::{ByteLen, Extent, ExtentKind};
 use crate::identity::Identity;
 use crate::scan::stopped;
@@ -63,6 +64,8 @@ pub struct Thin {
     pool: Pool,
     folder: PathBuf,
     record: Record,
+    /// The version of the tools, for people and for rule R10; bases are bound whatever it is.
+    tools: String,
     base: Option<Record>,
 }
 
@@ -83,6 +86,7 @@ impl Thin {
         let details = details.ok_or_else(|| not_in_metadata(device.thin_id))?;
         Ok(Self {
             record: Record::new(&device, &pool, &superblock, details),
+            tools: THIN_DUMP.version()?,
             device,
             pool,
             folder: folder.to_owned(),
@@ -171,7 +175,8 @@ impl ChangedBlocks for Thin {
 
     /// `None` where the pool has no uuid: then nothing names the device for ever.
     fn identity(&self) -> Option<Identity> {
-        (!self.pool.uuid.is_empty()).then(|| self.record.identity())
+        let record = || self.record.identity().with("tools", &self.tools);
+        (!self.pool.uuid.is_empty()).then(record)
     }
 
     /// Finds the base by its thin id in the pool's metadata: it need not be active. Whether it was written to is found by the

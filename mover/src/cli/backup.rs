@@ -160,7 +160,9 @@ pub(super) fn to_text(report: &BackupReport) -> String {
             report.changed_blocks, report.changed_blocks_reason
         ),
     ));
-    if let Some(name) = &report.base_needed_by {
+    // A file that is only read whole may never be compared with: scripts are told, people are not.
+    let needed = report.base_needed_by.as_ref();
+    if let Some(name) = needed.filter(|name| **name == report.changed_blocks) {
         let next =
             format!("{name} needs the snapshot of this point: keep it until the next backup");
         pairs.push(("next delta", next));

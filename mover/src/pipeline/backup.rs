@@ -197,7 +197,7 @@ fn begin(context: &Context, request: &BackupRequest, again: Option<&Again>) -> R
             Ok(session) => {
                 let newest = match request.changed_blocks {
                     ChangedBlocksChoice::Delta => None,
-                    _ => parent::newest(repository, &chosen, &request.parent, &catalog)?,
+                    _ => parent::newest(repository, &chosen, &catalog)?,
                 };
                 return Ok(Begun {
                     session,

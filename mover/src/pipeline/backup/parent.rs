@@ -54,22 +54,20 @@ pub fn choose(
     })
 }
 
-/// The newest point of the volume, whatever is built on: it says who was caught.
+/// The newest point of the volume, whatever is built on, and be it forgotten: it says who was caught.
 ///
 /// # Errors
 /// What the store answers.
 pub fn newest(
     repository: &Repository,
     chosen: &Chosen,
-    choice: &ParentChoice,
     catalog: &Catalog,
 ) -> Result<Option<Point>> {
-    match choice {
-        ParentChoice::Auto => Ok(chosen.parent.clone()),
-        // What is wrong with newer points is of no interest to whoever chose another.
-        ParentChoice::None | ParentChoice::Point(_) => {
-            catalog.newest_complete(repository, &mut Vec::new())
-        }
+    let parent = chosen.parent.as_ref();
+    // The parent may be of another volume, or older.
+    match parent.filter(|parent| catalog.has_copy(&parent.key) && !catalog.has_newer(&parent.key)) {
+        Some(parent) => Ok(Some(parent.clone())),
+        None => catalog.newest_known(repository),
     }
 }
 

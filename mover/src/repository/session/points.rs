@@ -153,6 +153,33 @@ impl Catalog {
         Ok(None)
     }
 
+    /// The newest point whose manifest can be read, forgotten or damaged ones not left out: what it knew stays true. Nothing is
+    /// built on it.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn newest_known(&self, repository: &Repository) -> Result<Option<Point>> {
+        let may_be = self.0.iter().filter(|(_, c)| c.may_be_point());
+        let mut newest: Vec<_> = may_be.collect();
+        newest.sort_by_key(|(key, _)| std::cmp::Reverse((key.sequence, key.session)));
+        for (key, controls) in newest {
+            match load_listed(repository, key, *controls) {
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                found => return found,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a point of the volume is newer than `key`.
+    #[must_use]
+    pub fn has_newer(&self, key: &SessionKey) -> bool {
+        let order = |key: &SessionKey| (key.sequence, key.session);
+        let mut keys = self.0.iter();
+        keys.any(|(other, c)| c.may_be_point() && order(other) > order(key))
+    }
+
     /// Whether the second copy of a point's manifest is there.
     #[must_use]
     pub fn has_copy(&self, key: &SessionKey) -> bool {

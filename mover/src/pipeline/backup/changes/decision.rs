@@ -131,7 +131,7 @@ fn follow(
         let reason = "there is no parent to compare with";
         return Err(Refusal::Full(reason.to_owned()));
     };
-    gate::may_compare(question, parent, blocks)?;
+    gate::may_compare(question, parent)?;
     delta::take(question, parent, blocks, history)
 }
 

@@ -10,7 +10,7 @@ use super::history::History;
 use super::recheck::{Recheck, RecheckPlan};
 use super::refusal::{Refusal, Step, ended};
 use super::verdict::{Verdict, in_one_line};
-use super::{Delta, Question, seed};
+use super::{Delta, Question, gate, seed};
 use crate::device::source::Blocks;
 use crate::pipeline::backup::plan::Geometry;
 use crate::repository::session::points::Point;
@@ -22,22 +22,17 @@ pub(super) fn take(
     blocks: &mut Blocks,
     before: &History,
 ) -> Step<(Delta, String)> {
-    let name = blocks.capabilities().name;
-    let record = match Identity::among(name, &parent.manifest.identity) {
-        Some(record) => record,
-        // A list names the point itself.
-        None if name == extents_file::NAME => Identity::new(name),
-        None => {
-            let message = format!("the parent recorded nothing that {name} could compare with");
-            return Err(Refusal::Full(message));
+    match (
+        bind(question, parent, blocks),
+        gate::upheaval(question, parent, blocks),
+    ) {
+        // The first reason says more, the second that nobody is asked.
+        (Err(Refusal::Full(why)), Some(reason)) => {
+            return Err(Refusal::Scan(format!("{why}; {reason}")));
         }
-    };
-    let point = parent.id().to_string();
-    blocks.bind(&Base {
-        record: &record,
-        point: &point,
-        named: question.request.base.as_deref(),
-    })?;
+        (Ok(()), Some(reason)) => return Err(Refusal::Scan(reason)),
+        (bound, _) => bound?,
+    }
     let chunks = told(question, blocks)?;
     let manifest = &parent.manifest;
     let plan = RecheckPlan {
@@ -48,8 +43,29 @@ pub(super) fn take(
         seed: seed(Some(parent), blocks),
     };
     let recheck = Recheck::new(&plan, &chunks);
+    let (name, point) = (blocks.capabilities().name, parent.id());
     let reason = format!("{name} tells what changed since {point}");
     Ok((Delta { chunks, recheck }, reason))
+}
+
+/// To what the parent recorded, and to nothing else.
+fn bind(question: &Question<'_>, parent: &Point, blocks: &mut Blocks) -> Step<()> {
+    let name = blocks.capabilities().name;
+    let record = match Identity::among(name, &parent.manifest.identity) {
+        Some(record) => record,
+        // A list names the point itself.
+        None if name == extents_file::NAME => Identity::new(name),
+        None => {
+            let message = format!("the parent recorded nothing that {name} could compare with");
+            return Err(Refusal::Full(message));
+        }
+    };
+    blocks.bind(&Base {
+        record: &record,
+        point: &parent.id().to_string(),
+        named: question.request.base.as_deref(),
+    })?;
+    Ok(())
 }
 
 /// The chunks of a delta. Both kinds of extents are read: what became zero has changed as well, and a wrong zero is seen.

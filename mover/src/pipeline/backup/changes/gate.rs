@@ -31,7 +31,7 @@ pub(super) fn may_ask(
 ) -> Step<()> {
     let scan = |reason: String| Err(Refusal::Scan(reason));
     let request = question.request;
-    // A source that is not written to stays one; else what was told is about another moment than what is read.
+    // What is told of a source that is being written to is of another moment than what is read.
     if request.allow_live && !question.source.check_unchanged()? {
         return scan(
             "somebody may be writing to the source: only what is frozen can be checked".to_owned(),
@@ -54,8 +54,8 @@ pub(super) fn may_ask(
         .map_or(Ok(()), scan)
 }
 
-/// Whether a delta from `parent` may be taken.
-pub(super) fn may_compare(question: &Question<'_>, parent: &Point, blocks: &Blocks) -> Step<()> {
+/// Whether a delta from `parent` is wanted at all.
+pub(super) fn may_compare(question: &Question<'_>, parent: &Point) -> Step<()> {
     if question.request.changed_blocks == ChangedBlocksChoice::None {
         return Err(Refusal::Full("asked for with --changed-blocks".to_owned()));
     }
@@ -63,17 +63,20 @@ pub(super) fn may_compare(question: &Question<'_>, parent: &Point, blocks: &Bloc
         let reason = "the parent is a mix of several moments";
         return Err(Refusal::Full(reason.to_owned()));
     }
+    Ok(())
+}
+
+/// What happened to the volume since `parent` after which everything is read once.
+pub(super) fn upheaval(question: &Question<'_>, parent: &Point, blocks: &Blocks) -> Option<String> {
     let (before, now) = (parent.manifest.size, question.geometry.size);
     if before != now {
-        return Err(Refusal::Scan(format!(
+        return Some(format!(
             "the volume has {now} bytes, {before} before: after a change of size everything is read once"
-        )));
+        ));
     }
-    let record = Identity::among(blocks.capabilities().name, &parent.manifest.identity);
-    match record.and_then(|record| blocks.goes_back(&record)) {
-        Some(reason) => Err(Refusal::Scan(format!(
-            "{reason}: after a step back everything is read once"
-        ))),
-        None => Ok(()),
-    }
+    let record = Identity::among(blocks.capabilities().name, &parent.manifest.identity)?;
+    let reason = blocks.goes_back(&record)?;
+    Some(format!(
+        "{reason}: after a step back everything is read once"
+    ))
 }

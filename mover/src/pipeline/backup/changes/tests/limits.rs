@@ -34,6 +34,25 @@ fn after_a_change_of_size_everything_is_read_once() {
 }
 
 #[test]
+fn a_base_that_is_gone_does_not_hide_a_change_of_size() {
+    let (bed, mut storage) = begun();
+    storage.is_device = true;
+    storage.answer = Answer::HalfAllocated;
+    storage.change(|image| image.resize(900 * CHUNK, 3));
+    let report = back_up(&bed, &storage, ChangedBlocksChoice::Auto).unwrap();
+    // Nobody is asked what is allocated, so that nobody is caught.
+    assert_eq!(
+        (report.changed_blocks.as_str(), report.changed_blocks_liar),
+        ("scan", None)
+    );
+    for reason in ["the base is gone", "change of size"] {
+        let told = &report.changed_blocks_reason;
+        assert!(told.contains(reason), "{told}");
+    }
+    check_newest(&bed, &storage);
+}
+
+#[test]
 fn after_a_step_back_everything_is_read_once() {
     let (bed, mut storage) = begun();
     storage.is_device = true;

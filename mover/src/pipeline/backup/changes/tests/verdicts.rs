@@ -1,6 +1,7 @@
 //! A verdict stays with the volume, whatever the next point builds on.
 
 use super::*;
+use crate::repository::session::forget::{self, Tomb};
 
 /// A volume whose storage was caught; the id of the point before.
 fn caught() -> (Bed, Storage, String) {
@@ -43,6 +44,20 @@ fn neither_no_parent_nor_an_older_one_is_a_pardon() {
             check_newest(&bed, &storage);
         }
     }
+}
+
+#[test]
+fn to_forget_the_point_that_knows_is_no_pardon() {
+    let (bed, storage, before) = caught();
+    let point = newest(&bed);
+    forget::bury(&bed.repository, &point.key, &Tomb::new("by hand", 0)).unwrap();
+    assert_eq!(newest(&bed).id().to_string(), before);
+    let report = on(&bed, &storage, ParentChoice::Auto);
+    assert_eq!(report.parent, Some(before));
+    let reason = &report.changed_blocks_reason;
+    assert!(reason.contains("lied"), "{reason}");
+    let verdict = History::of(&newest(&bed).manifest).verdict;
+    assert!(verdict.is_some());
 }
 
 #[test]

@@ -67,16 +67,7 @@ pub(crate) fn bases(site: &Site) -> Result<()> {
     ensure!(head.identity().is_none());
     refused(&mut head, &record_a, "not frozen")?;
 
-    // Names that were swapped since the target was opened: the difference is still that of the ids.
-    let before = told(&mut source, &record_a)?;
-    ensure!(!before.is_empty());
-    for (old, new) in [("a", "x"), ("b", "a"), ("x", "b")] {
-        writer.order(&["rename_snapshot", &one, old, new])?;
-    }
-    ensure!(told(&mut source, &record_a)? == before);
-    for (old, new) in [("a", "x"), ("b", "a"), ("x", "b")] {
-        writer.order(&["rename_snapshot", &one, old, new])?;
-    }
+    swapped_names(&mut writer, &one, &mut source, &record_a)?;
 
     // Another name is the same snapshot; the same name may be another one.
     writer.order(&["rename_snapshot", &one, "a", "renamed"])?;
@@ -88,18 +79,47 @@ pub(crate) fn bases(site: &Site) -> Result<()> {
     let mut source = open(site, &c)?;
     refused(&mut source, &record_a, "the snapshot with id")?;
 
-    // What was opened stays what it is, and is no longer compared once it is deleted.
-    let opened = site.open(&one, Some("c"), Access::Read)?;
-    writer.order(&["remove_snapshot", &one, "c"])?;
-    writer.order(&["snapshot", &one, "c"])?;
-    let mut source = RbdSource::of_image(opened, RbdOptions::default())?;
-    ensure!(source.identity().as_ref() == Some(&record_c));
-    refused(&mut source, &record_b, "the target is gone")?;
+    made_again(site, &mut writer, &one, [&record_b, &record_c])?;
 
     let kinds = [format!("{one}@none"), "none@a".to_owned()]
         .map(|name| open(site, &name).map(drop).map_err(|error| error.kind));
     ensure!(kinds == [Err(SourceErrorKind::GiveUp); 2], "{kinds:?}");
     Ok(())
+}
+
+/// Names that were swapped since the target was opened: the difference is still that of the ids.
+fn swapped_names(
+    writer: &mut Writer,
+    image: &str,
+    source: &mut RbdSource,
+    base: &Identity,
+) -> Result<()> {
+    let mut swap = || -> Result<()> {
+        let renames = [("a", "x"), ("b", "a"), ("x", "b")];
+        renames
+            .iter()
+            .try_for_each(|(old, new)| writer.order(&["rename_snapshot", image, old, new]))
+    };
+    let before = told(source, base)?;
+    ensure!(!before.is_empty());
+    swap()?;
+    ensure!(told(source, base)? == before);
+    swap()
+}
+
+/// What was opened stays what it is, and is no longer compared once it is deleted, whatever has its name now.
+fn made_again(
+    site: &Site,
+    writer: &mut Writer,
+    image: &str,
+    [base, target]: [&Identity; 2],
+) -> Result<()> {
+    let opened = site.open(image, Some("c"), Access::Read)?;
+    writer.order(&["remove_snapshot", image, "c"])?;
+    writer.order(&["snapshot", image, "c"])?;
+    let mut source = RbdSource::of_image(opened, RbdOptions::default())?;
+    ensure!(source.identity().as_ref() == Some(target));
+    refused(&mut source, base, "the target is gone")
 }
 
 /// All that `source` tells of the difference to `record`.

@@ -151,6 +151,7 @@ functions! {
     rbd: rbd_get_parent(RawImage, *mut LinkedImage, *mut SnapSpec) -> c_int;
     rbd: rbd_linked_image_spec_cleanup(*mut LinkedImage) -> ();
     rbd: rbd_snap_spec_cleanup(*mut SnapSpec) -> ();
+    rbd: rbd_metadata_get(RawImage, *const c_char, *mut c_char, *mut usize) -> c_int;
     rbd: rbd_snap_set_by_id(RawImage, u64) -> c_int;
     rbd: rbd_snap_list(RawImage, *mut SnapInfo, *mut c_int) -> c_int;
     rbd: rbd_snap_list_end(*mut SnapInfo) -> ();

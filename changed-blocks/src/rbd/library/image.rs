@@ -283,6 +283,30 @@ impl Image {
         Ok(text_in(&name))
     }
 
+    /// What somebody noted at the image under `key`; `None` where nobody did. Values of more than 4 KiB are an error.
+    ///
+    /// # Errors
+    /// Where the cluster does not answer.
+    pub fn metadata(&self, key: &str) -> Result<Option<String>, RbdError> {
+        let c_key = c_string(key)?;
+        let mut value = [0_u8; 4096];
+        let mut len = value.len();
+        // SAFETY: an open image, a C string that lives during the call, and a buffer with its length.
+        let code = unsafe {
+            (self.library().functions.rbd_metadata_get)(
+                self.raw,
+                c_key.as_ptr(),
+                value.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        match check(code, || format!("ask for {key} of {}", self.name)) {
+            Ok(_) => Ok(Some(text_in(&value))),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All snapshots, ascending by id, those in the trash as well.
     ///
     /// # Errors

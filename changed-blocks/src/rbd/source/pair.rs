@@ -23,6 +23,9 @@ pub(super) struct Pair {
     pub(super) younger: Arc<Image>,
     /// What the clones of ceph-csi have of their own: nothing, unless somebody wrote to them.
     pub(super) clones: Vec<Objects>,
+    /// What the younger one calls the older's snapshot: it keeps the names that it was opened with, and some releases find the
+    /// start of a difference by name only.
+    pub(super) from_name: String,
     pub(super) facts: Facts,
 }
 
@@ -104,6 +107,9 @@ impl Pair {
         };
         let from = find(from, "the base")?;
         refuse_nameless(&younger, &from)?;
+        let known = younger.snapshots().map_err(doubt)?;
+        let from_name = known.into_iter().find(|snapshot| snapshot.id == from.id);
+        let from_name = from_name.ok_or_else(|| deleted("the base", from.id))?.name;
         let (clones, records) = clones.into_iter().unzip();
         Ok(Self {
             facts: Facts {
@@ -116,6 +122,7 @@ impl Pair {
             older,
             younger,
             clones,
+            from_name,
         })
     }
 

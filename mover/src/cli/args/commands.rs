@@ -94,7 +94,10 @@ A killed or interrupted backup keeps what it stored: run the same command again.
 #[derive(Args, Debug)]
 #[command(after_help = BACKUP_EXAMPLES)]
 pub struct BackupArgs {
-    /// Disk image or block device to read, best a snapshot that nobody writes to; csi:VOLUME_ID is a volume of a CSI driver
+    /// Disk image, block device, RBD image or CSI volume to read; best a snapshot that nobody writes to
+    ///
+    /// RBD images are named rbd:POOL[/NAMESPACE]/IMAGE@SNAPSHOT, or by ceph-csi's handles: rbd:csi-snap=HANDLE (give --volume: each
+    /// snapshot is an image of another name) and rbd:csi-vol=HANDLE. csi:VOLUME_ID is a volume of a CSI driver.
     pub source: PathBuf,
 
     /// Name of the volume, letters, digits and `. _ / -`; default the base name of SOURCE

@@ -13,6 +13,9 @@ use super::queue::RbdQueue;
 use super::{failed, open, parse};
 use crate::{Error, ErrorKind, Result};
 
+/// What ceph-csi notes at images that it encrypts (`internal/rbd/encryption.go`).
+const ENCRYPTED: &str = "rbd.csi.ceph.com/encrypted";
+
 /// An opened image.
 #[derive(Debug)]
 pub struct RbdVolume {
@@ -23,6 +26,8 @@ pub struct RbdVolume {
     block_size: u32,
     /// Opened with `allow_live` while somebody else had it open.
     live: bool,
+    /// ceph-csi encrypts it.
+    encrypted: bool,
     /// Of the head of an image, before anything of it was told or read; see `Image::digest_of_versions`.
     versions: Mutex<Option<u64>>,
 }
@@ -51,6 +56,10 @@ impl RbdVolume {
             let message = "refuse source: the image is empty";
             return Err(Error::new(ErrorKind::InvalidRequest, message).object(text));
         }
+        let encrypted = image
+            .metadata(ENCRYPTED)
+            .map_err(|error| failed("ask whether the image is encrypted", text, error))?
+            .is_some_and(|state| !state.is_empty());
         Ok(Self {
             text: text.to_owned(),
             cluster,
@@ -58,6 +67,7 @@ impl RbdVolume {
             size,
             block_size: 512,
             live,
+            encrypted,
             versions: Mutex::default(),
         })
     }
@@ -92,13 +102,14 @@ impl RbdVolume {
         Ok(())
     }
 
-    /// As whoever opens the image now sees it: ours is not told of a resize.
-    fn size_now(&self) -> Result<u64> {
-        let ask = |error| failed("ask the size of the image", &self.text, error);
+    /// Whether who opens the head now sees size and parent as we do: ours is not told that it was resized or flattened.
+    fn is_as_opened(&self) -> Result<bool> {
+        let ask = |error| failed("look at the image again", &self.text, error);
         let id = self.image.id().map_err(ask)?;
         let name = ImageName::Id(&id);
-        let head = Image::open(self.image.pool(), name, None, Access::Read).map_err(ask)?;
-        head.size().map_err(ask)
+        let now = Image::open(self.image.pool(), name, None, Access::Read).map_err(ask)?;
+        let shape = |image: &Image| Ok((image.size()?, image.parent()?, image.overlap()?));
+        Ok(shape(&now).map_err(ask)? == shape(&self.image).map_err(ask)?)
     }
 
     fn ask_versions(&self) -> Result<u64> {
@@ -167,12 +178,18 @@ impl SourceDevice for RbdVolume {
         match before {
             // Nothing was read.
             None => Ok(true),
-            Some(before) => Ok(self.ask_versions()? == before && self.size_now()? == self.size),
+            Some(before) => Ok(self.ask_versions()? == before && self.is_as_opened()?),
         }
     }
 
     fn warnings(&self) -> Vec<String> {
-        Vec::new()
+        if !self.encrypted {
+            return Vec::new();
+        }
+        Vec::from([
+            "ceph-csi encrypts this image: the point holds ciphertext, not what the volume's device shows"
+                .to_owned(),
+        ])
     }
 
     fn identity(&self) -> SourceIdentity {

@@ -89,8 +89,6 @@ struct Call {
     has_ranges: bool,
     block_type: Option<BlockType>,
     fixed_length: Option<u64>,
-    /// A last block of a fixed length may be cut by the end of the volume.
-    was_cut: bool,
 }
 
 impl Answer {
@@ -191,6 +189,12 @@ impl Answer {
         }
         // Neither is above 2^63.
         let end = start + bytes;
+        // The last block may pass the end; one behind it would hide how far the answer came.
+        if let Some(capacity) = self.capacity.filter(|capacity| start >= *capacity) {
+            return doubt(format!(
+                "a range at {start} of a volume of {capacity} bytes"
+            ));
+        }
         let (first, last) = (!self.call.has_ranges, self.end);
         if first && end <= self.call.start {
             let asked = self.call.start;
@@ -215,13 +219,13 @@ impl Answer {
             return Ok(());
         }
         let fixed = *self.call.fixed_length.get_or_insert(bytes);
+        // The last one may be cut by the end of the volume.
         let is_cut = bytes < fixed && Some(end) == self.capacity;
-        if self.call.was_cut || (bytes != fixed && !is_cut) {
+        if bytes != fixed && !is_cut {
             return doubt(format!(
                 "a block of {bytes} bytes up to {end} among blocks of {fixed}"
             ));
         }
-        self.call.was_cut = is_cut;
         Ok(())
     }
 
@@ -259,7 +263,7 @@ impl Answer {
             Reaction::Stop(why) => return doubt(format!("{error}: {why}")),
             Reaction::BehindTheEnd => return self.behind_the_end(error),
             Reaction::NewToken if self.renewed => {
-                return doubt(format!("{error}: a new token was not accepted either"));
+                return doubt(format!("{error}: refused again with new credentials"));
             }
             Reaction::NewToken => {
                 self.renewed = true;

@@ -95,14 +95,23 @@ impl CallError {
 /// means the end of the volume.
 const TOO_LONG: &str = "decoded message length too large";
 
+/// Letters that are kept of a server's text.
+const MAX_TEXT: usize = 400;
+
 impl From<Status> for CallError {
     fn from(status: Status) -> Self {
         let code = match status.code() {
             Code::OutOfRange if status.message().contains(TOO_LONG) => Code::ResourceExhausted,
             code => code,
         };
-        Self::new(code, status.message())
+        Self::new(code, for_people(status.message()))
     }
+}
+
+/// A server's text in one line of bounded length: it ends up in reports and on terminals.
+fn for_people(text: &str) -> String {
+    let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
+    text.chars().map(plain).take(MAX_TEXT).collect()
 }
 
 /// A service that can be asked about one snapshot.
@@ -131,4 +140,28 @@ pub trait MetadataStream: Send {
     /// # Errors
     /// The status that ended the stream.
     fn next(&mut self) -> impl Future<Output = Result<Option<MetadataMessage>, CallError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_server_fits_a_line() {
+        let error = CallError::from(Status::internal("a\nb\u{1b}[31m"));
+        assert_eq!(error.to_string(), "Internal: a b [31m");
+        let error = CallError::from(Status::aborted("ü".repeat(5000)));
+        assert_eq!(error.message.chars().count(), MAX_TEXT);
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_not_the_end_of_a_volume() {
+        let text = format!("Error, {TOO_LONG}: found 5 bytes, the limit is: 4 bytes");
+        assert_eq!(
+            CallError::from(Status::out_of_range(text)).code,
+            Code::ResourceExhausted
+        );
+        let end = CallError::from(Status::out_of_range("starting_offset"));
+        assert_eq!(end.code, Code::OutOfRange);
+    }
 }

@@ -5,7 +5,8 @@
 use std::fmt;
 
 /// Facts that are versions, and of what.
-const BACKENDS: [(&str, &str); 2] = [
+const BACKENDS: [(&str, &str); 3] = [
+    ("csi.driver-version", "driver"),
     ("rbd.librbd", "librbd"),
     ("thin.tools", "thin-provisioning-tools"),
 ];

@@ -166,7 +166,10 @@ pub(super) fn parameters(flag: &str, texts: &[String]) -> Result<BTreeMap<String
                 .object(text)
                 .hint(format!("write {flag} KEY=VALUE"))
         })?;
-        if parameters.insert(key.to_owned(), value.to_owned()).is_some() {
+        if parameters
+            .insert(key.to_owned(), value.to_owned())
+            .is_some()
+        {
             return Err(invalid(format!("set the parameter `{key}` twice"))
                 .object(key)
                 .hint("give each key once"));

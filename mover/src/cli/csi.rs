@@ -10,8 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::args::{
-    CsiArgs, CsiCommand, CsiDriverArgs, CsiInfoArgs, CsiReleaseArgs, CsiSnapshotArgs,
-    CsiVolumeArgs,
+    CsiArgs, CsiCommand, CsiDriverArgs, CsiInfoArgs, CsiReleaseArgs, CsiSnapshotArgs, CsiVolumeArgs,
 };
 use super::config::{self, invalid};
 use super::output::table::Table;

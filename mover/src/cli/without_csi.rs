@@ -30,12 +30,7 @@ pub(super) fn run(_: &Run, _: &CsiArgs) -> Result<Outcome> {
     refused()
 }
 
-pub(super) fn backup(
-    _: &Run,
-    _: &BackupArgs,
-    _: &RepositoryArgs,
-    _: &RunArgs,
-) -> Result<Outcome> {
+pub(super) fn backup(_: &Run, _: &BackupArgs, _: &RepositoryArgs, _: &RunArgs) -> Result<Outcome> {
     refused()
 }
 

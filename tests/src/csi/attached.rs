@@ -19,6 +19,7 @@ pub struct Attached {
     staging: PathBuf,
     target: PathBuf,
     folder: PathBuf,
+    staged: bool,
     held: bool,
 }
 
@@ -51,20 +52,31 @@ impl Attached {
             staging,
             target,
             folder,
+            staged: true,
             held: true,
         };
-        attached.client.stage(NodeStageVolumeRequest {
+        let staged = attached.client.stage(NodeStageVolumeRequest {
             volume_id: volume.volume_id.clone(),
             publish_context: publish_context.clone(),
             staging_target_path: attached.staging.display().to_string(),
             volume_capability: Some(capability.clone()),
             volume_context: volume.volume_context.clone(),
             ..NodeStageVolumeRequest::default()
-        })?;
+        });
+        // A driver without staging has no staging path either.
+        attached.staged = !is_unimplemented(&staged);
+        if attached.staged {
+            staged?;
+        }
+        let staging = if attached.staged {
+            attached.staging.display().to_string()
+        } else {
+            String::new()
+        };
         let published = attached.client.publish(NodePublishVolumeRequest {
             volume_id: volume.volume_id.clone(),
             publish_context,
-            staging_target_path: attached.staging.display().to_string(),
+            staging_target_path: staging,
             target_path: attached.target.display().to_string(),
             volume_capability: Some(capability.clone()),
             volume_context: volume.volume_context.clone(),
@@ -94,9 +106,17 @@ impl Attached {
     fn release(&mut self) -> Result<()> {
         self.held = false;
         self.client.unpublish(&self.volume, &self.target)?;
-        self.client.unstage(&self.volume, &self.staging)?;
+        if self.staged {
+            self.client.unstage(&self.volume, &self.staging)?;
+        }
         std::fs::remove_dir_all(&self.folder).context("remove the folder of the volume")
     }
+}
+
+fn is_unimplemented(answer: &std::result::Result<(), csi_proto::Status>) -> bool {
+    answer
+        .as_ref()
+        .is_err_and(|status| status.code() == csi_proto::Code::Unimplemented)
 }
 
 impl Drop for Attached {

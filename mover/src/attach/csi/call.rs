@@ -299,9 +299,12 @@ mod tests {
     #[test]
     fn a_driver_that_never_answers_runs_out_of_time() {
         let caller = caller(Duration::from_millis(300));
-        let result = caller.call(Rpc::NodeStage, "v", None, std::future::pending::<
-            std::result::Result<Response<()>, Status>,
-        >);
+        let result = caller.call(
+            Rpc::NodeStage,
+            "v",
+            None,
+            std::future::pending::<std::result::Result<Response<()>, Status>>,
+        );
         let failed = result.unwrap_err();
         assert_eq!(failed.code, Some(Code::DeadlineExceeded));
         assert_eq!(failed.outcome, Outcome::Unknown);

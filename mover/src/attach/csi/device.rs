@@ -45,8 +45,7 @@ impl CsiDevice {
 
     fn metadata(&self) -> Box<dyn ChangedBlocks + Send> {
         let secrets = self.driver.caller().secrets.of(Group::Snapshotter);
-        let service =
-            DriverMetadata::new(self.driver.channel(), &self.snapshot.snapshot, secrets);
+        let service = DriverMetadata::new(self.driver.channel(), &self.snapshot.snapshot, secrets);
         let runtime = self.driver.caller().runtime.handle();
         let source = CsiSource::new(service, self.snapshot.clone(), self.source.size(), runtime)
             .with_notices(self.notices.clone());

@@ -67,7 +67,7 @@ impl Journal {
             file,
             state: State::default(),
         };
-        journal.write(Entry::Begin(begun))?;
+        journal.write(&Entry::Begin(begun))?;
         sync_folder(folder).map_err(|error| failed(folder, error))?;
         Ok(journal)
     }
@@ -91,17 +91,17 @@ impl Journal {
     ///
     /// # Errors
     /// `Io`, `NoSpace`.
-    pub fn write(&mut self, entry: Entry) -> Result<()> {
-        dying::here("before", &entry);
+    pub fn write(&mut self, entry: &Entry) -> Result<()> {
+        dying::here("before", entry);
         let failed = |error| failed(&self.path, error);
-        let mut line = serde_json::to_vec(&entry).map_err(|error| {
+        let mut line = serde_json::to_vec(entry).map_err(|error| {
             Error::new(ErrorKind::Internal, "write a line of a journal").source(error)
         })?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(failed)?;
         self.file.sync_data().map_err(failed)?;
-        self.state.apply(&entry);
-        dying::here("after", &entry);
+        self.state.apply(entry);
+        dying::here("after", entry);
         Ok(())
     }
 
@@ -264,21 +264,19 @@ mod tests {
             volume: None,
             repository: "r".to_owned(),
             name: "n".to_owned(),
-        keeps_base: true,
+            keeps_base: true,
         }
     }
 
     fn made() -> Entry {
-        Entry::SnapshotMade {
-            id: "s".to_owned(),
-        }
+        Entry::SnapshotMade { id: "s".to_owned() }
     }
 
     #[test]
     fn a_run_that_lives_is_left_alone_and_a_dead_one_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(folder.path(), begun()).unwrap();
-        journal.write(made()).unwrap();
+        journal.write(&made()).unwrap();
         assert!(dead(folder.path()).unwrap().is_empty());
         let state = journal.state().clone();
         drop(journal);
@@ -293,7 +291,7 @@ mod tests {
     fn a_line_without_an_end_was_never_acted_on() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(folder.path(), begun()).unwrap();
-        journal.write(made()).unwrap();
+        journal.write(&made()).unwrap();
         let path = journal.path.clone();
         drop(journal);
         let whole = fs::read_to_string(&path).unwrap();
@@ -312,7 +310,11 @@ mod tests {
     #[test]
     fn what_is_no_journal_is_named_and_left() {
         let folder = tempfile::tempdir().unwrap();
-        for text in ["{}\n", "x\n", "{\"step\":\"begin\",\"version\":2,\"driver\":\"\",\"socket\":\"\",\"volume\":null,\"repository\":\"\",\"name\":\"\",\"keeps_base\":true}\n"] {
+        for text in [
+            "{}\n",
+            "x\n",
+            "{\"step\":\"begin\",\"version\":2,\"driver\":\"\",\"socket\":\"\",\"volume\":null,\"repository\":\"\",\"name\":\"\",\"keeps_base\":true}\n",
+        ] {
             let path = folder.path().join("a.jsonl");
             fs::write(&path, text).unwrap();
             let found = dead(folder.path()).unwrap();
@@ -326,7 +328,7 @@ mod tests {
     fn the_file_goes_when_nothing_is_left_and_not_before() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(folder.path(), begun()).unwrap();
-        journal.write(made()).unwrap();
+        journal.write(&made()).unwrap();
         let path = journal.path.clone();
         assert_eq!(journal.end().unwrap_err().kind(), ErrorKind::Internal);
         assert!(path.exists());

@@ -71,7 +71,7 @@ impl NewVolume {
             journal: &mut self.journal,
             stop,
         };
-        let volume = copy.volume(WantedVolume {
+        let volume = copy.volume(&WantedVolume {
             name,
             snapshot: None,
             bytes,
@@ -93,7 +93,7 @@ impl NewVolume {
             ));
         };
         undo::attachment(&self.driver, &self.bases, &mut self.journal, &id)?;
-        self.journal.write(Entry::VolumeKept)?;
+        self.journal.write(&Entry::VolumeKept)?;
         self.journal.end()?;
         Ok(id)
     }

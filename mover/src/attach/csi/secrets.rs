@@ -122,7 +122,9 @@ fn value(key: &str, file: &Path) -> Result<String> {
         return Err(refused("use this name as the key of a secret", file)
             .hint("a key has letters, digits and `. _ -`"));
     }
-    let len = fs::metadata(file).map_err(|error| failed(file, error))?.len();
+    let len = fs::metadata(file)
+        .map_err(|error| failed(file, error))?
+        .len();
     if len > MAX_LEN {
         return Err(refused("use a secret of more than 4 KiB", file));
     }

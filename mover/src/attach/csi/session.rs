@@ -5,7 +5,7 @@
 //! The point is committed before the new base is noted, and the new base is noted before the old one goes: whatever dies when,
 //! the base of the newest point is there, or is found to be missing and everything is read.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use changed_blocks::csi::CsiSnapshot;
 
@@ -21,6 +21,9 @@ use super::working_copy::WorkingCopy;
 use crate::device::source::{Source, SourceDevice as _, SourceOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::StopFlag;
+
+/// Some drivers round a size down to whole MiB and tell the size that they were asked for; the volume itself is then as small.
+const ROUNDED: u64 = 1 << 20;
 
 /// Whether a snapshot stays for the next delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,13 +99,13 @@ impl Backup {
             journal: &mut self.journal,
             stop,
         };
-        let snapshot = copy.snapshot(WantedSnapshot {
+        let snapshot = copy.snapshot(&WantedSnapshot {
             name: name.clone(),
             volume: volume.clone(),
             parameters: self.options.snapshot_parameters.clone(),
         })?;
         stop.check()?;
-        let clone = copy.volume(WantedVolume {
+        let clone = copy.volume(&WantedVolume {
             name,
             snapshot: Some(snapshot.id.clone()),
             bytes: snapshot.bytes,
@@ -116,20 +119,26 @@ impl Backup {
 
     fn open(
         &self,
-        path: &PathBuf,
+        path: &Path,
         (snapshot, claimed): (&MadeSnapshot, i64),
         volume: &str,
     ) -> Result<CsiDevice> {
         let source = Source::open(path, &SourceOptions::default())?;
         let mut warnings = Vec::new();
-        let promised = snapshot.bytes.max(claimed);
-        if i64::try_from(source.size()).is_ok_and(|size| size < promised) {
-            // Seen with a driver that rounds down; the volume itself is then as small.
-            warnings.push(format!(
-                "{} tells {promised} bytes of the volume, its device has {}: what the device has is backed up",
+        let promised = u64::try_from(snapshot.bytes.max(claimed)).unwrap_or(0);
+        let missing = promised.saturating_sub(source.size());
+        if missing > 0 {
+            let text = format!(
+                "{} tells {promised} bytes of the volume, its device has {}",
                 self.driver.name,
                 source.size()
-            ));
+            );
+            if missing >= ROUNDED {
+                return Err(Error::new(ErrorKind::Io, text)
+                    .object(volume)
+                    .hint("the end of the volume would be lost: look at the log of the driver"));
+            }
+            warnings.push(format!("{text}: what the device has is backed up"));
         }
         let identity = CsiSnapshot::new(&self.driver.name, volume, &snapshot.id)
             .with_driver_version(&self.driver.version);
@@ -150,8 +159,8 @@ impl Backup {
     pub fn committed(mut self) -> Result<bool> {
         let old = self.bases.find(&self.begun)?.map(|base| base.snapshot);
         match (self.begun.keeps_base, old) {
-            (true, old) => self.journal.write(Entry::KeepBase { old })?,
-            (false, Some(old)) => self.journal.write(Entry::DropBase { old })?,
+            (true, old) => self.journal.write(&Entry::KeepBase { old })?,
+            (false, Some(old)) => self.journal.write(&Entry::DropBase { old })?,
             (false, None) => {}
         }
         let keeps = self.begun.keeps_base;

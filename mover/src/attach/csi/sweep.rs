@@ -78,7 +78,10 @@ fn take_up(
     adopt_base(bases, &mut journal, &begun, is_committed)?;
     let left = journal.state().next_undo().is_some();
     undo::all(driver, bases, journal)?;
-    tracing::info!(driver = driver.name, "removed what a run that died left behind");
+    tracing::info!(
+        driver = driver.name,
+        "removed what a run that died left behind"
+    );
     Ok(match (kept, left) {
         (Some(volume), _) => Some(format!(
             "an earlier restore was complete when it died: its volume is {volume}"
@@ -103,14 +106,18 @@ fn adopt_base(
         return Ok(());
     }
     let old = bases.find(begun)?.map(|base| base.snapshot);
-    journal.write(Entry::KeepBase { old })
+    journal.write(&Entry::KeepBase { old })
 }
 
 /// Deletes the bases of a volume, or of every volume of the driver. The snapshots that went.
 ///
 /// # Errors
 /// `Unavailable` while a run works on such a volume; what the driver answers.
-pub fn release(driver: &Driver, options: &CsiOptions, volume: Option<&str>) -> Result<Vec<KeptBase>> {
+pub fn release(
+    driver: &Driver,
+    options: &CsiOptions,
+    volume: Option<&str>,
+) -> Result<Vec<KeptBase>> {
     let bases = Bases::at(options.bases(), options.locks());
     let mut gone = Vec::new();
     for base in bases.all()? {
@@ -121,7 +128,9 @@ pub fn release(driver: &Driver, options: &CsiOptions, volume: Option<&str>) -> R
             continue;
         }
         let _lock = bases.lock(&base.driver, &base.socket, &base.volume)?;
-        driver.delete_snapshot(&base.snapshot).map_err(Error::from)?;
+        driver
+            .delete_snapshot(&base.snapshot)
+            .map_err(Error::from)?;
         bases.forget(&base)?;
         gone.push(base);
     }

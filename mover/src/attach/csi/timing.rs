@@ -154,7 +154,10 @@ mod tests {
         timing.first_byte();
         let (all, ours) = timing.until_first_byte().unwrap();
         assert!(all >= Duration::from_millis(30), "{all:?}");
-        assert!(all - ours >= Duration::from_millis(30), "{ours:?} of {all:?}");
+        assert!(
+            all - ours >= Duration::from_millis(30),
+            "{ours:?} of {all:?}"
+        );
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn one(driver: &Driver, bases: &Bases, journal: &mut Journal, undo: Undo) -> Res
             Entry::SnapshotDeleted
         }
     };
-    journal.write(entry)
+    journal.write(&entry)
 }
 
 /// A final refusal of the same request says that it made nothing. Where even that is not clear, the driver had its time: what it
@@ -102,14 +102,22 @@ fn one(driver: &Driver, bases: &Bases, journal: &mut Journal, undo: Undo) -> Res
 fn never_made(failed: CallError, entry: Entry) -> Result<Entry> {
     let is_final =
         failed.outcome == Outcome::NotDone || failed.code == Some(Code::ResourceExhausted);
-    if is_final { Ok(entry) } else { Err(failed.error) }
+    if is_final {
+        Ok(entry)
+    } else {
+        Err(failed.error)
+    }
 }
 
 /// A driver that does not know the volume any more cannot say that it is detached, and will not ever.
 fn detach(driver: &Driver, id: &str, node: &str) -> Result<()> {
     match driver.detach(id, node) {
         Err(failed) if failed.code == Some(Code::NotFound) => {
-            tracing::warn!(volume = id, node, "the driver does not know what is attached");
+            tracing::warn!(
+                volume = id,
+                node,
+                "the driver does not know what is attached"
+            );
             Ok(())
         }
         other => other.map_err(Error::from),

@@ -40,12 +40,12 @@ pub(super) struct WorkingCopy<'a> {
 
 impl WorkingCopy<'_> {
     /// Takes a snapshot and waits until volumes can be made from it.
-    pub(super) fn snapshot(&mut self, wanted: WantedSnapshot) -> Result<MadeSnapshot> {
-        self.journal.write(Entry::SnapshotWanted(wanted.clone()))?;
+    pub(super) fn snapshot(&mut self, wanted: &WantedSnapshot) -> Result<MadeSnapshot> {
+        self.journal.write(&Entry::SnapshotWanted(wanted.clone()))?;
         let started = Instant::now();
         let mut pause = Pause::new();
-        let mut snapshot = self.created_snapshot(&wanted)?;
-        self.journal.write(Entry::SnapshotMade {
+        let mut snapshot = self.created_snapshot(wanted)?;
+        self.journal.write(&Entry::SnapshotMade {
             id: snapshot.id.clone(),
         })?;
         // The same request again tells, and it tells of errors of the storage, too.
@@ -61,11 +61,14 @@ impl WorkingCopy<'_> {
             if !self.driver.caller().rest(pause.next(), Some(self.stop)) {
                 self.stop.check()?;
             }
-            let again = self.driver.create_snapshot(&wanted, Some(self.stop))?;
+            let again = self.driver.create_snapshot(wanted, Some(self.stop))?;
             if again.id != snapshot.id {
                 return Err(Error::new(
                     ErrorKind::Io,
-                    format!("{} answers with another snapshot for the same name", self.driver.name),
+                    format!(
+                        "{} answers with another snapshot for the same name",
+                        self.driver.name
+                    ),
                 )
                 .object(&again.id)
                 .hint("report it to the makers of the driver, and delete that snapshot by hand"));
@@ -78,22 +81,22 @@ impl WorkingCopy<'_> {
 
     fn created_snapshot(&mut self, wanted: &WantedSnapshot) -> Result<MadeSnapshot> {
         let answer = self.driver.create_snapshot(wanted, Some(self.stop));
-        answer.or_else(|failed| self.refused(failed, Entry::SnapshotRefused))
+        answer.or_else(|failed| self.refused(failed, &Entry::SnapshotRefused))
     }
 
     /// Makes a volume.
-    pub(super) fn volume(&mut self, wanted: WantedVolume) -> Result<MadeVolume> {
-        self.journal.write(Entry::VolumeWanted(wanted.clone()))?;
-        let answer = self.driver.create_volume(&wanted, Some(self.stop));
-        let volume = answer.or_else(|failed| self.refused(failed, Entry::VolumeRefused))?;
-        self.journal.write(Entry::VolumeMade {
+    pub(super) fn volume(&mut self, wanted: &WantedVolume) -> Result<MadeVolume> {
+        self.journal.write(&Entry::VolumeWanted(wanted.clone()))?;
+        let answer = self.driver.create_volume(wanted, Some(self.stop));
+        let volume = answer.or_else(|failed| self.refused(failed, &Entry::VolumeRefused))?;
+        self.journal.write(&Entry::VolumeMade {
             id: volume.id.clone(),
         })?;
         Ok(volume)
     }
 
     /// A final refusal is noted, so that nobody asks again.
-    fn refused<T>(&mut self, failed: CallError, entry: Entry) -> Result<T> {
+    fn refused<T>(&mut self, failed: CallError, entry: &Entry) -> Result<T> {
         if failed.outcome == Outcome::NotDone {
             self.journal.write(entry)?;
         }
@@ -110,25 +113,24 @@ impl WorkingCopy<'_> {
         let abilities = self.driver.abilities.clone();
         let folder = devices.join(self.journal.session());
         let (staging, publish) = (folder.join(STAGING), folder.join(PUBLISH));
-        self.journal.write(Entry::FolderWanted {
+        self.journal.write(&Entry::FolderWanted {
             path: folder.clone(),
         })?;
         make_folders(&[&staging, &publish])?;
         if abilities.attach {
             let node = self.driver.node.clone();
-            self.journal.write(Entry::AttachWanted { node })?;
-            self.driver
-                .attach(&mut volume, readonly, Some(self.stop))?;
+            self.journal.write(&Entry::AttachWanted { node })?;
+            self.driver.attach(&mut volume, readonly, Some(self.stop))?;
         }
         let staged = abilities.stage.then_some(staging.as_path());
         if let Some(path) = staged {
-            self.journal.write(Entry::StageWanted {
+            self.journal.write(&Entry::StageWanted {
                 path: path.to_owned(),
             })?;
             self.driver.stage(&volume, path, Some(self.stop))?;
         }
         let target = publish.join(DEVICE);
-        self.journal.write(Entry::PublishWanted {
+        self.journal.write(&Entry::PublishWanted {
             path: target.clone(),
         })?;
         self.publish(&volume, (staged, &target), readonly)?;
@@ -143,7 +145,10 @@ impl WorkingCopy<'_> {
         paths: (Option<&Path>, &Path),
         readonly: bool,
     ) -> Result<()> {
-        match self.driver.publish(volume, paths, readonly, Some(self.stop)) {
+        match self
+            .driver
+            .publish(volume, paths, readonly, Some(self.stop))
+        {
             Err(failed)
                 if readonly
                     && matches!(

@@ -98,7 +98,10 @@ pub(in crate::cli) fn run(
         first_byte_seconds: times.map(|(all, _)| all.as_secs_f64()),
         own_seconds: times.map(|(_, own)| own.as_secs_f64()),
     };
-    tracing::info!(?times, "first byte after the snapshot existed: in all, and ours");
+    tracing::info!(
+        ?times,
+        "first byte after the snapshot existed: in all, and ours"
+    );
     let text = format!("{}{}", to_text(&report), csi_text(&csi));
     let report = Report {
         backup: &report,
@@ -148,9 +151,8 @@ fn csi_text(csi: &CsiReport) -> String {
 fn volume_id(source: &Path) -> Result<&str> {
     let text = source.to_str().unwrap_or_default();
     match text.strip_prefix(PREFIX).unwrap_or_default() {
-        "" => Err(
-            invalid("back up a volume without its id").hint("write csi:VOLUME_ID, the volumeHandle of the PersistentVolume")
-        ),
+        "" => Err(invalid("back up a volume without its id")
+            .hint("write csi:VOLUME_ID, the volumeHandle of the PersistentVolume")),
         id => Ok(id),
     }
 }

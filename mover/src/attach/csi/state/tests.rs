@@ -113,7 +113,11 @@ fn a_run_that_dies_anywhere_is_taken_back() {
             .any(|entry| matches!(entry, Entry::KeepBase { .. }));
         let deletes = order.contains(&Undo::DeleteSnapshot("s1".to_owned()));
         let made = len > 1;
-        assert_eq!(deletes, made && !kept, "died after {len} entries: {order:?}");
+        assert_eq!(
+            deletes,
+            made && !kept,
+            "died after {len} entries: {order:?}"
+        );
         assert!(
             !order.contains(&Undo::DeleteOldBase("s0".to_owned())) || kept,
             "the base before goes only after the point is committed: {order:?}"
@@ -148,10 +152,7 @@ fn what_may_exist_is_asked_for_by_the_same_request() {
     assert_eq!(order[0], Undo::FindSnapshot(snapshot()));
     let mut refused = whole_run()[..4].to_vec();
     refused.push(Entry::VolumeRefused);
-    assert_eq!(
-        take_back(&refused),
-        [Undo::DeleteSnapshot("s1".to_owned())]
-    );
+    assert_eq!(take_back(&refused), [Undo::DeleteSnapshot("s1".to_owned())]);
 }
 
 #[test]

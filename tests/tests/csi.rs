@@ -1,0 +1,91 @@
+//! Backups of volumes of CSI drivers, from the command line: whole ways, faults of the driver, deaths of the run.
+//!
+//! Every case counts what is there before and after: loop devices, mounts, paths, volumes, snapshots. Those that need no fault also
+//! run on csi-driver-host-path, where `SNAPHAUL_HOSTPATHPLUGIN` names it.
+
+#[path = "csi/deaths.rs"]
+mod deaths;
+#[path = "csi/faults.rs"]
+mod faults;
+#[path = "csi/load.rs"]
+mod load;
+#[path = "csi/rig.rs"]
+mod rig;
+#[path = "csi/whole.rs"]
+mod whole;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Trial};
+use tests::csi::Plugin;
+use tests::csi_driver::options::Options;
+use tests::hostpath::HostPath;
+use tests::test_driver::TestDriver;
+
+type Case = (&'static str, fn(&dyn Plugin) -> Result<()>);
+type OwnCase = (&'static str, fn(&mut TestDriver) -> Result<()>);
+
+/// What works with every driver.
+const BOTH: &[Case] = &[
+    ("incremental_and_back", whole::incremental_and_back),
+    ("info_and_refusals", whole::info_and_refusals),
+    ("without_a_base", whole::without_a_base),
+    ("two_repositories", whole::two_repositories),
+    ("ten_at_once", load::ten_at_once),
+];
+
+/// What needs faults, or the record of the calls.
+const OWN: &[OwnCase] = &[
+    ("backup_dies_anywhere", deaths::backup_dies_anywhere),
+    ("restore_dies_anywhere", deaths::restore_dies_anywhere),
+    ("dies_during_a_call", deaths::dies_during_a_call),
+    ("stopped_during_a_call", deaths::stopped_during_a_call),
+    ("answers_that_are_repeated", faults::repeated),
+    ("answers_that_are_final", faults::final_answers),
+    ("driver_dies", faults::driver_dies),
+    ("clean_up_fails", faults::clean_up_fails),
+    ("metadata_faults", faults::metadata),
+    ("sizes", faults::sizes),
+    ("secrets_stay_secret", faults::secrets),
+    ("hundred_in_a_row", load::hundred_in_a_row),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(2);
+    let mut trials = Vec::new();
+    for (name, case) in BOTH {
+        trials.push(trial(format!("driver::{name}"), move || {
+            case(&TestDriver::start(|_| {})?)
+        }));
+        trials.push(trial(format!("odd_driver::{name}"), move || {
+            case(&TestDriver::start(odd)?)
+        }));
+        if HostPath::program().is_some() {
+            trials.push(trial(format!("hostpath::{name}"), move || {
+                case(&HostPath::start(&[])?)
+            }));
+        }
+    }
+    for (name, case) in OWN {
+        trials.push(trial(format!("driver::{name}"), move || {
+            case(&mut TestDriver::start(|options| options.attach = true)?)
+        }));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Handles with blanks and slashes, attachment, blocks of one length, no staging.
+fn odd(options: &mut Options) {
+    options.odd_handles = true;
+    options.attach = true;
+    options.fixed = true;
+    options.stage = false;
+}
+
+fn trial(name: String, case: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        case().map_err(|error| format!("{error:#}").into())
+    })
+}

@@ -1,0 +1,313 @@
+//! Drivers that answer badly: every fault ends in a right point or a clear failure, and nothing is left.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tests::csi_driver::faults::{Fault, Order, When, Wrong};
+use tests::csi_driver::record::concurrent;
+use tests::test_driver::TestDriver;
+
+use crate::rig::{DELTA, Rig, SMALL, files, says};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const MAKING: [&str; 5] = [
+    "CreateSnapshot",
+    "CreateVolume",
+    "ControllerPublishVolume",
+    "NodeStageVolume",
+    "NodePublishVolume",
+];
+const UNDOING: [&str; 5] = [
+    "NodeUnpublishVolume",
+    "NodeUnstageVolume",
+    "ControllerUnpublishVolume",
+    "DeleteVolume",
+    "DeleteSnapshot",
+];
+
+/// What may still be running, or was done without an answer, is asked for again until it is known.
+pub(crate) fn repeated(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-repeated", driver)?;
+    let mut volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    rig.good_backup(&volume, &[])?;
+    let mut random = rig.random.clone();
+    let quick = ["--csi-timeout", "500ms"];
+    for call in MAKING.into_iter().chain(UNDOING) {
+        let faults = [
+            Fault::Refuse { code: 10 },
+            Fault::Refuse { code: 14 },
+            Fault::Lose { code: 4 },
+            Fault::Lose { code: 14 },
+            Fault::Slow { ms: 900 },
+        ];
+        for fault in faults {
+            let context = || format!("{call} {fault:?}");
+            let first = driver.calls()?.len();
+            driver.order(&[Order::next(call, fault.clone()).times(2)])?;
+            volume.write(0, 4096, &mut random)?;
+            let point = rig.good_backup(&volume, &quick).with_context(context)?;
+            says(&point, "csi", DELTA).with_context(context)?;
+            rig.left(&before, 1, 0).with_context(context)?;
+            let hit = driver.calls()?[first..]
+                .iter()
+                .any(|one| one.fault.is_some());
+            ensure!(
+                hit || matches!(fault, Fault::Slow { .. }),
+                "{} was not hit",
+                context()
+            );
+        }
+    }
+    for fault in [Fault::NotReady, Fault::LateDevice { ms: 700 }] {
+        let call = if fault == Fault::NotReady {
+            "CreateSnapshot"
+        } else {
+            "NodePublishVolume"
+        };
+        driver.order(&[Order::next(call, fault.clone()).times(2)])?;
+        rig.good_backup(&volume, &[])
+            .with_context(|| format!("{fault:?}"))?;
+        rig.left(&before, 1, 0)
+            .with_context(|| format!("{fault:?}"))?;
+    }
+    Ok(())
+}
+
+/// A final answer ends the run at once, with a reason, and what was made goes.
+pub(crate) fn final_answers(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-final", driver)?;
+    let volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    rig.good_backup(&volume, &[])?;
+    for call in MAKING {
+        for (code, exit) in [
+            (3, 64),
+            (5, 64),
+            (7, 64),
+            (8, 69),
+            (9, 69),
+            (11, 64),
+            (12, 64),
+            (13, 69),
+            (16, 64),
+        ] {
+            let context = || format!("{call} {code}");
+            driver.order(&[Order::next(call, Fault::Refuse { code }).times(0)])?;
+            let outcome = rig
+                .backup(&volume, &[])?
+                .expect(exit)
+                .with_context(context)?;
+            ensure!(
+                outcome.complaint()?.contains(call),
+                "{}",
+                outcome.complaint()?
+            );
+            let hint = outcome.json()?["error"]["hint"].to_string();
+            ensure!(hint.len() > 10, "{}: no hint", context());
+            driver.order(&[])?;
+            // The base before stays.
+            rig.left(&before, 1, 0).with_context(context)?;
+        }
+    }
+    says(&rig.good_backup(&volume, &[])?, "csi", DELTA)
+}
+
+/// A driver that dies during a call, and comes back.
+pub(crate) fn driver_dies(driver: &mut TestDriver) -> Result<()> {
+    let mut orders = Vec::new();
+    for call in MAKING.into_iter().chain(UNDOING) {
+        for when in [When::Before, When::After] {
+            orders.push((call, when));
+        }
+    }
+    // The rig borrows the driver for its life, and each death needs the driver itself.
+    for (call, when) in orders {
+        one_death(driver, call, when).with_context(|| format!("{call} {when:?}"))?;
+    }
+    Ok(())
+}
+
+fn one_death(driver: &mut TestDriver, call: &str, when: When) -> Result<()> {
+    driver.order(&[])?;
+    let (running, left) = {
+        let mut rig = Rig::new("csi-driver-dies", driver)?;
+        let volume = rig.volume(&format!("v-{call}-{when:?}"), SMALL)?;
+        let before = rig.plugin.leaks()?;
+        driver.order(&[Order::next(call, Fault::Die { when })])?;
+        let keep = if call == "DeleteSnapshot" {
+            "never"
+        } else {
+            "auto"
+        };
+        let words = rig.backup_words(&volume, &["--keep-base", keep]);
+        let running = rig.command(&words)?.start()?;
+        ((running, volume), (rig.scratch, rig.repo, before, keep))
+    };
+    let ((running, volume), (scratch, repo, before, keep)) = (running, left);
+    driver.restart_when_dead(LIMIT)?;
+    let outcome = running.wait()?.expect(0)?;
+    let rig = Rig::again(driver, scratch, repo)?;
+    rig.check_point(&volume, &outcome)?;
+    rig.left(&before, usize::from(keep == "auto"), 0)
+}
+
+/// What cannot be removed now is told, and removed by the next run.
+pub(crate) fn clean_up_fails(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-clean-up", driver)?;
+    let volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    rig.good_backup(&volume, &[])?;
+    for call in UNDOING {
+        for code in [3, 9, 13, 14] {
+            let context = || format!("{call} {code}");
+            driver.order(&[Order::next(call, Fault::Refuse { code }).times(0)])?;
+            let point = rig.backup(&volume, &["--csi-deadline", "300ms"])?;
+            let point = point.expect(0).with_context(context)?;
+            rig.check_point(&volume, &point).with_context(context)?;
+            let warnings = point.json()?["warnings"].to_string();
+            ensure!(
+                warnings.contains("left behind"),
+                "{}: {warnings}",
+                context()
+            );
+            driver.order(&[])?;
+            let next = rig.good_backup(&volume, &[]).with_context(context)?;
+            says(&next, "csi", DELTA).with_context(context)?;
+            rig.left(&before, 1, 0).with_context(context)?;
+        }
+    }
+    let pairs = concurrent(&driver.calls()?);
+    ensure!(pairs.is_empty(), "at one time: {:?}", pairs.first());
+    Ok(())
+}
+
+/// Whatever a driver says of its snapshots, the point is right.
+pub(crate) fn metadata(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-metadata", driver)?;
+    let mut volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    rig.good_backup(&volume, &[])?;
+    let mut random = rig.random.clone();
+    let streams = [
+        Wrong::Truncated,
+        Wrong::Broken,
+        Wrong::Disorder,
+        Wrong::Overlap,
+        Wrong::NegativeOffset,
+        Wrong::NegativeSize,
+        Wrong::PastEnd,
+        Wrong::AcrossEnd,
+        Wrong::OtherCapacity,
+    ];
+    let streams = streams.map(|wrong| Fault::Stream { wrong, after: 0 });
+    let codes = [5, 9, 11, 12].map(|code| Fault::Refuse { code });
+    for fault in streams.into_iter().chain(codes) {
+        let context = || format!("{fault:?}");
+        driver.order(&[Order::next("GetMetadataDelta", fault.clone())])?;
+        for place in 0..4 {
+            volume.write(place * (1 << 20), 4096, &mut random)?;
+        }
+        rig.good_backup(&volume, &[]).with_context(context)?;
+        rig.left(&before, 1, 0).with_context(context)?;
+    }
+    Ok(())
+}
+
+/// Sizes that the driver does not tell, and devices that are smaller than it tells.
+pub(crate) fn sizes(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-sizes", driver)?;
+    let volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    rig.good_backup(&volume, &[])?;
+    let unknown =
+        ["CreateSnapshot", "CreateVolume"].map(|call| Order::next(call, Fault::UnknownSize));
+    driver.order(&unknown)?;
+    rig.good_backup(&volume, &[])?;
+    rig.left(&before, 1, 0)?;
+    let short = |bytes| Order::next("NodeStageVolume", Fault::ShortDevice { bytes });
+    driver.order(&[short(512)])?;
+    let rounded = rig.backup(&volume, &[])?.expect(0)?;
+    ensure!(rounded.number("size_bytes")? == SMALL - 512);
+    ensure!(
+        rounded.json()?["warnings"]
+            .to_string()
+            .contains("its device has")
+    );
+    rig.left(&before, 1, 0)?;
+    driver.order(&[short(1 << 20)])?;
+    rig.backup(&volume, &[])?
+        .expect(69)?
+        .names("would be lost")?;
+    rig.left(&before, 1, 0)?;
+    rig.good_backup(&volume, &[])?;
+    rig.left(&before, 1, 0)
+}
+
+/// Without secrets a driver that wants some refuses; with them they are nowhere but in the calls.
+pub(crate) fn secrets(_: &mut TestDriver) -> Result<()> {
+    const SECRET: &str = "hunter2-of-the-storage";
+    let driver = TestDriver::start(|options| {
+        options
+            .secrets
+            .insert("userKey".to_owned(), SECRET.to_owned());
+    })?;
+    let rig = Rig::new("csi-secrets", &driver)?;
+    let folder = rig.scratch.join("secrets");
+    for group in [
+        "provisioner",
+        "controller-publish",
+        "node-stage",
+        "node-publish",
+        "snapshotter",
+    ] {
+        std::fs::create_dir_all(folder.join(group))?;
+        std::fs::write(folder.join(group).join("userKey"), SECRET)?;
+    }
+    // The client of the tests has none, so that this volume is made by a restore.
+    let image = tests::image::Image::mixed(
+        &rig.scratch.join("disk.img"),
+        SMALL,
+        &mut rig.random.clone(),
+    )?;
+    rig.repo.backup(&image.path, "disk", &[])?;
+    rig.command(&rig.restore_words("disk@latest"))?
+        .run()?
+        .expect(64)?;
+    let shown = folder.display().to_string();
+    let mut words = rig.restore_words("disk@latest");
+    words.extend([
+        "--csi-secrets".to_owned(),
+        shown,
+        "--log".to_owned(),
+        "trace".to_owned(),
+    ]);
+    let restored = rig.command(&words)?.run()?.expect(0)?;
+    words[0] = "backup".to_owned();
+    words[1] = format!("csi:{}", restored.string("volume_id")?);
+    words.remove(2);
+    let backed = rig.command(&words)?.run()?.expect(0)?;
+    let point = backed.string("point")?;
+    rig.repo
+        .restore(&point, &rig.scratch.join("again.img"), &[])?;
+    image.assert_same(&rig.scratch.join("again.img"))?;
+    driver.order(&[Order::next("CreateVolume", Fault::Refuse { code: 16 }).times(0)])?;
+    let refused = rig.command(&words)?.run()?.expect(64)?;
+    for outcome in [&restored, &backed, &refused] {
+        ensure!(!outcome.stderr.contains(SECRET) && !outcome.text().contains(SECRET));
+    }
+    for file in files(&rig.scratch.join("state")) {
+        let text = String::from_utf8_lossy(&std::fs::read(&file)?).into_owned();
+        ensure!(
+            !text.contains(SECRET),
+            "{} holds the secret",
+            file.display()
+        );
+    }
+    Ok(())
+}

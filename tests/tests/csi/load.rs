@@ -1,0 +1,86 @@
+//! Many at once, and many in a row.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tests::csi::Plugin;
+use tests::csi_driver::record::concurrent;
+use tests::image::MIB;
+use tests::test_driver::TestDriver;
+
+use crate::rig::{Rig, SMALL};
+
+/// What a run may take: the budget of its data, and what a program takes without any.
+const MEMORY: u64 = 400 * MIB;
+
+pub(crate) fn ten_at_once(plugin: &dyn Plugin) -> Result<()> {
+    let mut rig = Rig::new("csi-ten", plugin)?;
+    let mut volumes = Vec::new();
+    for number in 0..10 {
+        volumes.push(rig.volume(&format!("v{number}"), 8 * MIB)?);
+    }
+    let before = plugin.leaks()?;
+    for _ in 0..2 {
+        let mut runs = Vec::new();
+        for volume in &volumes {
+            runs.push(rig.command(&rig.backup_words(volume, &[]))?.start()?);
+        }
+        let mut most = vec![0; runs.len()];
+        while runs
+            .iter_mut()
+            .zip(&mut most)
+            .map(|(run, most)| {
+                *most = run.peak_memory().unwrap_or(0).max(*most);
+                run.is_running()
+            })
+            .collect::<Result<Vec<_>>>()?
+            .contains(&true)
+        {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!(
+            "most memory of ten runs at once: {} MiB",
+            most.iter().max().unwrap_or(&0) / MIB
+        );
+        ensure!(most.iter().all(|bytes| *bytes <= MEMORY), "{most:?}");
+        for (run, volume) in runs.into_iter().zip(&volumes) {
+            rig.check_point(volume, &run.wait()?.expect(0)?)?;
+        }
+        rig.left(&before, 10, 0)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn hundred_in_a_row(driver: &mut TestDriver) -> Result<()> {
+    let mut rig = Rig::new("csi-hundred", driver)?;
+    let mut volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    let (mut own, mut random) = (Vec::new(), rig.random.clone());
+    for round in 0..100 {
+        volume.write(round * 4096 % SMALL, 4096, &mut random)?;
+        let outcome = rig.backup(&volume, &[])?.expect(0)?;
+        own.extend(outcome.json()?["csi"]["own_seconds"].as_f64());
+        if round % 25 == 24 {
+            rig.check_point(&volume, &outcome)?;
+            rig.left(&before, 1, 0)?;
+        }
+        if round > 0 && (round + 1) % 31 != 0 {
+            // Every thirty points everything is read once.
+            let why = outcome.string("changed_blocks_reason")?;
+            ensure!(
+                why.contains("what changed since") || why.contains("30"),
+                "{why}"
+            );
+        }
+    }
+    own.sort_by(f64::total_cmp);
+    eprintln!(
+        "own time until the first byte, of {} runs: median {:.3} s, most {:.3} s",
+        own.len(),
+        own[own.len() / 2],
+        own[own.len() - 1]
+    );
+    let pairs = concurrent(&driver.calls()?);
+    ensure!(pairs.is_empty(), "at one time: {:?}", pairs.first());
+    Ok(())
+}

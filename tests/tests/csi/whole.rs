@@ -1,0 +1,133 @@
+//! Whole ways: backup, incremental backups, restore to a new volume, release; and what is refused.
+
+use anyhow::{Result, ensure};
+use tests::csi::Plugin;
+use tests::image::MIB;
+use tests::repo::Repo;
+
+use crate::rig::{DELTA, Rig, SMALL, says};
+
+const SIZE: u64 = 64 * MIB;
+
+pub(crate) fn incremental_and_back(plugin: &dyn Plugin) -> Result<()> {
+    let mut rig = Rig::new("csi-incremental", plugin)?;
+    let mut volume = rig.volume("db", SIZE)?;
+    let before = plugin.leaks()?;
+    says(&rig.good_backup(&volume, &[])?, "csi", "no parent")?;
+    rig.left(&before, 1, 0)?;
+    for round in 1..4 {
+        let mut random = rig.random.clone();
+        volume.write(round * 5 * MIB + 4096, 8192, &mut random)?;
+        rig.random = random;
+        let point = rig.good_backup(&volume, &[])?;
+        says(&point, "csi", DELTA)?;
+        let (read, sampled) = (point.number("read_bytes")?, point.number("sampled_bytes")?);
+        ensure!(
+            read - sampled <= 256 << 10,
+            "two blocks in at most two chunks changed, {read} bytes were read, {sampled} of them samples"
+        );
+        ensure!(point.json()?["csi"]["base_kept"] == true);
+        rig.left(&before, 1, 0)?;
+    }
+    let restored = rig
+        .command(&rig.restore_words("db@latest"))?
+        .run()?
+        .expect(0)?;
+    let id = restored.string("volume_id")?;
+    rig.left(&before, 1, 1)?;
+    rig.check_volume(&id, &volume)?;
+    rig.client.delete_volume(&id)?;
+    let gone = rig.csi(&["release", &volume.id])?.json()?;
+    ensure!(
+        gone["released"]
+            .as_array()
+            .is_some_and(|all| all.len() == 1),
+        "{gone}"
+    );
+    rig.left(&before, 0, 0)?;
+    // Without the base everything allocated is read, and that is said.
+    says(&rig.good_backup(&volume, &[])?, "csi", "")?;
+    rig.left(&before, 1, 0)
+}
+
+pub(crate) fn info_and_refusals(plugin: &dyn Plugin) -> Result<()> {
+    let mut rig = Rig::new("csi-refusals", plugin)?;
+    let info = rig.csi(&["info"])?.json()?;
+    ensure!(
+        info["backups"] == true && info["incremental"] == true,
+        "{info}"
+    );
+    ensure!(info["abilities"]["snapshots"] == true, "{info}");
+    let volume = rig.volume("v", SMALL)?;
+    let before = plugin.leaks()?;
+    // A volume that does not exist; a name that is none of ours; flags that make no sense.
+    let mut words = rig.backup_words(&volume, &[]);
+    words[1] = "csi:nobody".to_owned();
+    rig.command(&words)?.run()?.expect(64)?.names("nobody")?;
+    words[1] = "csi:".to_owned();
+    rig.command(&words)?.run()?.expect(64)?;
+    rig.backup(&volume, &["--csi-secrets", "/nonexistent"])?
+        .expect(64)?;
+    rig.backup(&volume, &["--csi-parameter", "a"])?.expect(64)?;
+    let missing = ["--csi-socket", "/nonexistent/csi.sock"];
+    let source = format!("csi:{}", volume.id);
+    let refused = rig
+        .repo
+        .fails(69, &[["backup", &source].as_slice(), &missing].concat())?;
+    refused.names("/nonexistent/csi.sock")?;
+    rig.repo
+        .fails(64, &["backup", &source])?
+        .names("--csi-socket")?;
+    let mut words = rig.restore_words("nothing@latest");
+    rig.command(&words)?.run()?.expect(64)?;
+    words[2] = "csi:old".to_owned();
+    rig.command(&words)?.run()?.expect(64)?;
+    rig.left(&before, 0, 0)
+}
+
+pub(crate) fn without_a_base(plugin: &dyn Plugin) -> Result<()> {
+    let mut rig = Rig::new("csi-no-base", plugin)?;
+    let mut volume = rig.volume("v", SMALL)?;
+    let before = plugin.leaks()?;
+    rig.good_backup(&volume, &[])?;
+    rig.left(&before, 1, 0)?;
+    let mut random = rig.random.clone();
+    volume.write(0, 4096, &mut random)?;
+    let point = rig.good_backup(&volume, &["--keep-base", "never"])?;
+    // The base was still there for this one, and goes with it.
+    says(&point, "csi", DELTA)?;
+    ensure!(point.json()?["csi"]["base_kept"] == false);
+    rig.left(&before, 0, 0)?;
+    volume.write(8192, 4096, &mut random)?;
+    let point = rig.good_backup(&volume, &["--keep-base", "never"])?;
+    let reason = point.string("changed_blocks_reason")?;
+    ensure!(!reason.contains("what changed since"), "{reason}");
+    rig.left(&before, 0, 0)
+}
+
+pub(crate) fn two_repositories(plugin: &dyn Plugin) -> Result<()> {
+    let mut rig = Rig::new("csi-two", plugin)?;
+    let mut volume = rig.volume("v", SMALL)?;
+    let before = plugin.leaks()?;
+    let first = rig.repo.clone();
+    let second = Repo::directory(&rig.scratch.join("second"))?;
+    second.init()?;
+    let mut random = rig.random.clone();
+    for round in 0..3 {
+        for repo in [&first, &second] {
+            rig.repo = repo.clone();
+            volume.write(round * 8192, 4096, &mut random)?;
+            let point = rig.good_backup(&volume, &[])?;
+            let why = if round == 0 {
+                "no parent"
+            } else {
+                "what changed since"
+            };
+            says(&point, "csi", why)?;
+        }
+    }
+    // One base for each.
+    rig.left(&before, 2, 0)?;
+    rig.csi(&["release", "--all"])?;
+    rig.left(&before, 0, 0)
+}

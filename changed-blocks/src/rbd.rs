@@ -22,4 +22,4 @@ pub use library::{
 };
 pub use name::{NamedImage, NamedPool, NamedSnapshot, RbdName, RbdNameError};
 pub use queue::{AioQueue, Done};
-pub use source::{RbdOptions, RbdSource};
+pub use source::{NAME, RbdOptions, RbdSource};

@@ -32,7 +32,7 @@ use pair::Pair;
 use record::Record;
 
 /// Name of the source, and of its facts in records.
-pub(super) const NAME: &str = "rbd";
+pub const NAME: &str = "rbd";
 
 /// How a source asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

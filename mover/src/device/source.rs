@@ -51,6 +51,26 @@ pub struct DeltaSources {
     pub unusable: Vec<Unusable>,
 }
 
+impl DeltaSources {
+    /// One that can be asked.
+    #[must_use]
+    pub fn one(source: Blocks) -> Self {
+        Self {
+            found: Vec::from([source]),
+            unusable: Vec::new(),
+        }
+    }
+
+    /// The only one there could be cannot be asked.
+    #[must_use]
+    pub fn none(unusable: Unusable) -> Self {
+        Self {
+            found: Vec::new(),
+            unusable: Vec::from([unusable]),
+        }
+    }
+}
+
 impl fmt::Debug for DeltaSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found: Vec<_> = self.found.iter().map(|one| one.capabilities()).collect();
@@ -101,16 +121,9 @@ pub trait SourceDevice: Send + Sync + fmt::Debug {
     fn has_hole_map(&self) -> bool {
         false
     }
-    /// Sources that can say what changed since an earlier state of this volume, best first.
-    fn delta_sources(&self) -> Vec<Blocks> {
-        Vec::new()
-    }
-    /// The same with those that cannot be asked, and why: what is decided must be told with its reason.
-    fn ask_delta_sources(&self) -> DeltaSources {
-        DeltaSources {
-            found: self.delta_sources(),
-            unusable: Vec::new(),
-        }
+    /// Sources that can say what changed since an earlier state of this volume, and those that cannot be asked, with the reason.
+    fn delta_sources(&self) -> DeltaSources {
+        DeltaSources::default()
     }
     /// A queue for reading.
     ///
@@ -327,12 +340,8 @@ impl SourceDevice for Source {
         self.hole_map()
     }
 
-    fn delta_sources(&self) -> Vec<Blocks> {
-        self.ask_delta_sources().found
-    }
-
     /// A file may be a reflink of the one before, a block device a thin snapshot.
-    fn ask_delta_sources(&self) -> DeltaSources {
+    fn delta_sources(&self) -> DeltaSources {
         let (name, may_be, found) = if self.is_block_device() {
             let found = Thin::open(self.path(), Path::new(thin::DEFAULT_FOLDER));
             let may_be = found.is_err() && Thin::may_be(self.path());
@@ -352,14 +361,8 @@ impl SourceDevice for Source {
             )
         };
         match found {
-            Ok(source) => DeltaSources {
-                found: Vec::from([source]),
-                unusable: Vec::new(),
-            },
-            Err(error) => DeltaSources {
-                found: Vec::new(),
-                unusable: Vec::from([Unusable::new(name, &error, may_be)]),
-            },
+            Ok(source) => DeltaSources::one(source),
+            Err(error) => DeltaSources::none(Unusable::new(name, &error, may_be)),
         }
     }
 

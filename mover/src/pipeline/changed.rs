@@ -76,7 +76,7 @@ fn choose(request: &ChangedRequest<'_>) -> Result<Blocks> {
     let DeltaSources {
         found: mut sources,
         unusable,
-    } = request.source.ask_delta_sources();
+    } = request.source.delta_sources();
     if request.base.is_none() && request.source.has_hole_map() {
         // Portable, and as good as any map of one file.
         sources.push(request.source.hole_map()?);
@@ -127,7 +127,7 @@ fn bind(
     named: &str,
 ) -> std::result::Result<(), SourceError> {
     let name = blocks.capabilities().name;
-    let DeltaSources { found, unusable } = base.ask_delta_sources();
+    let DeltaSources { found, unusable } = base.delta_sources();
     let record = found
         .into_iter()
         .find(|source| source.capabilities().name == name)

@@ -4,11 +4,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use changed_blocks::rbd::{Access, Cluster, Image, ImageName, RbdOptions, RbdSource, SnapshotName};
+use changed_blocks::rbd::{
+    self, Access, Cluster, Image, ImageName, RbdOptions, RbdSource, SnapshotName,
+};
 use changed_blocks::{ChangedBlocks, Scan};
 
 use super::super::queue::{IoQueue, QueueOptions};
-use super::super::source::{SourceDevice, SourceIdentity, SourceOptions};
+use super::super::source::{DeltaSources, SourceDevice, SourceIdentity, SourceOptions, Unusable};
 use super::queue::RbdQueue;
 use super::{failed, open, parse};
 use crate::{Error, ErrorKind, Result};
@@ -147,17 +149,17 @@ impl SourceDevice for RbdVolume {
         Ok(Box::new(Scan::new(self.size)))
     }
 
-    fn delta_sources(&self) -> Vec<Box<dyn ChangedBlocks + Send>> {
+    fn delta_sources(&self) -> DeltaSources {
         if let Err(error) = self.remember_versions() {
-            tracing::warn!(%error, "read the whole image: it cannot be asked what it is like");
-            return Vec::new();
+            return DeltaSources::none(Unusable {
+                name: rbd::NAME,
+                reason: error.to_string(),
+                is_fault: true,
+            });
         }
         match RbdSource::of_image(Arc::clone(&self.image), RbdOptions::default()) {
-            Ok(source) => Vec::from([Box::new(source) as Box<dyn ChangedBlocks + Send>]),
-            Err(error) => {
-                tracing::warn!(%error, "read the whole image: it cannot be asked what it holds");
-                Vec::new()
-            }
+            Ok(source) => DeltaSources::one(Box::new(source)),
+            Err(error) => DeltaSources::none(Unusable::new(rbd::NAME, &error, true)),
         }
     }
 

@@ -158,7 +158,7 @@ pub fn decide(question: &Question<'_>) -> Result<(Reading, Blocks)> {
     if question.request.changed_blocks == ChangedBlocksChoice::Delta {
         return known(question.source);
     }
-    let has = question.source.ask_delta_sources();
+    let has = question.source.delta_sources();
     // Whoever is asked now, the next run may want to compare.
     let named: Vec<_> = has
         .found

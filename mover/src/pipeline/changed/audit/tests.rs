@@ -7,7 +7,7 @@ use changed_blocks::{Base, Identity, SourceError, Summary};
 
 use super::*;
 use crate::device::queue::{IoQueue, QueueOptions};
-use crate::device::source::{Blocks, Source, SourceIdentity, SourceOptions};
+use crate::device::source::{Blocks, DeltaSources, Source, SourceIdentity, SourceOptions};
 use crate::pipeline::changed;
 use crate::pipeline::restore::sample::Random;
 
@@ -85,8 +85,8 @@ impl SourceDevice for Volume {
         self.inner.hole_map()
     }
 
-    fn delta_sources(&self) -> Vec<Blocks> {
-        Vec::from([Box::new(Answers(self.told.clone(), self.size())) as Blocks])
+    fn delta_sources(&self) -> DeltaSources {
+        DeltaSources::one(Box::new(Answers(self.told.clone(), self.size())))
     }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {

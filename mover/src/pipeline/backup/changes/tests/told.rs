@@ -298,18 +298,12 @@ impl SourceDevice for Told {
         Ok(Box::new(changed_blocks::Scan::new(self.inner.size())))
     }
 
-    fn ask_delta_sources(&self) -> DeltaSources {
+    fn delta_sources(&self) -> DeltaSources {
         let Some((reason, is_fault)) = self.blocks.storage.unusable else {
-            return DeltaSources {
-                found: Vec::from([Box::new(self.blocks.clone()) as super::Blocks]),
-                unusable: Vec::new(),
-            };
+            return DeltaSources::one(Box::new(self.blocks.clone()));
         };
         let error = SourceError::full(reason);
-        DeltaSources {
-            found: Vec::new(),
-            unusable: Vec::from([Unusable::new("told", &error, is_fault)]),
-        }
+        DeltaSources::none(Unusable::new("told", &error, is_fault))
     }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::csi::server::{Asked, Item, Scripted};
 use crate::csi::volume::Volume;
-use crate::{TYPES, delta, options, runtime, set, source_of, target};
+use crate::{TYPES, delta, runtime, set, source_of, target};
 
 /// A server on a socket, and a source that asks it.
 pub(crate) struct Bed {
@@ -126,22 +126,13 @@ fn a_driver_that_starts_again_goes_on_with_the_answer() {
         items
     });
     // Fourteen blocks are told, then the driver dies amid the stream.
-    let told = std::sync::atomic::AtomicUsize::new(0);
     let second = volume.clone();
     let (mut blocks, mut restarted) = (Vec::new(), false);
-    let mut source = std::mem::replace(
-        &mut bed.source,
-        source_of(
-            client(&bed.runtime, &bed.folder.path().join("csi.sock")),
-            volume.size(),
-            &bed.runtime,
-        )
-        .0,
-    );
+    let client = client(&bed.runtime, &bed.folder.path().join("csi.sock"));
+    let (mut source, _) = source_of(client, volume.size(), &bed.runtime);
     let summary = source
         .delta(&mut |extent| {
             blocks.push(extent);
-            told.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             if !restarted {
                 restarted = true;
                 bed.kill_the_driver();
@@ -191,5 +182,4 @@ fn a_runtime_that_could_not_answer_is_an_error_and_no_panic() {
     let client = client(&bed.runtime, &bed.folder.path().join("csi.sock"));
     let (mut source, _) = source_of(client, volume.size(), &single);
     assert!(delta(&mut source).is_err());
-    assert_eq!(options().attempts, 5);
 }

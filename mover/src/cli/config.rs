@@ -156,28 +156,6 @@ pub(super) fn tags(texts: &[String]) -> Result<BTreeMap<String, String>> {
     Ok(tags)
 }
 
-/// Parses `KEY=VALUE` texts that a driver understands.
-pub(super) fn parameters(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>> {
-    let mut parameters = BTreeMap::new();
-    for text in texts {
-        let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
-        let (key, value) = pair.ok_or_else(|| {
-            invalid(format!("read the parameter `{}`", text.escape_debug()))
-                .object(text)
-                .hint(format!("write {flag} KEY=VALUE"))
-        })?;
-        if parameters
-            .insert(key.to_owned(), value.to_owned())
-            .is_some()
-        {
-            return Err(invalid(format!("set the parameter `{key}` twice"))
-                .object(key)
-                .hint("give each key once"));
-        }
-    }
-    Ok(parameters)
-}
-
 /// A refusal of what the command line asks for.
 pub(super) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidRequest, message)

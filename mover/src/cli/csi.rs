@@ -5,6 +5,7 @@
 mod backup;
 mod restore;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use super::args::{
     CsiArgs, CsiCommand, CsiDriverArgs, CsiInfoArgs, CsiReleaseArgs, CsiSnapshotArgs, CsiVolumeArgs,
 };
-use super::config::{self, invalid};
+use super::config::invalid;
 use super::output::table::Table;
 use super::run::{Outcome, Run, Text};
 use crate::attach::csi::base::KeptBase;
@@ -26,6 +27,9 @@ use crate::repository::session::resolve::resolve;
 
 pub(super) use backup::{run as backup, volume_name};
 pub(super) use restore::run as restore;
+
+/// What parameters of classes begin with that are not for the driver.
+const FOR_SIDECARS: &str = "csi.storage.k8s.io/";
 
 /// Whether a SOURCE or TARGET is meant as a volume of a driver.
 pub(super) fn is_meant(path: &Path) -> bool {
@@ -57,22 +61,48 @@ fn options(
     if let Some(state) = &driver.csi_state {
         options.state.clone_from(state);
     }
+    let usual = Deadlines::default();
     options.deadlines = Deadlines {
         call: driver.csi_timeout,
-        step: driver.csi_deadline,
-        ..Deadlines::default()
+        snapshot: driver.csi_deadline.unwrap_or(usual.snapshot),
+        expose: driver.csi_deadline.unwrap_or(usual.expose),
+        ..usual
     };
     if let Some(volume) = volume {
-        options.parameters = config::parameters("--csi-parameter", &volume.csi_parameters)?;
+        options.parameters = parameters("--csi-parameter", &volume.csi_parameters)?;
         if let Some(root) = &volume.kubelet_root {
             options.kubelet_root = std::path::absolute(root).unwrap_or(root.clone());
         }
     }
     if let Some(snapshot) = snapshot {
         let texts = &snapshot.csi_snapshot_parameters;
-        options.snapshot_parameters = config::parameters("--csi-snapshot-parameter", texts)?;
+        options.snapshot_parameters = parameters("--csi-snapshot-parameter", texts)?;
     }
     Ok(options)
+}
+
+/// Parses `KEY=VALUE` texts that a driver understands. What is for the sidecars of Kubernetes, where to find secrets above all, no
+/// driver ever sees.
+fn parameters(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut parameters = BTreeMap::new();
+    for text in texts {
+        let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+        let (key, value) = pair.ok_or_else(|| {
+            invalid(format!("read the parameter `{}`", text.escape_debug()))
+                .object(text)
+                .hint(format!("write {flag} KEY=VALUE"))
+        })?;
+        if parameters
+            .insert(key.to_owned(), value.to_owned())
+            .is_some()
+        {
+            return Err(invalid(format!("set the parameter `{key}` twice"))
+                .object(key)
+                .hint("give each key once"));
+        }
+    }
+    parameters.retain(|key, _| !key.starts_with(FOR_SIDECARS));
+    Ok(parameters)
 }
 
 /// Removes what runs that died left behind. With the repository at hand, the snapshot of a committed point is known as its base.

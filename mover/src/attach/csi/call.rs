@@ -21,6 +21,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What cannot be taken back now is taken back by the next run: nobody waits for it as long as for what is needed.
 const UNDO_LIMIT: Duration = Duration::from_secs(120);
+/// Nothing was made yet: whoever waits is a person.
+const ASK_LIMIT: Duration = Duration::from_secs(60);
 
 /// What all calls to a driver share.
 #[derive(Clone, Debug)]
@@ -105,8 +107,10 @@ impl Caller {
     {
         let (started, mut pause) = (Instant::now(), Pause::new());
         let limit = match rpc.purpose() {
-            Purpose::Undo => self.deadlines.step.min(UNDO_LIMIT),
-            Purpose::Ask | Purpose::Make => self.deadlines.step,
+            Purpose::Undo => self.deadlines.expose.min(UNDO_LIMIT),
+            Purpose::Make if rpc == Rpc::CreateSnapshot => self.deadlines.snapshot,
+            Purpose::Make => self.deadlines.expose,
+            Purpose::Ask => self.deadlines.expose.min(ASK_LIMIT),
         };
         loop {
             let asked = Instant::now();
@@ -228,7 +232,8 @@ mod tests {
             secrets: Secrets::default(),
             deadlines: Deadlines {
                 call: Duration::from_millis(200),
-                step,
+                snapshot: step,
+                expose: step,
                 device: Duration::ZERO,
             },
             timing: Timing::default(),

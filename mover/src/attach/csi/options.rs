@@ -20,8 +20,10 @@ const OUR_PLACE: &str = "plugins/kubernetes.io/csi/snaphaul";
 pub struct Deadlines {
     /// One try of one call.
     pub call: Duration,
-    /// All tries of one step.
-    pub step: Duration,
+    /// Until a snapshot is ready.
+    pub snapshot: Duration,
+    /// All tries of any other step: some drivers copy a whole volume.
+    pub expose: Duration,
     /// From the answer of the driver to the device that it promised.
     pub device: Duration,
 }
@@ -30,7 +32,8 @@ impl Default for Deadlines {
     fn default() -> Self {
         Self {
             call: Duration::from_secs(60),
-            step: Duration::from_secs(600),
+            snapshot: Duration::from_secs(600),
+            expose: Duration::from_secs(1800),
             device: Duration::from_secs(30),
         }
     }

@@ -50,7 +50,7 @@ impl WorkingCopy<'_> {
         })?;
         // The same request again tells, and it tells of errors of the storage, too.
         while !snapshot.ready {
-            if started.elapsed() > self.driver.caller().deadlines.step {
+            if started.elapsed() > self.driver.caller().deadlines.snapshot {
                 return Err(Error::new(
                     ErrorKind::Unavailable,
                     format!("wait for the snapshot: {} is still at it", self.driver.name),

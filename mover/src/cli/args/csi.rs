@@ -88,9 +88,9 @@ pub struct CsiDriverArgs {
     #[arg(long, value_name = "TIME", default_value = "1min", value_parser = units::parse_duration)]
     pub csi_timeout: Duration,
 
-    /// How long a step may take in all, e.g. until a snapshot is ready
-    #[arg(long, value_name = "TIME", default_value = "10min", value_parser = units::parse_duration)]
-    pub csi_deadline: Duration,
+    /// How long a step may take in all; default 10min until a snapshot is ready, 30min for any other
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+    pub csi_deadline: Option<Duration>,
 }
 
 /// What volumes are made with.

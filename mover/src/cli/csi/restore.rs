@@ -70,7 +70,9 @@ pub(in crate::cli) fn run(
             return Err(error.context("restore to a new volume, which is deleted again"));
         }
     };
-    let id = volume.handed_over()?;
+    let id = volume.handed_over().map_err(|error| {
+        error.context("detach the volume that was restored to; the next run deletes it")
+    })?;
     drop(monitor);
     report.target = format!("{PREFIX}{id}");
     run.metrics.observe_restore(&report);

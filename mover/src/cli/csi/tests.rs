@@ -41,7 +41,8 @@ fn flags_become_options() {
     let options = options(&args.driver, None, None).unwrap();
     assert_eq!(options.socket, Path::new("/s"));
     assert_eq!(options.deadlines.call.as_secs(), 5);
-    assert_eq!(options.deadlines.step.as_secs(), 600);
+    assert_eq!(options.deadlines.snapshot.as_secs(), 600);
+    assert_eq!(options.deadlines.expose.as_secs(), 1800);
     assert_eq!(
         options.devices(),
         Path::new("/var/lib/kubelet/plugins/kubernetes.io/csi/snaphaul")
@@ -57,4 +58,17 @@ fn a_socket_is_needed() {
     assert_eq!(refused.kind(), ErrorKind::InvalidRequest);
     assert!(Cli::try_parse_from(["snaphaul", "csi", "release"]).is_err());
     assert!(Cli::try_parse_from(["snaphaul", "csi", "release", "v", "--all"]).is_err());
+}
+
+#[test]
+fn parameters_are_for_the_driver_alone() {
+    let texts = ["a=b=c", "d=", "csi.storage.k8s.io/fstype=xfs"].map(str::to_owned);
+    let parsed = parameters("--csi-parameter", &texts).unwrap();
+    let pairs: Vec<_> = parsed.iter().map(|(k, v)| (&**k, &**v)).collect();
+    assert_eq!(pairs, [("a", "b=c"), ("d", "")]);
+    for texts in [vec!["a"], vec!["=b"], vec!["a=1", "a=2"]] {
+        let texts: Vec<_> = texts.into_iter().map(str::to_owned).collect();
+        let refused = parameters("--csi-parameter", &texts).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidRequest, "{texts:?}");
+    }
 }

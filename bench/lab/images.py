@@ -266,14 +266,27 @@ def add_piece(path, seed):
 
 NOISE = f"openssl enc -aes-256-ctr -nosalt -K {hashlib.sha256(b'rbd').hexdigest()} -iv {'0' * 32} -in /dev/zero 2>/dev/null"
 
+SIXTEENTHS = 16
 
-def import_pieces(cluster, image, size, length, count):
-    """Writes `count` aligned pieces of noise at random places of an image, by a diff stream."""
-    places = sorted(random.Random("rbd").sample(range(size // length), count))
+
+def import_noise(cluster, image, size, written):
+    """Makes an image of `size` bytes in sixteenths, each with noise at its start, `written` bytes in all: `rbd bench` with 16 threads
+    gives each thread a sixteenth, so that all of them read nothing but noise."""
+    noise, rest = written // SIXTEENTHS, (size - written) // SIXTEENTHS
+    part = f"head -c {noise} && head -c {rest} /dev/zero"
+    words = f"{NOISE} | for part in {{1..{SIXTEENTHS}}}; do {part}; done | rbd -c {cluster.conf} import --no-progress - {image}"
+    subprocess.run(["bash", "-c", words], check=True, stderr=subprocess.PIPE)
+
+
+def import_pieces(cluster, image, size, written, length, count):
+    """Writes `count` aligned pieces of noise at random places among the written ones of an image, by a diff stream."""
+    noise_pieces, all_pieces = (bytes_ // SIXTEENTHS // length for bytes_ in (written, size))
+    places = sorted(random.Random("rbd").sample(range(written // length), count))
     source = noise("rbd pieces")
     stream = [b"rbd diff v1\n"]
     for place in places:
-        stream.append(b"w" + (place * length).to_bytes(8, "little") + length.to_bytes(8, "little") + source.stdout.read(length))
+        at = (place // noise_pieces * all_pieces + place % noise_pieces) * length
+        stream.append(b"w" + at.to_bytes(8, "little") + length.to_bytes(8, "little") + source.stdout.read(length))
     source.kill()
     source.wait()
     cluster.rbd("import-diff", "--no-progress", "-", image, input=b"".join([*stream, b"e"]))

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -123,3 +124,12 @@ def resources(report):
 def last_json(text):
     """The last line of a stream of JSON lines."""
     return json.loads(text.strip().splitlines()[-1])
+
+
+def seconds(samples):
+    return [sample.seconds for sample in samples or []]
+
+
+def ratio(dividend, divisor):
+    """Median over the repeats of the one sample's seconds divided by the other's: drift between repeats cancels out."""
+    return statistics.median(a / b for a, b in zip(seconds(dividend), seconds(divisor)))

@@ -8,8 +8,9 @@ import statistics
 import subprocess
 from dataclasses import dataclass
 
-from . import bucket, ceph, images
+from . import bucket, ceph, collection, images
 from .images import CHUNK, KIB, MIB, TIB, Rewrite, add_piece, allocated, reflink, write_pieces
+from .measure import ratio, seconds
 from .tools import last_json, remove
 
 PEERS = {"restic": 5.0, "borg": 2.0, "rustic": 2.3}
@@ -43,15 +44,6 @@ class Lab:
         """Frees the disk for the next phase."""
         for folder in (self.tools.repositories, self.tools.targets):
             self.tools.fresh(folder)
-
-
-def seconds(samples):
-    return [sample.seconds for sample in samples or []]
-
-
-def ratio(dividend, divisor):
-    """Median over the repeats of the one sample's seconds divided by the other's: drift between repeats cancels out."""
-    return statistics.median(a / b for a, b in zip(seconds(dividend), seconds(divisor)))
 
 
 def first(lab, results):
@@ -276,54 +268,6 @@ def verify(lab, results):
     results.figure("verify --level data, of the speed of a restore", ratio(restored, checked), "×", "at least 1.3", lambda v: v >= 1.3, beside=("restore", seconds(restored)), measured=seconds(checked))
 
 
-def beside_gc(lab, results):
-    """First backup of noise while a point of the reference image is purged from the same repository, beside the same backup alone."""
-    image, tools = lab.images.incompressible, lab.tools
-    if not tools.snaphaul:
-        return
-
-    def alone(repeat):
-        tools.snaphaul.init()
-        return tools.snaphaul.backup("beside-gc", repeat, image)
-
-    def beside(repeat):
-        tools.snaphaul.init()
-        forgotten = tools.snaphaul.backup("beside-gc-setup", repeat, lab.images.reference)
-        tools.snaphaul.forget(forgotten.extra["point"])
-        with tools.snaphaul.collecting():
-            return tools.snaphaul.backup("beside-gc-purge", repeat, image)
-
-    samples = lab.paired("beside-gc", [("alone", alone), ("snaphaul", beside)])
-    alone, ours = samples["alone"], samples["snaphaul"]
-    results.figure("backup beside gc, of the speed of one alone", ratio(alone, ours), "share", "at least 0.90", lambda v: v >= 0.9, beside=("alone", seconds(alone)), measured=seconds(ours))
-
-
-def gc_mark(lab, results):
-    """What a collection costs before it deletes: one volume of 16 TiB with 30 points, and many small volumes."""
-    tools, folder = lab.tools, lab.runner.work / "gc-mark"
-    remove(folder)
-    lab.runner.quiet([tools.gc_mark, "prepare", folder])
-
-    def mark(case, repeat, words):
-        sample, out = lab.runner.run(case, "gc-mark", repeat, [tools.gc_mark, *words])
-        sample.extra = last_json(out)
-        return sample
-
-    wide = [mark("gc-wide", repeat, ["wide", folder]) for repeat in range(1, lab.repeats + 1)]
-    remove(folder)
-    results.add_samples("gc-wide", {"gc-mark": wide})
-    results.row("gc mark of 16 TiB × 30 points", [sample.extra["seconds"] for sample in wide], "s", "below 60", lambda v: v < 60)
-    results.row("its peak memory", [sample.extra["peak_memory_bytes"] / MIB for sample in wide], "MiB", "below 128", lambda v: v < 128)
-    results.row("its LIST requests", [sample.extra["list_requests"] for sample in wide], "", "at most 1,000", lambda v: v <= 1000)
-    many = [mark(f"gc-many-{volumes}", 1, ["many", "--volumes", volumes]) for volumes in (100, 1000, 10000)]
-    for sample in many:
-        results.add_samples(f"gc-many-{sample.extra['volumes']}", {"gc-mark": [sample]})
-        results.row(f"gc mark of {sample.extra['volumes']:,} volumes × 30 points", [sample.extra["seconds"]], "s", "none", None)
-        results.row(f"peak memory of {sample.extra['volumes']:,} volumes × 30 points", [sample.extra["peak_memory_bytes"] / MIB], "MiB", "none", None)
-    points = [(sample.extra["points"], sample.extra["seconds"], sample.extra["peak_memory_bytes"] / MIB) for sample in many]
-    results.curve("gc-many", "Marking of many volumes with 30 points each", "points", "seconds", "peak MiB", points)
-
-
 def metadata_bytes(repository):
     """Bytes of map and liveness objects, by the class byte of their clear headers (mover/FORMAT.md)."""
     total = 0
@@ -402,13 +346,12 @@ def rbd(lab, results):
     with ceph.Ceph(runner.work / "ceph") as cluster:
         environment = {"CEPH_CONF": str(cluster.conf)}
         tools.snaphaul.more_environment = environment
-        runner.quiet(["bash", "-c", f"{images.NOISE} | head -c {written} | rbd -c {cluster.conf} import --no-progress - images/disk"])
-        cluster.rbd("resize", "--no-progress", "--size", f"{16 * gib}B", "images/disk")
+        images.import_noise(cluster, "images/disk", 16 * gib, written)
         cluster.rbd("snap", "create", "--no-progress", "images/disk@0")
         tools.snaphaul.init()
         setup = tools.snaphaul.backup("rbd-setup", 1, "rbd:images/disk@0")
         results.add_samples("rbd-setup", {"snaphaul": [setup]})
-        images.import_pieces(cluster, "images/disk", written, piece, written // 100 // piece)
+        images.import_pieces(cluster, "images/disk", 16 * gib, written, piece, written // 100 // piece)
         cluster.rbd("snap", "create", "--no-progress", "images/disk@1")
         cluster.settle()
         parent = ["--parent", setup.extra["point"]]
@@ -435,12 +378,21 @@ def rbd(lab, results):
             ("snaphaul scan", lambda repeat: tools.snaphaul.backup("rbd-scan", repeat, "rbd:images/disk@0", more=[*parent, "--changed-blocks", "none"])),
             ("export-diff | zstd -1", exported), ("rbd-read", read), ("rbd bench", bench),
         ])
+        # As large as the writes: nothing beside them is read and stored.
+        tools.snaphaul.init(more=["--chunk-size", "64KiB"])
+        fine_parent = ["--parent", tools.snaphaul.backup("rbd-fine-setup", 1, "rbd:images/disk@0").extra["point"]]
+        fine = lab.paired("rbd-fine", [
+            ("snaphaul", lambda repeat: tools.snaphaul.backup("rbd-fine", repeat, "rbd:images/disk@1", more=fine_parent)),
+            ("export-diff | zstd -1", exported),
+        ])
     tools.snaphaul.more_environment = {}
     ours, scan, export = samples["snaphaul"], samples["snaphaul scan"], samples["export-diff | zstd -1"]
     if any(sample.extra["changed_blocks"] != "rbd" for sample in ours):
         results.fail("rbd", f"read by {ours[0].extra['changed_blocks']}: {ours[0].extra['changed_blocks_reason']}")
     results.figure("RBD incremental, times as fast as the scan", ratio(scan, ours), "×", "at least 10", lambda v: v >= 10, beside=("scan", seconds(scan)), measured=seconds(ours))
     results.figure("RBD incremental, times as fast as export-diff | zstd -1", ratio(export, ours), "×", "at least 2", lambda v: v >= 2, beside=("export-diff", seconds(export)), measured=seconds(ours))
+    fine_ours, fine_export = fine["snaphaul"], fine["export-diff | zstd -1"]
+    results.figure("the same in chunks of 64 KiB", ratio(fine_export, fine_ours), "×", "none", lambda _: None, beside=("export-diff", seconds(fine_export)), measured=seconds(fine_ours))
     results.figure("RBD reader alone, of rbd bench", ratio(samples["rbd bench"], samples["rbd-read"]), "share", "at least 0.90", lambda v: v >= 0.9, beside=("rbd bench, s/MiB", seconds(samples["rbd bench"])), measured=seconds(samples["rbd-read"]))
     rate = [sample.extra["read_bytes"] / sample.seconds for sample in scan]
     share = statistics.median(mine * theirs / MIB for mine, theirs in zip(rate, seconds(samples["rbd bench"])))
@@ -501,8 +453,10 @@ ALL = {
     "incremental": cleaned(incremental),
     "restore": cleaned(restore),
     "verify": cleaned(verify),
-    "beside-gc": cleaned(beside_gc),
-    "gc": cleaned(gc_mark),
+    "beside-gc": cleaned(collection.beside_gc),
+    "gc": cleaned(collection.gc_mark),
+    "gc-frees": cleaned(collection.gc_frees),
+    "beside-rewrite": cleaned(collection.beside_rewrite),
     "wide": cleaned(wide),
     "requests": cleaned(requests),
     "reflink": cleaned(reflinks),
@@ -513,6 +467,7 @@ ALL = {
 IMAGES = {
     "first": "reference", "unchanged": "reference", "incremental": "reference", "restore": "reference",
     "verify": "reference", "beside-gc": "incompressible reference", "gc": "",
+    "gc-frees": "incompressible", "beside-rewrite": "incompressible",
     "incompressible": "incompressible", "tmpfs": "incompressible", "s3": "incompressible",
     "wide": "wide", "requests": "scattered", "reflink": "scattered million", "rbd": "",
 }

@@ -154,6 +154,33 @@ class Snaphaul(BackupTool):
     def forget(self, point):
         self.runner.quiet([self.binary, "forget", point, *self.access(None)], env=self.environment())
 
+    def backup_quietly(self, image):
+        """A point that is not measured; gives its id."""
+        command = [self.binary, "backup", image, "--volume", image.stem, *self.access(None), "--json"]
+        return last_json(self.runner.quiet(command, env=self.environment()))["point"]
+
+    def copy_all(self, url):
+        """Copies all points to another repository, which has the same passphrase."""
+        command = [self.binary, "copy", "--all", *self.access(None), "--to", url, "--to-passphrase-file", self.tools.secret]
+        self.runner.quiet(command, env=self.environment())
+
+    def collect(self, case, repeat, more=()):
+        sample, out = self.runner.run(case, "snaphaul gc", repeat, [self.binary, "gc", *self.access(None), "--json", *more], env=self.environment())
+        sample.extra = last_json(out)
+        return sample
+
+    @contextlib.contextmanager
+    def rewriting(self):
+        """One garbage collection that is at work on the data when the block begins, and killed at its end."""
+        command = [str(word) for word in [self.binary, "gc", "--quiet", *self.access(None)]]
+        loop = subprocess.Popen(command, env=self.runner.environment(self.environment()), stderr=subprocess.DEVNULL)
+        try:
+            # The first second goes to the key, the listings and the deletions; a run begins with one of rest.
+            yield
+        finally:
+            loop.kill()
+            loop.wait()
+
     @contextlib.contextmanager
     def collecting(self):
         """Garbage collections of the repository, one after the other, until the block ends."""

@@ -72,6 +72,14 @@ impl<S: ChangedBlocks> ChangedBlocks for Checked<S> {
         self.source.bind(base)
     }
 
+    fn goes_back(&self, base: &Identity) -> Option<String> {
+        self.source.goes_back(base)
+    }
+
+    fn tells_both(&self) -> bool {
+        self.source.tells_both()
+    }
+
     fn allocated(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
         self.run(sink, |source, sink| source.allocated(sink))
     }

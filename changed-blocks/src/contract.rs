@@ -25,6 +25,14 @@ pub fn check_delta(source: &mut dyn ChangedBlocks, size: u64, changed: &ExtentSe
     let second = sound_answer(source, size, |source, sink| source.delta(sink));
     assert_eq!(first, second, "two answers about one pair differ");
     stops(source, |source, sink| source.delta(sink));
+    if source.tells_both() {
+        let allocated = sound_answer(source, size, |source, sink| source.allocated(sink));
+        let outside = data_of(&first).subtract(&data_of(&allocated));
+        assert!(
+            outside.is_empty(),
+            "changed, and not allocated: {outside:?}"
+        );
+    }
 }
 
 /// Checks that a source without a base says so, and delivers nothing.
@@ -53,13 +61,14 @@ fn sound_answer(source: &mut dyn ChangedBlocks, size: u64, ask: Ask) -> Vec<Exte
     extents
 }
 
+fn data_of(told: &[Extent]) -> ExtentSet {
+    let data = told.iter().copied();
+    data.filter(|extent| extent.kind == ExtentKind::Data)
+        .collect()
+}
+
 fn covers(source: &dyn ChangedBlocks, told: &[Extent], needed: &ExtentSet) {
-    let data: ExtentSet = told
-        .iter()
-        .copied()
-        .filter(|extent| extent.kind == ExtentKind::Data)
-        .collect();
-    covers_set(source, &data, needed);
+    covers_set(source, &data_of(told), needed);
 }
 
 fn covers_changes(source: &dyn ChangedBlocks, told: &[Extent], changed: &ExtentSet) {

@@ -115,7 +115,7 @@ impl ChangedBlocks for ExtentsFile {
                 "the list of extents is of everything allocated: its base_point is null",
             )),
             Some(point) if point != base.point => Err(SourceError::full(format!(
-                "the list of extents is since point {point}, the parent is {}",
+                "the list of extents is since point {point}, the parent is {}: make it anew, or build on that point with --parent",
                 base.point
             ))),
             Some(_) => {

@@ -33,7 +33,7 @@ mod ioctl;
 mod map;
 
 /// Name of the source, in records as well.
-const NAME: &str = "fiemap";
+pub const NAME: &str = "fiemap";
 /// Readings of both maps until two in a row must agree: a balance moves a file once, not on and on.
 const READINGS: usize = 6;
 
@@ -59,6 +59,12 @@ impl Fiemap {
             size,
             base: None,
         })
+    }
+
+    /// Whether `file` lies where files share blocks, so that [`new`](Self::new) should not fail.
+    #[must_use]
+    pub fn may_be(file: &File) -> bool {
+        file::may_share_blocks(file)
     }
 
     /// Reads both maps until two readings in a row agree.
@@ -127,6 +133,10 @@ impl ChangedBlocks for Fiemap {
         }
         self.base = Some(file);
         Ok(())
+    }
+
+    fn goes_back(&self, base: &Identity) -> Option<String> {
+        file::goes_back(self.target.identity(), base)
     }
 
     /// Asked as a hole map, whose answer every file system gives and keeps right while pages are dirty.

@@ -20,6 +20,6 @@ pub use library::{
     Access, Cluster, ClusterOptions, Image, ImageName, Library, Parent, Pool, RbdError, Snapshot,
     SnapshotName, SnapshotNamespace, Watcher,
 };
-pub use name::{NamedImage, NamedSnapshot, RbdName, RbdNameError};
+pub use name::{NamedImage, NamedPool, NamedSnapshot, RbdName, RbdNameError};
 pub use queue::{AioQueue, Done};
-pub use source::{RbdOptions, RbdSource};
+pub use source::{NAME, RbdOptions, RbdSource};

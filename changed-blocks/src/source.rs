@@ -107,6 +107,19 @@ pub trait ChangedBlocks {
         )))
     }
 
+    /// Why the target is an older state than the one recorded: somebody went back in the history of the volume, after which
+    /// everything is read once (rule R10). `None` where it is not, or where nothing tells.
+    fn goes_back(&self, base: &Identity) -> Option<String> {
+        let _ = base;
+        None
+    }
+
+    /// Whether [`allocated`](Self::allocated) costs no more than a delta, and holds all data that a delta may tell of: then both
+    /// are asked, and a delta that tells of data elsewhere is a contradiction (rule R7).
+    fn tells_both(&self) -> bool {
+        false
+    }
+
     /// Streams every range of the target that may hold anything but zeros.
     ///
     /// # Errors
@@ -134,6 +147,14 @@ impl<S: ChangedBlocks + ?Sized> ChangedBlocks for &mut S {
 
     fn bind(&mut self, base: &Base<'_>) -> Result<(), SourceError> {
         (**self).bind(base)
+    }
+
+    fn goes_back(&self, base: &Identity) -> Option<String> {
+        (**self).goes_back(base)
+    }
+
+    fn tells_both(&self) -> bool {
+        (**self).tells_both()
     }
 
     fn allocated(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
@@ -181,6 +202,15 @@ impl SourceError {
             kind,
             message: message.into(),
             source: None,
+        }
+    }
+
+    /// The message and what the system said, in one line.
+    #[must_use]
+    pub fn with_cause(&self) -> String {
+        match &self.source {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
         }
     }
 

@@ -39,12 +39,16 @@ use self::extents::Extents;
 use self::mapper::{Device, Pool};
 use self::record::Record;
 use self::reservation::Reservation;
+use self::tool::THIN_DUMP;
 use crate::extent::{ByteLen, Extent, ExtentKind};
 use crate::identity::Identity;
 use crate::scan::stopped;
 use crate::source::{
     Base, Capabilities, ChangedBlocks, ExtentSink, Precision, SourceError, Summary, Trust,
 };
+
+/// Name of the source, in records as well.
+pub const NAME: &str = "thin";
 
 /// Where runs note which metadata snapshots they hold. Survives a boot, as the snapshots do.
 pub const DEFAULT_FOLDER: &str = "/var/lib/snaphaul";
@@ -60,6 +64,8 @@ pub struct Thin {
     pool: Pool,
     folder: PathBuf,
     record: Record,
+    /// The version of the tools, for people and for rule R10; bases are bound whatever it is.
+    tools: String,
     base: Option<Record>,
 }
 
@@ -80,11 +86,18 @@ impl Thin {
         let details = details.ok_or_else(|| not_in_metadata(device.thin_id))?;
         Ok(Self {
             record: Record::new(&device, &pool, &superblock, details),
+            tools: THIN_DUMP.version()?,
             device,
             pool,
             folder: folder.to_owned(),
             base: None,
         })
+    }
+
+    /// Whether the block device at `target` is a thin device or nobody can say, so that [`open`](Self::open) should not fail.
+    #[must_use]
+    pub fn may_be(target: &Path) -> bool {
+        mapper::may_be_thin(target)
     }
 
     /// Asks the pool's metadata while they are reserved.
@@ -149,7 +162,7 @@ impl Thin {
 impl ChangedBlocks for Thin {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            name: record::SOURCE,
+            name: NAME,
             granularity: ByteLen(self.pool.block_bytes),
             // A block that was written anew with what it held, or of which one sector was, counts as changed.
             precision: Precision::Superset,
@@ -162,7 +175,8 @@ impl ChangedBlocks for Thin {
 
     /// `None` where the pool has no uuid: then nothing names the device for ever.
     fn identity(&self) -> Option<Identity> {
-        (!self.pool.uuid.is_empty()).then(|| self.record.identity())
+        let record = || self.record.identity().with("tools", &self.tools);
+        (!self.pool.uuid.is_empty()).then(record)
     }
 
     /// Finds the base by its thin id in the pool's metadata: it need not be active. Whether it was written to is found by the
@@ -178,6 +192,17 @@ impl ChangedBlocks for Thin {
         self.ask(|| self.base_and_target(&record))?;
         self.base = Some(record);
         Ok(())
+    }
+
+    /// Snapshots of a pool are in the order of its time.
+    fn goes_back(&self, base: &Identity) -> Option<String> {
+        let base = Record::from_identity(base).ok()?;
+        self.record.goes_back(&base)
+    }
+
+    /// All data of a delta is mapped in the target, and mappings are read with one pass of a tool.
+    fn tells_both(&self) -> bool {
+        true
     }
 
     fn allocated(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {

@@ -53,6 +53,7 @@ const CASES: &[Case] = &[
     ("sizes_that_differ", contract::sizes_that_differ),
     ("histories", histories::plain),
     ("histories_with_an_external_origin", histories::with_origin),
+    ("base_newer_than_the_target", bases::newer_than_the_target),
     ("base_deleted", bases::deleted),
     ("base_deleted_and_id_reused", bases::id_reused),
     ("base_written_after_its_backup", bases::written_after),

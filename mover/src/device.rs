@@ -15,6 +15,7 @@ pub mod contract;
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
 mod file;
+mod first_chunk;
 #[cfg(any(test, feature = "testing"))]
 pub mod loop_device;
 mod occupancy;

@@ -35,3 +35,4 @@ pub mod server;
 pub mod snaphaul;
 pub mod tamper;
 pub mod test_driver;
+pub mod uml;

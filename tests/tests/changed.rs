@@ -181,15 +181,91 @@ fn a_list_that_leaves_everything_out_is_found_out() -> Result<()> {
 }
 
 #[test]
+fn a_list_that_calls_data_unallocated_is_found_out() -> Result<()> {
+    let (scratch, repo, mut random) = fresh("hidden")?;
+    let image = Image::noise(&scratch.join("disk.img"), 48 * MIB, &mut random)?;
+    let list = scratch.join("extents.jsonl");
+    let half = 24 * MIB;
+    let flag = format!("extents:{}", list.display());
+    let lines = [
+        format!("{{\"offset\":0,\"length\":{half},\"kind\":\"data\"}}"),
+        format!(
+            "{{\"complete\":true,\"size\":{},\"base_point\":null}}\n",
+            48 * MIB
+        ),
+    ];
+    std::fs::write(&list, lines.join("\n"))?;
+    // The first point of the volume: there is nothing to compare with but zeros.
+    let point = repo.backup(&image.path, "disk", &["--changed-blocks", &flag])?;
+    ensure!(
+        point.string("changed_blocks_liar")? == "extents",
+        "{}",
+        point.json()?
+    );
+    let target = scratch.join("restored.img");
+    repo.restore(&point.string("point")?, &target, &[])?;
+    image.assert_same(&target)?;
+
+    // The same list of a disk that is empty there is true.
+    image.punch(half, half)?;
+    let second = repo.backup(&image.path, "disk", &["--changed-blocks", &flag])?;
+    says(&second, "extents", "everything allocated")?;
+    ensure!(second.string("sample_seed")?.len() == 16);
+    ensure!(second.number("sampled_bytes")? > 0);
+    let target = scratch.join("again.img");
+    repo.restore(&second.string("point")?, &target, &[])?;
+    image.assert_same(&target)
+}
+
+#[test]
+fn an_audit_reads_everything_and_measures_the_answer() -> Result<()> {
+    let (_scratch, _repo, mut random) = fresh("audit")?;
+    for kind in [FileSystem::Xfs, FileSystem::Btrfs] {
+        let mounted = Mounted::new(kind, 1 << 30)?;
+        let image = Image::noise(&mounted.join("live.img"), 64 * MIB, &mut random)?;
+        let before = reflink(&image.path, mounted.join("before.img"))?;
+        for at in 0..20 {
+            image.write_noise(at * 3 * MIB + 4096 * at, 4096, &mut random)?;
+        }
+        image.punch(62 * MIB, MIB)?;
+        let after = reflink(&image.path, mounted.join("after.img"))?;
+        let [before, after] = [before, after].map(|path| path.display().to_string());
+        let audited = Snaphaul::new(&["changed", &after, "--base", &before, "--audit", "--json"])?
+            .run()?
+            .expect(0)?;
+        let audit = &audited.json()?["audit"];
+        ensure!(audit["untold_bytes"] == 0, "{audit}");
+        ensure!(audit["wrong_zero_bytes"] == 0, "{audit}");
+        ensure!(audit["true_bytes"] == MIB + 20 * 4096, "{audit}");
+        ensure!(audit["read_bytes"] == 128 * MIB, "{audit}");
+        ensure!(
+            audit["over_report"]
+                .as_f64()
+                .is_some_and(|ratio| ratio < 1.5),
+            "{audit}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn who_cannot_compare_says_so() -> Result<()> {
     let (scratch, repo, mut random) = fresh("nobody")?;
     let mounted = Mounted::new(FileSystem::Ext4, 512 << 20)?;
     let image = Image::mixed(&mounted.join("disk.img"), 48 * MIB, &mut random)?;
     let source = image.path.display().to_string();
-    for who in ["fiemap", "rbd", "thin"] {
+    for who in ["rbd", "thin"] {
         repo.fails(64, &["backup", &source, "--changed-blocks", who])?
             .names("disk.img")?;
     }
+    // Files have a map, and here it is good for nothing: not asked in silence, and no reason to fail.
+    let auto = repo.backup(&image.path, "disk", &[])?;
+    says(&auto, "hole-map", "fiemap cannot be asked: files on ext4")?;
+    ensure!(auto.json()?["warnings"] == serde_json::json!([]));
+    let named = repo.backup(&image.path, "disk", &["--changed-blocks", "fiemap"])?;
+    says(&named, "hole-map", "fiemap cannot be asked: files on ext4")?;
+    let warned = named.json()?["warnings"].to_string();
+    ensure!(warned.contains("XFS or btrfs"), "{warned}");
     repo.fails(64, &["backup", "rbd:no-slash"])?
         .names("rbd:no-slash")?;
     for who in ["none", "scan", "hole-map"] {

@@ -32,6 +32,11 @@ fn everything_on(kind: FileSystem, name: &str) -> Result<()> {
             "{}",
             point.json()?
         );
+        let reason = point.string("changed_blocks_reason")?;
+        ensure!(reason.contains("thin cannot be asked"), "{reason}");
+        let named = repo.backup(source.path(), &volume, &["--changed-blocks", "thin"])?;
+        let warned = named.json()?["warnings"].to_string();
+        ensure!(warned.contains("thin cannot be asked"), "{warned}");
         drop(source);
         let backing = Image::noise(
             &place.join(&format!("target-{sector}")),

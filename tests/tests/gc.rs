@@ -1,11 +1,12 @@
 //! Garbage collection from the command line: what forgotten points and killed runs leave is freed, and nothing else ever is.
 
-use std::collections::BTreeMap;
+#[path = "gc/crash_loop.rs"]
+mod crash_loop;
+
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use tests::image::{Image, MIB};
 use tests::mount::{FileSystem, Mounted};
@@ -13,7 +14,7 @@ use tests::part;
 use tests::random::Random;
 use tests::repo::Repo;
 use tests::scratch::Scratch;
-use tests::snaphaul::{Running, Snaphaul};
+use tests::snaphaul::Running;
 
 struct Rig {
     scratch: Scratch,
@@ -174,6 +175,43 @@ fn what_only_dropped_points_used_is_freed_and_the_rest_restores() -> Result<()> 
     ensure!(next.number("new_bytes")? == 0, "{}", next.json()?);
     assert_no_leftovers(&rig.repo, 3)?;
     assert_empties(&rig.repo)
+}
+
+#[test]
+fn little_is_rewritten_for_much_unless_that_is_asked_for() -> Result<()> {
+    let mut rig = rig("gc-thorough")?;
+    let image = rig.noise("disk.img", 24 * MIB)?;
+    let first = rig.repo.backup(&image.path, "disk", &[])?.string("point")?;
+    // A quarter of each segment: one that lives to three quarters is not worth its price.
+    for megabyte in 0..24 {
+        image.write_noise(megabyte * MIB, MIB / 4, &mut rig.random)?;
+    }
+    let second = rig.repo.backup(&image.path, "disk", &[])?.string("point")?;
+    let own = Repo::directory(&rig.scratch.join("own"))?;
+    own.init()?;
+    own.backup(&image.path, "disk", &[])?;
+    let (before, needed) = (data_bytes(&rig.repo)?, data_bytes(&own)?);
+    forget(&rig.repo, &first)?;
+    let thrifty = rig.repo.ok(&["gc"])?;
+    let (written, freed) = (
+        thrifty.number("written_bytes")?,
+        thrifty.number("freed_bytes")?,
+    );
+    let stays = data_bytes(&rig.repo)? - needed;
+    ensure!(written <= freed && stays * 2 > before - needed);
+    let left = thrifty.number("dead_bytes_left")?;
+    ensure!(
+        left.abs_diff(stays) < MIB,
+        "about {left} of {stays} dead bytes are told"
+    );
+    rig.repo.fails(64, &["gc", "--thorough", "--no-rewrite"])?;
+    let thorough = rig.repo.ok(&["gc", "--thorough"])?;
+    ensure!(thorough.number("dead_bytes_left")? < MIB / 4);
+    let after = data_bytes(&rig.repo)?;
+    eprintln!("before {before}, after {after}, needed {needed}");
+    ensure!((before - after) * 100 >= (before - needed) * 95);
+    rig.restores(&second, &image)?;
+    rig.verify()
 }
 
 #[test]
@@ -383,193 +421,4 @@ fn a_wrong_request_is_refused() -> Result<()> {
         .repo
         .with_url(&format!("file://{}", rig.scratch.join("nowhere").display()));
     nowhere.fails(64, &["gc"]).map(drop)
-}
-
-/// One volume of the crash loop: its image, and a copy of it for each point that must be there.
-struct Volume {
-    name: &'static str,
-    image: Image,
-    good: BTreeMap<String, Image>,
-}
-
-/// Whether this build has a command.
-fn has(command: &str) -> Result<bool> {
-    Ok(Snaphaul::new(&[command, "--help"])?.run()?.status.success())
-}
-
-fn rounds() -> usize {
-    if std::env::var_os("SNAPHAUL_TEST_LONG").is_some() {
-        200
-    } else {
-        20
-    }
-}
-
-#[test]
-fn kills_of_everything_lose_and_leak_nothing() -> Result<()> {
-    let mut rig = rig("gc-crash-loop")?;
-    let mut volumes = Vec::new();
-    for name in ["a", "b"] {
-        let image = rig.noise(&format!("{name}.img"), 6 * MIB)?;
-        volumes.push(Volume {
-            name,
-            image,
-            good: BTreeMap::new(),
-        });
-    }
-    let (can_forget, can_copy) = (has("forget")?, has("copy")?);
-    let other = Repo::directory(&rig.scratch.join("other"))?;
-    other.init()?;
-    let (mut killed, rounds) = (0, rounds());
-    // Machines differ: the moments move to where runs are still at work.
-    let mut span = LONGEST_SPAN;
-    for round in 0..rounds {
-        let dropped = drop_some(&mut rig, &mut volumes)?;
-        for volume in &volumes {
-            let at = rig.random.below(4 * MIB);
-            volume.image.write_noise(at, MIB, &mut rig.random)?;
-        }
-        let mut runs = start_all(&rig.repo, &volumes)?;
-        match (&dropped, can_forget) {
-            (Some(point), true) => runs.push(rig.repo.command(&["forget", point])?.start()?),
-            (Some(point), false) => forget(&rig.repo, point)?,
-            (None, _) => {}
-        }
-        if can_copy {
-            let words = ["copy", "--all", "--to", other.url.as_str()];
-            runs.push(rig.repo.command(&words)?.start()?);
-        }
-        let started = runs.len();
-        let hit = kill_some(&mut rig.random, runs, span)?;
-        span = match hit * 2 > started {
-            true => (span * 5 / 4).min(LONGEST_SPAN),
-            false => (span / 2).max(SHORTEST_SPAN),
-        };
-        killed += hit;
-        adopt_new_points(&rig, &mut volumes, round)?;
-        if round % 5 == 4 {
-            restore_all(&rig, &volumes).with_context(|| format!("round {round}"))?;
-        }
-    }
-    eprintln!("{rounds} rounds, {killed} killed");
-    ensure!(
-        killed > rounds / 2,
-        "too few runs were killed: the moments are too late"
-    );
-    for _ in 0..2 {
-        rig.repo.ok(&["gc", "--fence-after", "0s"])?;
-    }
-    restore_all(&rig, &volumes)?;
-    rig.verify()?;
-    assert_no_leftovers(&rig.repo, listed(&rig.repo)?.len())?;
-    assert_empties(&rig.repo)
-}
-
-/// Every few rounds the oldest point of a volume is no longer wanted.
-fn drop_some(rig: &mut Rig, volumes: &mut [Volume]) -> Result<Option<String>> {
-    let at = rig.random.index(volumes.len());
-    let volume = &mut volumes[at];
-    if volume.good.len() < 3 {
-        return Ok(None);
-    }
-    let at = rig.random.index(volume.good.len());
-    let point = volume
-        .good
-        .keys()
-        .nth(at)
-        .cloned()
-        .context("there are three")?;
-    if let Some(image) = volume.good.remove(&point) {
-        std::fs::remove_file(image.path)?;
-    }
-    Ok(Some(point))
-}
-
-fn start_all(repo: &Repo, volumes: &[Volume]) -> Result<Vec<Running>> {
-    let mut runs = Vec::new();
-    for volume in volumes {
-        let source = volume.image.path.display().to_string();
-        let words = [
-            "backup",
-            source.as_str(),
-            "--volume",
-            volume.name,
-            "--limit-upload",
-            "16MiB/s",
-        ];
-        runs.push(repo.command(&words)?.start()?);
-    }
-    runs.push(repo.command(&["gc", "--fence-after", "0s"])?.start()?);
-    Ok(runs)
-}
-
-/// The first moments are drawn from the longest; runs end within the shortest on no machine.
-const LONGEST_SPAN: Duration = Duration::from_millis(700);
-const SHORTEST_SPAN: Duration = Duration::from_millis(40);
-
-/// Kills most of the runs, each at a moment of its own; gives how many that hit.
-fn kill_some(random: &mut Random, runs: Vec<Running>, span: Duration) -> Result<usize> {
-    let span = u64::try_from(span.as_micros())?;
-    let mut moments: Vec<(Duration, Running)> = runs
-        .into_iter()
-        .map(|run| (Duration::from_micros(random.below(span)), run))
-        .collect();
-    moments.sort_by_key(|(moment, _)| *moment);
-    let begin = std::time::Instant::now();
-    let mut killed = 0;
-    for (moment, run) in moments {
-        std::thread::sleep(moment.saturating_sub(begin.elapsed()));
-        if random.below(5) > 0 {
-            let _ = run.signal(Signal::SIGKILL);
-        }
-        let ended = run.wait()?;
-        match ended.status.code() {
-            None => killed += 1,
-            Some(0) => {}
-            // A point may be forgotten by now, a session fenced, a copy of what is gone refused.
-            Some(64 | 69) => eprintln!("{}", ended.complaint()?),
-            Some(code) => bail!("{} ended with {code}: {}", ended.shown, ended.complaint()?),
-        }
-    }
-    Ok(killed)
-}
-
-/// What was committed in this round holds the image as it is now, whoever was killed.
-fn adopt_new_points(rig: &Rig, volumes: &mut [Volume], round: usize) -> Result<()> {
-    let listed = rig.repo.ok(&["points"])?.json()?;
-    let points = listed["points"].as_array().cloned().unwrap_or_default();
-    for volume in volumes {
-        let of_volume = points.iter().filter(|point| point["volume"] == volume.name);
-        let newest = of_volume.clone().next_back();
-        for point in volume.good.keys() {
-            ensure!(
-                of_volume
-                    .clone()
-                    .any(|listed| listed["point"] == point.as_str()
-                        && listed["status"] == "complete"),
-                "round {round}: {point} is lost: {listed}"
-            );
-        }
-        let Some(id) = newest.and_then(|point| point["point"].as_str()) else {
-            continue;
-        };
-        let known = rig.scratch.join(&format!("seen-{id}"));
-        if !known.exists() {
-            std::fs::write(&known, b"")?;
-            let copy = volume
-                .image
-                .copy_to(&rig.scratch.join(&format!("good-{id}")))?;
-            volume.good.insert(id.to_owned(), copy);
-        }
-    }
-    Ok(())
-}
-
-fn restore_all(rig: &Rig, volumes: &[Volume]) -> Result<()> {
-    for volume in volumes {
-        for (point, image) in &volume.good {
-            rig.restores(point, image)?;
-        }
-    }
-    Ok(())
 }

@@ -15,6 +15,8 @@ mod data_path;
 mod histories;
 #[path = "rbd/object_maps.rs"]
 mod object_maps;
+#[path = "rbd/program.rs"]
+mod program;
 #[path = "rbd/queue.rs"]
 mod queue;
 #[path = "rbd/refusals.rs"]
@@ -39,6 +41,9 @@ type Case = (&'static str, fn(&Site) -> Result<()>);
 
 const CASES: &[Case] = &[
     ("there_and_back", data_path::there_and_back),
+    ("bases_that_change", program::bases_that_change),
+    ("heads", program::heads),
+    ("without_librbd", program::without_librbd),
     ("queue_round_trips", queue::round_trips),
     (
         "queue_refuses_what_passes_the_end",
@@ -66,6 +71,7 @@ const CASES: &[Case] = &[
     ("clones_shrunk_and_grown", clones::shrunk_and_grown),
     ("objects_over_a_parent", clones::objects_over_a_parent),
     ("every_form_of_a_name", refusals::every_form_of_a_name),
+    ("handles_of_ceph_csi", refusals::handles_of_ceph_csi),
     ("silence", silence::silence),
     (
         "object_maps_after_a_rollback",

@@ -6,10 +6,16 @@
 mod access;
 #[path = "s3/contract.rs"]
 mod contract;
+#[path = "s3/health.rs"]
+mod health;
 #[path = "s3/immutable.rs"]
 mod immutable;
 #[path = "s3/network.rs"]
 mod network;
+#[path = "s3/recover.rs"]
+mod recover;
+#[path = "s3/repair_role.rs"]
+mod repair_role;
 #[path = "s3/repository.rs"]
 mod repository;
 #[path = "s3/roles.rs"]
@@ -51,6 +57,7 @@ fn main() -> ExitCode {
             repository::a_killed_backup_is_resumed,
             &[],
         ),
+        on("a_life_in_a_bucket", health::a_life_in_a_bucket, &[]),
         on("runs_at_once", repository::runs_at_once, &[]),
         on(
             "damage_is_found",
@@ -145,8 +152,14 @@ fn immutability() -> Vec<Case> {
             immutable::a_thief_is_survived,
             WITH_ROLES,
         ),
+        on(
+            "the_oldest_whole_version_comes_back",
+            recover::the_oldest_whole_version_comes_back,
+            WITH_ROLES,
+        ),
         on("the_backup_role", roles::the_backup_role, WITH_ROLES),
         on("the_restore_role", roles::the_restore_role, WITH_ROLES),
+        on("the_repair_role", repair_role::the_repair_role, WITH_ROLES),
         on(
             "forget_and_collector_roles",
             roles::forget_and_collector_roles,

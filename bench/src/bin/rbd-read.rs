@@ -26,6 +26,7 @@ fn main() -> Result<()> {
     let volume = RbdVolume::open(&args.image, &SourceOptions::default())?;
     let mut blocks = volume
         .delta_sources()
+        .found
         .into_iter()
         .next()
         .context("the image cannot be asked what it holds")?;

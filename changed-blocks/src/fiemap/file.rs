@@ -114,6 +114,12 @@ impl MappedFile {
     }
 }
 
+/// Whether the file system of `file` is one whose files share blocks; `false` where it does not say.
+pub(super) fn may_share_blocks(file: &File) -> bool {
+    let kinds = [statfs::XFS_SUPER_MAGIC, statfs::BTRFS_SUPER_MAGIC];
+    fstatfs(file).is_ok_and(|system| kinds.contains(&system.filesystem_type()))
+}
+
 /// The facts of a file as soon as its stamps name one state.
 fn settled(file: &File) -> Result<Metadata, SourceError> {
     let first = state(file)?;
@@ -190,4 +196,39 @@ fn identity(file: &File, metadata: &Metadata, volume: &str) -> Result<Identity, 
 
 fn stamp(seconds: i64, nanos: i64) -> String {
     format!("{seconds}.{nanos:09}")
+}
+
+/// Why `target` is an older state than `base`: it was touched for the last time before the base was.
+pub(super) fn goes_back(target: &Identity, base: &Identity) -> Option<String> {
+    let touched = |record: &Identity| {
+        let (seconds, nanos) = record.fact("ctime")?.split_once('.')?;
+        Some((seconds.parse::<i64>().ok()?, nanos.parse::<u32>().ok()?))
+    };
+    let is_older = base.source() == NAME && touched(target)? < touched(base)?;
+    is_older.then(|| "the file is older than the one before".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_file_goes_back() {
+        let record = |seconds, nanos| Identity::new(NAME).with("ctime", stamp(seconds, nanos));
+        let base = record(1_700_000_010, 5);
+        assert!(goes_back(&record(1_700_000_009, 999_999_999), &base).is_some());
+        assert!(goes_back(&record(1_700_000_010, 4), &base).is_some());
+        for later in [
+            (1_700_000_010, 5),
+            (1_700_000_010, 1_000),
+            (1_700_000_011, 0),
+        ] {
+            assert_eq!(goes_back(&record(later.0, later.1), &base), None);
+        }
+        assert_eq!(goes_back(&base, &Identity::new(NAME)), None);
+        assert_eq!(
+            goes_back(&base, &Identity::new("rbd").with("ctime", "9.0")),
+            None
+        );
+    }
 }

@@ -2,31 +2,52 @@
 //!
 //! Owns: parsing, printing, and opening what is named. Must not: look for anything that is not named.
 //!
-//! An image or a snapshot can be named by its id, as `id=ID`: an image in the trash has no name that can be relied on, nor has
-//! a snapshot there. Ceph allows no `/` and no `@` in names, so nothing needs quoting.
+//! A pool, an image or a snapshot can be named by its id, as `id=ID`: an image in the trash has no name that can be relied on, nor
+//! has a snapshot there. What ceph-csi made can be named by its handle, which holds no more than such names:
+//!
+//! ```text
+//!   rbd:csi-vol=HANDLE   = rbd:id=POOL/csi-vol-UUID
+//!   rbd:csi-snap=HANDLE  = rbd:id=POOL/csi-snap-UUID@csi-snap-UUID
+//! ```
+//!
+//! Ceph allows no `/` and no `@` in names, so nothing needs quoting.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::csi_handle::CsiHandle;
 use super::library::{Access, Cluster, Image, ImageName, RbdError, SnapshotName};
 
 /// What every name starts with.
 const SCHEME: &str = "rbd:";
 /// What an id starts with.
 const ID: &str = "id=";
+/// What the handle of a volume of ceph-csi starts with.
+const CSI_VOLUME: &str = "csi-vol=";
+/// What the handle of a snapshot of ceph-csi starts with.
+const CSI_SNAPSHOT: &str = "csi-snap=";
 
 /// An image, or a snapshot of one, as named by a person.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RbdName {
     /// The pool.
-    pub pool: String,
+    pub pool: NamedPool,
     /// The namespace in it; empty for the default one.
     pub namespace: String,
     /// The image.
     pub image: NamedImage,
     /// The snapshot; the head of the image where `None`.
     pub snapshot: Option<NamedSnapshot>,
+}
+
+/// A pool by name or id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NamedPool {
+    /// `POOL`.
+    Name(String),
+    /// `id=ID`, a decimal number.
+    Id(i64),
 }
 
 /// An image by name or id.
@@ -73,6 +94,12 @@ fn parse(name: &str) -> Result<RbdName, &'static str> {
     if rest.contains('\0') {
         return Err("it holds a zero byte");
     }
+    if let Some(handle) = rest.strip_prefix(CSI_VOLUME) {
+        return Ok(RbdName::of_volume(&parse_handle(handle)?));
+    }
+    if let Some(handle) = rest.strip_prefix(CSI_SNAPSHOT) {
+        return Ok(RbdName::of_snapshot(&parse_handle(handle)?));
+    }
     let (path, snapshot) = match rest.split_once('@') {
         Some((_, snapshot)) if snapshot.contains('@') => return Err("it has more than one @"),
         Some((path, snapshot)) => (path, Some(parse_snapshot(snapshot)?)),
@@ -86,15 +113,28 @@ fn parse(name: &str) -> Result<RbdName, &'static str> {
         [_] => return Err("the image is missing"),
         _ => return Err("it has more than three parts"),
     };
-    if pool.is_empty() {
-        return Err("the pool is empty");
-    }
     Ok(RbdName {
-        pool: pool.to_owned(),
+        pool: parse_pool(pool)?,
         namespace: namespace.to_owned(),
         image: parse_image(image)?,
         snapshot,
     })
+}
+
+fn parse_handle(handle: &str) -> Result<CsiHandle, &'static str> {
+    let handle = handle.parse();
+    handle.map_err(|_| "the handle is none of ceph-csi, as volumeHandle and snapshotHandle name it")
+}
+
+fn parse_pool(pool: &str) -> Result<NamedPool, &'static str> {
+    match (pool.strip_prefix(ID), pool) {
+        (_, "") => Err("the pool is empty"),
+        (Some(id), _) => match id.parse() {
+            Ok(number) if i64::to_string(&number) == id && number >= 0 => Ok(NamedPool::Id(number)),
+            _ => Err("the pool's id is no number"),
+        },
+        (None, name) => Ok(NamedPool::Name(name.to_owned())),
+    }
 }
 
 fn parse_image(image: &str) -> Result<NamedImage, &'static str> {
@@ -121,7 +161,10 @@ fn parse_snapshot(snapshot: &str) -> Result<NamedSnapshot, &'static str> {
 
 impl fmt::Display for RbdName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SCHEME}{}/", self.pool)?;
+        match &self.pool {
+            NamedPool::Name(name) => write!(f, "{SCHEME}{name}/")?,
+            NamedPool::Id(id) => write!(f, "{SCHEME}{ID}{id}/")?,
+        }
         if !self.namespace.is_empty() {
             write!(f, "{}/", self.namespace)?;
         }
@@ -144,12 +187,39 @@ impl RbdName {
         name.starts_with(SCHEME)
     }
 
+    /// The image of a volume of ceph-csi, for storage classes without a `volumeNamePrefix`, in the default namespace.
+    #[must_use]
+    pub fn of_volume(handle: &CsiHandle) -> Self {
+        Self {
+            pool: NamedPool::Id(handle.pool()),
+            namespace: String::new(),
+            image: NamedImage::Name(handle.volume_image()),
+            snapshot: None,
+        }
+    }
+
+    /// The frozen image of a snapshot of ceph-csi, for snapshot classes without a `snapshotNamePrefix`, in the default
+    /// namespace.
+    #[must_use]
+    pub fn of_snapshot(handle: &CsiHandle) -> Self {
+        let image = handle.snapshot_image();
+        Self {
+            pool: NamedPool::Id(handle.pool()),
+            namespace: String::new(),
+            snapshot: Some(NamedSnapshot::Name(image.clone())),
+            image: NamedImage::Name(image),
+        }
+    }
+
     /// Opens what is named.
     ///
     /// # Errors
     /// Where pool, image or snapshot do not exist, or the user may not open them.
     pub fn open(&self, cluster: &Cluster, access: Access) -> Result<Arc<Image>, RbdError> {
-        let pool = cluster.pool(&self.pool, &self.namespace)?;
+        let pool = match &self.pool {
+            NamedPool::Name(name) => cluster.pool(name, &self.namespace)?,
+            NamedPool::Id(id) => cluster.pool_by_id(*id, &self.namespace)?,
+        };
         let image = match &self.image {
             NamedImage::Name(name) => ImageName::Name(name),
             NamedImage::Id(id) => ImageName::Id(id),
@@ -176,6 +246,7 @@ mod tests {
             "rbd:pool/space/image@snap",
             "rbd:pool/id=10af6b8b4567@id=12",
             "rbd:pool/space/id=1@weekly id",
+            "rbd:id=3/image@snap",
         ] {
             assert_eq!(name.parse::<RbdName>().unwrap().to_string(), name);
         }
@@ -201,10 +272,31 @@ mod tests {
             ("rbd:pool/image@id=x", "the snapshot's id is no number"),
             ("rbd:pool/image@id=007", "the snapshot's id is no number"),
             ("rbd:pool/im\0age", "zero byte"),
+            ("rbd:id=x/image", "the pool's id is no number"),
+            ("rbd:id=-1/image", "the pool's id is no number"),
+            ("rbd:csi-vol=0001-", "none of ceph-csi"),
+            ("rbd:csi-snap=", "none of ceph-csi"),
         ] {
             let error = name.parse::<RbdName>().unwrap_err().to_string();
             assert!(error.contains(fault), "{name}: {error}");
             assert!(error.contains("rbd:POOL"), "{error}");
+        }
+    }
+
+    #[test]
+    fn handles_of_ceph_csi_are_names_of_images() {
+        let uuid = "eee8e87e-9f8a-4c3b-9b0e-0242ac110004";
+        let handle = format!("0001-0004-rook-000000000000000a-{uuid}");
+        for (kind, name) in [
+            ("csi-vol", format!("rbd:id=10/csi-vol-{uuid}")),
+            (
+                "csi-snap",
+                format!("rbd:id=10/csi-snap-{uuid}@csi-snap-{uuid}"),
+            ),
+        ] {
+            let parsed: RbdName = format!("rbd:{kind}={handle}").parse().unwrap();
+            assert_eq!(parsed.to_string(), name);
+            assert_eq!(name.parse::<RbdName>().unwrap(), parsed);
         }
     }
 

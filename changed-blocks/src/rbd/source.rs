@@ -32,7 +32,7 @@ use pair::Pair;
 use record::Record;
 
 /// Name of the source, and of its facts in records.
-pub(super) const NAME: &str = "rbd";
+pub const NAME: &str = "rbd";
 
 /// How a source asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,10 +55,11 @@ pub struct RbdSource {
     bound: Option<Bound>,
 }
 
-/// What a delta is taken against: the records, from which the pair is found anew for each delta.
+/// What a delta is taken against: the record, from which the pair is found anew for each delta but the first.
 #[derive(Debug)]
 struct Bound {
     base: Record,
+    pair: Option<Pair>,
 }
 
 impl RbdSource {
@@ -74,16 +75,25 @@ impl RbdSource {
         let image = name
             .open(cluster, Access::Read)
             .map_err(|error| failed(SourceErrorKind::GiveUp, error))?;
-        Self::of(cluster, image, options).map_err(|error| failed(SourceErrorKind::GiveUp, error))
+        Self::of_image(image, options)
     }
 
-    fn of(cluster: &Cluster, image: Arc<Image>, options: RbdOptions) -> Result<Self, RbdError> {
+    /// The source of an image that is open already: what is read through it and what the source tells are of the same
+    /// snapshot, whatever its name means meanwhile.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of_image(image: Arc<Image>, options: RbdOptions) -> Result<Self, SourceError> {
+        Self::of(image, options).map_err(|error| failed(SourceErrorKind::GiveUp, error))
+    }
+
+    fn of(image: Arc<Image>, options: RbdOptions) -> Result<Self, RbdError> {
         let record = match image.snapshot() {
             Some(snapshot) => Some(Record::of(&image, snapshot)?),
             None => None,
         };
         Ok(Self {
-            cluster: cluster.clone(),
+            cluster: image.pool().cluster().clone(),
             size: image.size()?,
             object_size: image.object_size()?,
             record,
@@ -126,11 +136,11 @@ impl RbdSource {
         }
     }
 
-    fn pair(&self, base: &Record) -> Result<Pair, SourceError> {
+    fn pair(&self, base: &Record, opened: Option<&Arc<Image>>) -> Result<Pair, SourceError> {
         let target = self.record.as_ref().ok_or_else(|| {
             SourceError::full("the head of an image is not frozen: name a snapshot")
         })?;
-        Pair::find(&self.cluster, base, target)
+        Pair::find(&self.cluster, base, target, opened)
     }
 }
 
@@ -164,8 +174,8 @@ impl ChangedBlocks for RbdSource {
             self.check_named(named, &record)?;
         }
         // Found here so that a run says at its start why it is a full one.
-        self.pair(&record)?;
-        self.bound = Some(Bound { base: record });
+        let pair = Some(self.pair(&record, Some(&self.image))?);
+        self.bound = Some(Bound { base: record, pair });
         Ok(())
     }
 
@@ -175,15 +185,19 @@ impl ChangedBlocks for RbdSource {
     }
 
     fn delta(&mut self, sink: &mut ExtentSink<'_>) -> Result<Summary, SourceError> {
+        let found = self.bound.as_mut().and_then(|bound| bound.pair.take());
         let bound = self
             .bound
             .as_ref()
             .ok_or_else(|| SourceError::full("rbd compares with nothing: no base is bound"))?;
-        let pair = self.pair(&bound.base)?;
+        let pair = match found {
+            Some(pair) => pair,
+            None => self.pair(&bound.base, Some(&self.image))?,
+        };
         let delta = Delta::of(&pair, self.options.whole_object)?;
         let summary = windows::stream(self.size, &|window| delta.window(window), sink)?;
         // A snapshot that went away meanwhile took the difference with it, and the answer is silently too short.
-        let after = self.pair(&bound.base)?;
+        let after = self.pair(&bound.base, None)?;
         match pair.difference(&after) {
             None => Ok(summary),
             Some(what) => Err(SourceError::full(format!("{what} while it was compared"))),

@@ -158,6 +158,16 @@ impl Device {
     }
 }
 
+/// Whether the device at `path` is a thin device, or a device of the device mapper whose table cannot be read.
+pub(super) fn may_be_thin(path: &Path) -> bool {
+    let Ok(number) = Number::of(path) else {
+        return false;
+    };
+    let is_mapped = number.fact("dm/name").is_ok_and(|name| !name.is_empty());
+    let is_thin = |(_, words): (u64, Vec<String>)| words.first().is_some_and(|word| word == "thin");
+    is_mapped && number.table().map_or(true, is_thin)
+}
+
 impl Origin {
     fn at(number: Number) -> Result<Self, SourceError> {
         Ok(Self {

@@ -2,13 +2,11 @@
 //!
 //! Owns: its facts, and whether a device in the metadata is still what a record says. Must not: ask anything.
 
+use super::NAME;
 use super::dump::{Details, Superblock};
 use super::mapper::{Device, Origin, Pool};
 use crate::identity::Identity;
 use crate::source::SourceError;
-
-/// Name of the source in records, as in its capabilities.
-pub(super) const SOURCE: &str = "thin";
 
 /// What is known of a thin device and of the pool it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +52,7 @@ impl Record {
     }
 
     pub(super) fn identity(&self) -> Identity {
-        Identity::new(SOURCE)
+        Identity::new(NAME)
             .with("pool", &self.pool)
             .with("device", &self.device)
             .with("thin_id", self.thin_id)
@@ -68,7 +66,7 @@ impl Record {
     }
 
     pub(super) fn from_identity(identity: &Identity) -> Result<Self, SourceError> {
-        if identity.source() != SOURCE {
+        if identity.source() != NAME {
             let source = identity.source();
             return Err(SourceError::full(format!(
                 "the parent was made by {source}, not from a thin device"
@@ -177,6 +175,15 @@ impl Record {
             ));
         }
         Ok(now)
+    }
+
+    /// Why this device is an older state than `base`: it was made before.
+    pub(super) fn goes_back(&self, base: &Self) -> Option<String> {
+        let is_older = self.pool == base.pool && self.creation_time < base.creation_time;
+        is_older.then(|| {
+            let (id, before) = (self.thin_id, base.thin_id);
+            format!("the snapshot (thin id {id}) is older than the one before (thin id {before})")
+        })
     }
 
     /// Whether `named`, which somebody says to be the base, is.

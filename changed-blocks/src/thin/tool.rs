@@ -93,6 +93,13 @@ impl Tool {
         Ok(answer)
     }
 
+    /// What the program says that it is, in one line.
+    pub(super) fn version(self) -> Result<String, SourceError> {
+        let answer = self.ask(&["-V"])?;
+        let line = answer.lines().next().unwrap_or_default().trim();
+        Ok(line.chars().take(64).collect())
+    }
+
     /// Runs a thin-provisioning tool on a pool's metadata snapshot, and lets `understand` read its answer as it comes.
     ///
     /// The answer counts only if it was understood to its end and the tool ended well.

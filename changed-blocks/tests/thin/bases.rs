@@ -48,6 +48,25 @@ fn refused(setting: &mut Setting, why: &str) {
     assert_eq!(setting.pool.held(), "-");
 }
 
+/// Snapshots taken in the wrong order: the delta is right, and the consumer is told.
+pub(crate) fn newer_than_the_target(site: &mut Site) {
+    let Setting {
+        pool: _pool,
+        base,
+        record,
+        mut target,
+    } = setting(site);
+    assert_eq!(target.goes_back(&record), None);
+    assert_eq!(target.goes_back(&target.identity().unwrap()), None);
+    let newer = target.identity().unwrap();
+    let mut older = open(&base, site);
+    assert!(older.goes_back(&newer).unwrap().contains("older"));
+    bind(&mut older, &newer).unwrap();
+    let back = delta(&mut older, SIZE).unwrap();
+    bind(&mut target, &record).unwrap();
+    assert_eq!(delta(&mut target, SIZE).unwrap(), back);
+}
+
 pub(crate) fn deleted(site: &mut Site) {
     let mut setting = setting(site);
     setting.pool.delete(1);

@@ -211,6 +211,9 @@ pub(crate) fn refuses_other_devices(site: &mut Site) {
     );
     let error = kind(Path::new(pool::DISK));
     assert_eq!(error.message, "/dev/ubda is no device of the device mapper");
+    for path in [linear.path.as_str(), pool::DISK, "/dev/mapper/none"] {
+        assert!(!Thin::may_be(Path::new(path)), "{path}");
+    }
     assert_eq!(
         kind(Path::new("/dev/mapper/none")).kind,
         SourceErrorKind::GiveUp
@@ -220,6 +223,7 @@ pub(crate) fn refuses_other_devices(site: &mut Site) {
 pub(crate) fn names_nothing_without_uuid(site: &mut Site) {
     let pool = Pool::new("nameless", "", 0, SMALL);
     let paths = pair(&pool, site, "");
+    assert!(Thin::may_be(&paths[0]));
     assert_eq!(open(&paths[0], site).identity(), None);
     let mut target = open(&paths[1], site);
     check_allocated(&mut target, 16 * MIB, &not_zero(&pool::read(&paths[1])));

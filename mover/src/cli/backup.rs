@@ -2,6 +2,7 @@
 //!
 //! Owns: flags to request, report to text. Must not: move data.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 
 use super::args::{BackupArgs, EngineFlag, RepositoryArgs, RunArgs};
@@ -32,8 +33,16 @@ pub(super) fn run(
         return csi::backup(run, args, repository, limits);
     }
     let request = request(args)?;
-    let repository = open::repository(repository, limits, run)?;
-    let source = open_source(&args.source, args.allow_live)?;
+    // Deriving the keys takes a core, reaching a cluster takes waiting: a fifth of a short backup each.
+    let (repository, source) = std::thread::scope(|scope| {
+        let source = scope.spawn(|| open_source(&args.source, args.allow_live));
+        let repository = open::repository(repository, limits, run);
+        (repository, source.join())
+    });
+    let (repository, source) = (
+        repository?,
+        source.unwrap_or_else(|panic| resume_unwind(panic))?,
+    );
     let volume = repository.keys.volume_id(&request.volume);
     memory::check(run, &repository, volume)?;
     let monitor = run.watch(format!("backup {}", request.volume), ON_STOP)?;
@@ -151,6 +160,13 @@ pub(super) fn to_text(report: &BackupReport) -> String {
             report.changed_blocks, report.changed_blocks_reason
         ),
     ));
+    // A file that is only read whole may never be compared with: scripts are told, people are not.
+    let needed = report.base_needed_by.as_ref();
+    if let Some(name) = needed.filter(|name| **name == report.changed_blocks) {
+        let next =
+            format!("{name} needs the snapshot of this point: keep it until the next backup");
+        pairs.push(("next delta", next));
+    }
     pairs.push((
         "took",
         format!(

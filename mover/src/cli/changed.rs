@@ -10,9 +10,9 @@ use super::backup::open_source;
 use super::diff::print;
 use super::run::{Outcome, Run, Text};
 use super::units;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::changed::{self, ChangedRequest};
-use crate::pipeline::report::ChangedReport;
+use crate::pipeline::report::{AuditReport, ChangedReport};
 
 const ON_STOP: &str = "stopping: the list is incomplete; run it again";
 /// The picture: eight rows of what fits beside the offsets on a terminal of 80 columns.
@@ -48,6 +48,7 @@ pub(super) fn run(run: &Run, args: &ChangedArgs) -> Result<Outcome> {
         source: source.as_ref(),
         base: base.as_deref().zip(named.as_deref()),
         who: args.who.as_deref(),
+        audit: args.audit,
     };
     let result = changed::run(&request, &run.stop_flag(), &mut sink);
     drop(monitor);
@@ -56,7 +57,8 @@ pub(super) fn run(run: &Run, args: &ChangedArgs) -> Result<Outcome> {
         Some(error) => Err(error),
         None => {
             let more = if all { 0 } else { shown.saturating_sub(SHOWN) };
-            Outcome::new(&report, Text::Summary(to_text(&report, &map, more)))
+            let text = Text::Summary(to_text(&report, &map, more));
+            Ok(Outcome::new(&report, text)?.with_finding(finding(&report)))
         }
     }
 }
@@ -70,13 +72,45 @@ fn to_text(report: &ChangedReport, map: &HeatMap, more: u64) -> String {
         Some(base) => format!("differ from {base}"),
         None => "are allocated".to_owned(),
     };
+    let audit = report.audit.as_ref().map(audited).unwrap_or_default();
     format!(
-        "{more}{}{} of {} {what} in {} extents, says {} ({})",
+        "{more}{}{} of {} {what} in {} extents, says {} ({}){audit}",
         map.render(WIDTH),
         units::size(report.changed_bytes),
         units::size(report.size_bytes),
         report.extents,
         report.changed_blocks,
         units::seconds(report.duration_seconds)
+    )
+}
+
+fn audited(audit: &AuditReport) -> String {
+    let ratio = audit
+        .over_report
+        .map(|ratio| format!(", {ratio:.2} times what is true"))
+        .unwrap_or_default();
+    let left_out = match audit.untold_bytes {
+        0 => "nothing was left out".to_owned(),
+        bytes => format!("{} LEFT OUT", units::size(bytes)),
+    };
+    format!(
+        "\naudit: {left_out}; {} of it really so{ratio}; {} read",
+        units::size(audit.true_bytes),
+        units::size(audit.read_bytes)
+    )
+}
+
+/// What was left out must end the run as an error.
+fn finding(report: &ChangedReport) -> Option<Error> {
+    let audit = report.audit.as_ref()?;
+    let (offset, length) = audit.wrong.first()?;
+    let message = format!(
+        "believe {}: {} bytes were left out and {} wrongly called zero, first {length} at byte {offset}",
+        report.changed_blocks, audit.untold_bytes, audit.wrong_zero_bytes
+    );
+    Some(
+        Error::new(ErrorKind::Corrupt, message)
+            .object(&report.source)
+            .hint("back up with --changed-blocks scan, and report it with both states if you can"),
     )
 }

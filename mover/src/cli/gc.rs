@@ -27,6 +27,7 @@ pub(super) fn run(
         abort: args.abort.clone(),
         any_host: args.any_host,
         rewrite: !args.no_rewrite,
+        thorough: args.thorough,
         ..GcRequest::default()
     };
     let repository = open::repository(repository, limits, run)?;
@@ -108,6 +109,13 @@ fn totals(report: &GcReport) -> Table {
             units::size(report.written_bytes),
         ),
     ];
+    if report.dead_bytes_left > 0 {
+        let left = units::size(report.dead_bytes_left);
+        pairs.push((
+            "left dead",
+            format!("about {left} in segments that mostly live"),
+        ));
+    }
     let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);
     let some = [
         (named("would fence", "fenced"), count(report.fenced.len())),

@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use changed_blocks::{ChangedBlocks, Fiemap, HoleMap, Scan, Thin, thin};
+use changed_blocks::{ChangedBlocks, Fiemap, HoleMap, Scan, SourceError, Thin, fiemap, thin};
 use nix::libc;
 
 use super::file::{DeviceFile, Direction, io_error};
@@ -39,6 +39,71 @@ pub struct SourceIdentity {
     pub immutable: Option<String>,
 }
 
+/// Somebody who says what changed, and may move to a thread of its own.
+pub type Blocks = Box<dyn ChangedBlocks + Send>;
+
+/// Who can be asked what changed since an earlier state of a volume, and who cannot.
+#[derive(Default)]
+pub struct DeltaSources {
+    /// Best first.
+    pub found: Vec<Blocks>,
+    /// Those that volumes of this kind may have, and that this one has not or that do not answer.
+    pub unusable: Vec<Unusable>,
+}
+
+impl DeltaSources {
+    /// One that can be asked.
+    #[must_use]
+    pub fn one(source: Blocks) -> Self {
+        Self {
+            found: Vec::from([source]),
+            unusable: Vec::new(),
+        }
+    }
+
+    /// The only one there could be cannot be asked.
+    #[must_use]
+    pub fn none(unusable: Unusable) -> Self {
+        Self {
+            found: Vec::new(),
+            unusable: Vec::from([unusable]),
+        }
+    }
+}
+
+impl fmt::Debug for DeltaSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found: Vec<_> = self.found.iter().map(|one| one.capabilities()).collect();
+        f.debug_struct("DeltaSources")
+            .field("found", &found)
+            .field("unusable", &self.unusable)
+            .finish()
+    }
+}
+
+/// A source of changed blocks that cannot be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// Its name.
+    pub name: &'static str,
+    /// Why not.
+    pub reason: String,
+    /// Whether this volume should have it, so that a person should know. Else it is only of another kind.
+    pub is_fault: bool,
+}
+
+impl Unusable {
+    /// Of an error that opening the source gave.
+    #[must_use]
+    pub fn new(name: &'static str, error: &SourceError, is_fault: bool) -> Self {
+        Self {
+            name,
+            reason: error.with_cause(),
+            is_fault,
+        }
+    }
+}
+
 /// Something a backup can read. [`Source`] is the real one.
 pub trait SourceDevice: Send + Sync + fmt::Debug {
     /// Path or other name, for messages.
@@ -56,9 +121,9 @@ pub trait SourceDevice: Send + Sync + fmt::Debug {
     fn has_hole_map(&self) -> bool {
         false
     }
-    /// Sources that can say what changed since an earlier state of this volume, best first.
-    fn delta_sources(&self) -> Vec<Box<dyn ChangedBlocks + Send>> {
-        Vec::new()
+    /// Sources that can say what changed since an earlier state of this volume, and those that cannot be asked, with the reason.
+    fn delta_sources(&self) -> DeltaSources {
+        DeltaSources::default()
     }
     /// A queue for reading.
     ///
@@ -275,20 +340,29 @@ impl SourceDevice for Source {
         self.hole_map()
     }
 
-    /// A file may be a reflink of the one before, a device-mapper device a thin snapshot. Others say nothing.
-    fn delta_sources(&self) -> Vec<Box<dyn ChangedBlocks + Send>> {
-        let found: std::result::Result<Box<dyn ChangedBlocks + Send>, _> = if self.is_block_device()
-        {
-            Thin::open(self.path(), Path::new(thin::DEFAULT_FOLDER)).map(|thin| Box::new(thin) as _)
+    /// A file may be a reflink of the one before, a block device a thin snapshot.
+    fn delta_sources(&self) -> DeltaSources {
+        let (name, may_be, found) = if self.is_block_device() {
+            let found = Thin::open(self.path(), Path::new(thin::DEFAULT_FOLDER));
+            let may_be = found.is_err() && Thin::may_be(self.path());
+            (
+                thin::NAME,
+                may_be,
+                found.map(|thin| Box::new(thin) as Blocks),
+            )
         } else {
-            Fiemap::new(self.file.buffered(), self.size).map(|map| Box::new(map) as _)
+            let file = self.file.buffered();
+            let found = Fiemap::new(file, self.size);
+            let may_be = found.is_err() && Fiemap::may_be(file);
+            (
+                fiemap::NAME,
+                may_be,
+                found.map(|map| Box::new(map) as Blocks),
+            )
         };
         match found {
-            Ok(source) => Vec::from([source]),
-            Err(error) => {
-                tracing::debug!(%error, "no source of changed blocks");
-                Vec::new()
-            }
+            Ok(source) => DeltaSources::one(source),
+            Err(error) => DeltaSources::none(Unusable::new(name, &error, may_be)),
         }
     }
 

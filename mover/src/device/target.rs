@@ -25,6 +25,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::buffer::AlignedBuffer;
 use super::file::{DeviceFile, io_error};
+use super::first_chunk::{FirstChunk, Medium};
 use super::queue::{self, IoQueue, QueueOptions};
 use super::source::remember;
 use crate::{Error, ErrorKind, Result};
@@ -52,9 +53,7 @@ pub struct Target {
     place: Place,
     /// Bytes that may be written: the file or the device.
     capacity: u64,
-    first_chunk_len: usize,
-    fresh: bool,
-    protected: AtomicBool,
+    first: FirstChunk,
     settled: AtomicBool,
     warnings: Mutex<Vec<String>>,
 }
@@ -86,7 +85,7 @@ impl Target {
     /// Whether this run made the file: ranges never written read as zero.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
-        self.fresh
+        self.first.is_fresh()
     }
 
     /// Whether it is a block device.
@@ -129,16 +128,7 @@ impl Target {
     /// # Errors
     /// [`ErrorKind::Io`], [`ErrorKind::NoSpace`].
     pub fn protect(&self) -> Result<()> {
-        if !self.fresh {
-            self.file.write_now(
-                0,
-                &AlignedBuffer::new(self.first_chunk_len),
-                self.first_chunk_len,
-            )?;
-            self.flush()?;
-        }
-        self.protected.store(true, Ordering::Release);
-        Ok(())
+        self.first.protect(self)
     }
 
     /// Makes `[offset, offset + len)` read as zero, by what guarantees that or else by writing zeros; never by a discard.
@@ -153,7 +143,7 @@ impl Target {
         {
             return Err(self.misused("zero a range past the end"));
         }
-        if self.fresh {
+        if self.is_fresh() {
             return Ok(());
         }
         zero::zero(&self.file, self.is_block_device(), offset, len)
@@ -166,22 +156,7 @@ impl Target {
     /// [`ErrorKind::Io`], [`ErrorKind::NoSpace`]; [`ErrorKind::Internal`] where the first chunk is given but was not
     /// protected, or was protected and is not given.
     pub fn settle(&self, first_chunk: Option<&[u8]>) -> Result<()> {
-        let protected = self.protected.load(Ordering::Acquire);
-        if (!self.fresh || protected) && first_chunk.is_some() != protected {
-            return Err(self.misused("settle a first chunk that was not protected, or the reverse"));
-        }
-        if !self.fresh {
-            self.flush()?;
-        }
-        if let Some(chunk) = first_chunk {
-            if chunk.len() != self.first_chunk_len {
-                return Err(self.misused("settle a first chunk of another length"));
-            }
-            let mut buffer = AlignedBuffer::new(chunk.len());
-            buffer[..chunk.len()].copy_from_slice(chunk);
-            self.file.write_now(0, &buffer, chunk.len())?;
-        }
-        self.flush()?;
+        self.first.settle(self, first_chunk)?;
         self.settled.store(true, Ordering::Release);
         Ok(())
     }
@@ -208,11 +183,6 @@ impl Target {
             Place::Partial(partial) => self.rename(partial),
             Place::Device | Place::Existing => Ok(()),
         }
-    }
-
-    fn flush(&self) -> Result<()> {
-        let flushed = self.file.main().sync_all();
-        flushed.map_err(|error| io_error("flush target", &self.path, error))
     }
 
     fn rename(&self, partial: &Path) -> Result<()> {
@@ -247,6 +217,21 @@ impl Target {
 
     fn misused(&self, message: &str) -> Error {
         Error::new(ErrorKind::Internal, message).object(self.path.display())
+    }
+}
+
+impl Medium for Target {
+    fn shown(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn write_start(&self, buffer: AlignedBuffer, len: usize) -> Result<()> {
+        self.file.write_now(0, &buffer, len)
+    }
+
+    fn flush(&self) -> Result<()> {
+        let flushed = self.file.main().sync_all();
+        flushed.map_err(|error| io_error("flush target", &self.path, error))
     }
 }
 

@@ -36,14 +36,14 @@ use crate::pipeline::Context;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::report::BackupReport;
 use crate::repository::format::manifest::{Manifest, PointState, PointStats};
-use crate::repository::ids::name;
+use crate::repository::ids::{SessionId, name};
 use crate::repository::session::adopt::Takeover;
 use crate::repository::session::origin::Origin;
 use crate::repository::session::points::{Catalog, Point};
 use crate::repository::session::protect;
 use crate::repository::session::writer::{Begin, WriterSession};
 use crate::repository::store::RequestCounts;
-use changes::lie::{Again, Lie};
+use changes::lie::Again;
 use changes::{Question, Reading};
 use map_stage::Mapped;
 use plan::Geometry;
@@ -60,10 +60,31 @@ struct Run<'a> {
     parent: Option<Point>,
     geometry: Geometry,
     warnings: Vec<String>,
-    started: Instant,
+    start: Start,
     /// By the wall clock, before the session stored anything.
     began: SystemTime,
-    counts_before: RequestCounts,
+}
+
+/// When the first try of a run began: what a try stored that was given up counts as well.
+#[derive(Clone, Copy)]
+struct Start {
+    at: Instant,
+    counts: RequestCounts,
+}
+
+/// A try that failed, and its session, if it came that far.
+struct Failed {
+    error: Error,
+    session: Option<SessionId>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            session: None,
+        }
+    }
 }
 
 /// Backs `source` up.
@@ -77,22 +98,29 @@ pub fn run(
     source: &dyn SourceDevice,
     request: &BackupRequest,
 ) -> Result<BackupReport> {
-    let again = match attempt(context, source, request, None) {
-        Err(error) => Again::after(&error).ok_or(error)?,
-        done => return done,
+    let start = Start {
+        at: Instant::now(),
+        counts: context.repository.store.counts(),
+    };
+    let failed = match attempt(context, source, request, None, start) {
+        Err(failed) => failed,
+        Ok(report) => return Ok(report),
+    };
+    let Some(again) = Again::after(&failed.error, failed.session) else {
+        return Err(failed.error);
     };
     let again = if again.lie().is_some() && !source.check_unchanged()? {
         // Not who said what changed is wrong, but who goes on writing.
         if !request.allow_live {
             return Err(written_to(source));
         }
-        Again::Doubt("the source was written to while it was read".to_owned())
+        again.without_lie("the source was written to while it was read")
     } else {
         again
     };
     tracing::error!(%again, "read everything: the source of changed blocks cannot be believed");
     context.progress.start_over();
-    attempt(context, source, request, Some(&again))
+    attempt(context, source, request, Some(&again), start).map_err(|failed| failed.error)
 }
 
 /// One try; the second one, after a lie or a doubt, believes nobody.
@@ -101,9 +129,9 @@ fn attempt(
     source: &dyn SourceDevice,
     request: &BackupRequest,
     again: Option<&Again>,
-) -> Result<BackupReport> {
-    let (started, began) = (Instant::now(), SystemTime::now());
-    let counts_before = context.repository.store.counts();
+    start: Start,
+) -> std::result::Result<BackupReport, Failed> {
+    let began = SystemTime::now();
     let size = source.size();
     let geometry = Geometry {
         size,
@@ -113,43 +141,33 @@ fn attempt(
         .progress
         .total
         .store(size, std::sync::atomic::Ordering::Relaxed);
-    let lie = again.and_then(Again::lie);
-    let (session, parent, mut warnings) = begin(context, request, lie)?;
-    let (reading, mut blocks) = changes::decide(&Question {
-        source,
-        request,
-        parent: parent.as_ref(),
-        geometry,
-        again,
-        stop: &context.stop,
-    })?;
-    warnings.extend(
-        again.map(|why| format!("{why}; everything was read instead, and the point is right")),
-    );
-    warnings.extend(reading.warnings.iter().cloned());
-    tracing::info!(source = reading.name, reason = %reading.reason, "decide what is read");
+    let begun = begin(context, request, again)?;
+    let session = Some(begun.session.key().session);
     let run = Run {
         context,
         source,
         request,
-        session,
-        parent,
+        session: begun.session,
+        parent: begun.parent,
         geometry,
-        warnings,
-        started,
+        warnings: begun.warnings,
+        start,
         began,
-        counts_before,
     };
-    let mapped = stages::run(&run, &reading, blocks.as_mut())?;
-    run.commit(&mapped, &reading, lie)
+    run.go(begun.newest.as_ref(), again)
+        .map_err(|error| Failed { error, session })
+}
+
+/// A session that was opened, and what it builds on.
+struct Begun {
+    session: WriterSession,
+    parent: Option<Point>,
+    newest: Option<Point>,
+    warnings: Vec<String>,
 }
 
 /// Opens a session on the chosen parent.
-fn begin(
-    context: &Context,
-    request: &BackupRequest,
-    lie: Option<&Lie>,
-) -> Result<(WriterSession, Option<Point>, Vec<String>)> {
+fn begin(context: &Context, request: &BackupRequest, again: Option<&Again>) -> Result<Begun> {
     let repository = &context.repository;
     repository.config.check_writable()?;
     if request.changed_blocks == ChangedBlocksChoice::Delta
@@ -163,7 +181,7 @@ fn begin(
     let takeover = Takeover {
         after: request.takeover_after,
         here: Origin::current(),
-        given_up: lie.map(|lie| lie.session.session),
+        given_up: again.and_then(|again| again.session),
     };
     for _ in 0..PARENT_ATTEMPTS {
         let catalog = Catalog::list(repository.store.as_ref(), volume)?;
@@ -176,7 +194,18 @@ fn begin(
             takeover: takeover.clone(),
         };
         match WriterSession::begin(repository, &begin, &catalog) {
-            Ok(session) => return Ok((session, chosen.parent, chosen.warnings)),
+            Ok(session) => {
+                let newest = match request.changed_blocks {
+                    ChangedBlocksChoice::Delta => None,
+                    _ => parent::newest(repository, &chosen, &catalog)?,
+                };
+                return Ok(Begun {
+                    session,
+                    newest,
+                    parent: chosen.parent,
+                    warnings: chosen.warnings,
+                });
+            }
             Err(error)
                 if error.kind() == ErrorKind::NotFound && request.parent == ParentChoice::Auto =>
             {
@@ -194,13 +223,30 @@ fn begin(
 }
 
 impl Run<'_> {
+    /// Decides what is read, reads it, and makes it a point.
+    fn go(mut self, newest: Option<&Point>, again: Option<&Again>) -> Result<BackupReport> {
+        let (reading, mut blocks) = changes::decide(&Question {
+            source: self.source,
+            request: self.request,
+            parent: self.parent.as_ref(),
+            newest,
+            geometry: self.geometry,
+            again,
+            stop: &self.context.stop,
+        })?;
+        let why =
+            again.map(|why| format!("{why}; everything was read instead, and the point is right"));
+        self.warnings.extend(why);
+        self.warnings.extend(reading.warnings.iter().cloned());
+        let (source, reason) = (reading.name, &reading.reason);
+        let seed = reading.sample_seed().unwrap_or_default();
+        tracing::info!(source, %reason, %seed, "decide what is read");
+        let mapped = stages::run(&self, &reading, blocks.as_mut())?;
+        self.commit(&mapped, &reading)
+    }
+
     /// Everything the point references is stored; makes it a point.
-    fn commit(
-        mut self,
-        mapped: &Mapped,
-        reading: &Reading,
-        lie: Option<&Lie>,
-    ) -> Result<BackupReport> {
+    fn commit(mut self, mapped: &Mapped, reading: &Reading) -> Result<BackupReport> {
         let state = self.state()?;
         let key = self.session.key();
         // One moment for the manifest and for locks: what is stored from here on is locked as long, or longer.
@@ -239,15 +285,15 @@ impl Run<'_> {
             pins: self.session.pins().to_vec(),
             features_read: 0,
         };
-        let mut report = self.report(stats, reading, lie);
+        let mut report = self.report(stats, reading, state);
         let point = self.session.commit(manifest)?;
         report.point = point.id().to_string();
         report.session = Some(point.key);
         report.locks_extended = locks_extended;
         let counts = self.context.repository.store.counts();
-        report.stored_bytes = counts.put_bytes - self.counts_before.put_bytes;
-        report.put_requests = counts.put - self.counts_before.put;
-        report.duration_seconds = self.started.elapsed().as_secs_f64();
+        report.stored_bytes = counts.put_bytes - self.start.counts.put_bytes;
+        report.put_requests = counts.put - self.start.counts.put;
+        report.duration_seconds = self.start.at.elapsed().as_secs_f64();
         Ok(report)
     }
 
@@ -307,12 +353,15 @@ impl Run<'_> {
             unchanged,
             deduplicated,
             new,
-            stored: counts.put_bytes - self.counts_before.put_bytes,
+            stored: counts.put_bytes - self.start.counts.put_bytes,
         }
     }
 
-    fn report(&self, stats: PointStats, reading: &Reading, lie: Option<&Lie>) -> BackupReport {
+    fn report(&self, stats: PointStats, reading: &Reading, state: PointState) -> BackupReport {
         let progress = &self.context.progress;
+        let is_base = self.request.recorded.is_none() && state != PointState::Fuzzy;
+        let caught = reading.caught.as_ref();
+        let unstable_bytes = Progress::read_of(&progress.unstable);
         BackupReport {
             volume: self.request.volume.clone(),
             parent: self.parent.as_ref().map(|point| point.id().to_string()),
@@ -326,11 +375,18 @@ impl Run<'_> {
             sampled_bytes: Progress::read_of(&progress.sampled),
             changed_blocks: reading.name.to_owned(),
             changed_blocks_reason: reading.reason.clone(),
-            changed_blocks_liar: lie.map(|lie| lie.source.to_owned()),
+            changed_blocks_liar: caught.map(|verdict| verdict.source.clone()),
+            sample_seed: reading.sample_seed(),
+            unstable_bytes,
+            base_needed_by: reading
+                .base_needed_by
+                .filter(|_| is_base)
+                .map(str::to_owned),
             warnings: self
                 .warnings
                 .iter()
                 .cloned()
+                .chain(changes::unstable_warning(reading, unstable_bytes))
                 .chain(self.source.warnings())
                 .collect(),
             ..BackupReport::default()

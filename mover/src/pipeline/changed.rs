@@ -1,6 +1,8 @@
 //! Which ranges of a source hold data, or changed since another one: what a backup would be told, without a repository.
 //!
-//! Owns: who is asked, and the sums. Must not: read data, or believe an answer without its end.
+//! Owns: who is asked, and the sums. Must not: read data (`audit` does, on request), or believe an answer without its end.
+
+mod audit;
 
 use std::time::Instant;
 
@@ -8,7 +10,7 @@ use changed_blocks::{Base, ByteLen, ChangedBlocks, Checked, Extent, SourceError,
 
 use super::progress::StopFlag;
 use super::report::ChangedReport;
-use crate::device::source::SourceDevice;
+use crate::device::source::{Blocks, DeltaSources, SourceDevice, Unusable};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What is asked.
@@ -20,12 +22,15 @@ pub struct ChangedRequest<'a> {
     pub base: Option<(&'a dyn SourceDevice, &'a str)>,
     /// Name of the source of changed blocks; the best one where `None`.
     pub who: Option<&'a str>,
+    /// Whether everything is read and held against the answer (rule R14).
+    pub audit: bool,
 }
 
 /// Hands every extent to `sink`, ascending and disjoint. They are worth something only once this returns without an error.
 ///
 /// # Errors
-/// `InvalidRequest` where nobody can compare the two, with the reason; `Io` where the answer breaks off; `Interrupted`.
+/// `InvalidRequest` where nobody can compare the two, with the reason, or a state that somebody writes to is to be audited; `Io` where
+/// the answer breaks off; `SourceChanged`, `Interrupted`.
 pub fn run(
     request: &ChangedRequest<'_>,
     stop: &StopFlag,
@@ -45,25 +50,33 @@ pub fn run(
         granularity: capabilities.granularity.0,
         ..ChangedReport::default()
     };
-    let mut checked = Checked::new(blocks.as_mut(), ByteLen(request.source.size()));
+    let mut sums = (0, 0);
     let mut take = |extent: Extent| {
-        report.extents += 1;
-        report.changed_bytes += extent.len.0;
+        sums = (sums.0 + 1, sums.1 + extent.len.0);
         sink(extent);
         !stop.is_stopped()
     };
-    let answer = match request.base {
-        Some(_) => checked.delta(&mut take),
-        None => checked.allocated(&mut take),
-    };
-    stop.check()?;
-    answer.map_err(|error| broke_off(request, error))?;
+    if request.audit {
+        report.audit = Some(audit::run(request, blocks.as_mut(), stop, &mut take)?);
+    } else {
+        let mut checked = Checked::new(blocks.as_mut(), ByteLen(request.source.size()));
+        let answer = match request.base {
+            Some(_) => checked.delta(&mut take),
+            None => checked.allocated(&mut take),
+        };
+        stop.check()?;
+        answer.map_err(|error| broke_off(request, error))?;
+    }
+    (report.extents, report.changed_bytes) = sums;
     report.duration_seconds = started.elapsed().as_secs_f64();
     Ok(report)
 }
 
-fn choose(request: &ChangedRequest<'_>) -> Result<Box<dyn ChangedBlocks + Send>> {
-    let mut sources = request.source.delta_sources();
+fn choose(request: &ChangedRequest<'_>) -> Result<Blocks> {
+    let DeltaSources {
+        found: mut sources,
+        unusable,
+    } = request.source.delta_sources();
     if request.base.is_none() && request.source.has_hole_map() {
         // Portable, and as good as any map of one file.
         sources.push(request.source.hole_map()?);
@@ -81,7 +94,11 @@ fn choose(request: &ChangedRequest<'_>) -> Result<Box<dyn ChangedBlocks + Send>>
         None if request.base.is_none() && request.who.is_none() => request.source.hole_map(),
         None => Err(Error::new(
             ErrorKind::InvalidRequest,
-            format!("find who can say what changed: this source has {}", listed(&names)),
+            format!(
+                "find who can say what changed: this source has {}{}",
+                listed(&names),
+                why_not(&unusable)
+            ),
         )
         .object(request.source.name())
         .hint("reflinked files on XFS or btrfs, thin snapshots and RBD snapshots can be compared; of others a backup reads everything")),
@@ -96,6 +113,13 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
+fn why_not(unusable: &[Unusable]) -> String {
+    let reasons = unusable
+        .iter()
+        .map(|one| format!("; {} cannot be asked: {}", one.name, one.reason));
+    reasons.collect()
+}
+
 /// Binds to what the base itself says it is, as if a point had recorded it.
 fn bind(
     blocks: &mut dyn ChangedBlocks,
@@ -103,12 +127,15 @@ fn bind(
     named: &str,
 ) -> std::result::Result<(), SourceError> {
     let name = blocks.capabilities().name;
-    let record = base
-        .delta_sources()
+    let DeltaSources { found, unusable } = base.delta_sources();
+    let record = found
         .into_iter()
         .find(|source| source.capabilities().name == name)
         .and_then(|source| source.identity())
-        .ok_or_else(|| SourceError::full(format!("{name} cannot name {named} as a base")))?;
+        .ok_or_else(|| {
+            let why = why_not(&unusable);
+            SourceError::full(format!("{name} cannot name {named} as a base{why}"))
+        })?;
     blocks.bind(&Base {
         record: &record,
         point: "the base",

@@ -55,6 +55,8 @@ pub struct GcRequest {
     pub any_host: bool,
     /// Rewrite sparse segments too.
     pub rewrite: bool,
+    /// Rewrite them also where that writes more than it frees.
+    pub thorough: bool,
     /// Requests in flight at once: enough to hide a store's latency, few enough for one that throttles.
     pub requests: usize,
     /// Pause before the second attempt; each further one waits as much longer.
@@ -69,6 +71,7 @@ impl Default for GcRequest {
             abort: Vec::new(),
             any_host: false,
             rewrite: true,
+            thorough: false,
             requests: REQUESTS,
             pause: PAUSE,
         }
@@ -93,7 +96,10 @@ pub fn run(context: &Context, request: &GcRequest) -> Result<GcReport> {
     let plan = observe(&job)?;
     check_brake(&plan)?;
     tally.note_view(&plan);
-    let policy = CompactionPolicy::new(context.repository.config.chunk_size + 16);
+    let policy = CompactionPolicy {
+        at_any_cost: request.thorough,
+        ..CompactionPolicy::new(context.repository.config.chunk_size + 16)
+    };
     plan_progress(context, &plan, &policy);
     if request.dry_run {
         purge::preview(&plan, &tally);

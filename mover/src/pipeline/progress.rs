@@ -26,6 +26,8 @@ pub struct Progress {
     pub resumed: AtomicU64,
     /// Bytes read again to check the source of changed blocks; also counted as read.
     pub sampled: AtomicU64,
+    /// Bytes among them that differed where the source declares that this proves nothing.
+    pub unstable: AtomicU64,
     /// Raw bytes stored anew (backup) or written (restore).
     pub new: AtomicU64,
     /// Bytes sent to the store.
@@ -59,6 +61,7 @@ impl Progress {
             &self.unchanged,
             &self.deduplicated,
             &self.resumed,
+            &self.unstable,
             &self.new,
         ] {
             counter.store(0, Ordering::Relaxed);

@@ -23,9 +23,9 @@ use crate::pipeline::report::{RepairReport, Repaired, VerifyFinding};
 use crate::pipeline::restore::losses::describe;
 use crate::pipeline::verify::{self, VerifyLevel, VerifyRequest};
 use crate::repository::access::mend_roots;
-use crate::repository::ids::name;
+use crate::repository::ids::{SessionKey, name};
 use crate::repository::segments::SegmentReader;
-use crate::repository::session::points::Point;
+use crate::repository::session::points::{self, Point, PointStatus};
 
 /// What to repair.
 #[derive(Clone, Debug)]
@@ -107,26 +107,37 @@ impl Repair<'_> {
     }
 
     /// Mends the points that findings hurt by more than lost chunks; gives the ids of those that were settled, either way.
-    fn points(&mut self, points: &[Point], findings: &[VerifyFinding]) -> Result<BTreeSet<String>> {
+    fn points(
+        &mut self,
+        points: &[SessionKey],
+        findings: &[VerifyFinding],
+    ) -> Result<BTreeSet<String>> {
         let hurt: BTreeSet<&str> = findings
             .iter()
             .filter(|finding| is_metadata(&finding.object))
             .flat_map(|finding| finding.points.iter().map(String::as_str))
             .collect();
         let mut settled = BTreeSet::new();
-        for point in points {
-            let id = point.id().to_string();
+        for key in points {
+            let id = key.point().to_string();
             if !hurt.contains(id.as_str()) {
                 continue;
             }
-            match self.point(point) {
+            let found = points::load(&self.context.repository, key)?;
+            let Some(point) = found.filter(|point| point.status != PointStatus::Forgotten) else {
+                let gone = format!("point {id} was forgotten or removed meanwhile");
+                self.report.warnings.push(gone);
+                settled.insert(id);
+                continue;
+            };
+            match self.point(&point) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     let gone = format!("point {id} was forgotten or removed meanwhile: {error}");
                     self.report.warnings.push(gone);
                 }
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.report.lost.push(hopeless(point, &error));
+                    self.report.lost.push(hopeless(&point, &error));
                 }
                 Err(error) => return Err(error),
             }

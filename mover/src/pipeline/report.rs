@@ -47,10 +47,23 @@ pub struct BackupReport {
     /// A source of changed blocks that was caught in this run, and is not used for this volume until a person names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_blocks_liar: Option<String>,
+    /// What the random samples follow from (16 hex digits), where a source of changed blocks was checked by some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_seed: Option<String>,
+    /// Bytes stored because they differed although nobody told of it, where the source declares that this proves nothing.
+    #[serde(skip_serializing_if = "is_none")]
+    pub unstable_bytes: u64,
+    /// The source of changed blocks that can compare with this point only as long as the snapshot exists that it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_needed_by: Option<String>,
     /// What a person should know although the point is good.
     pub warnings: Vec<String>,
     /// Wall time.
     pub duration_seconds: f64,
+}
+
+fn is_none(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// Result of a restore. `written + zero + skipped = size` of the restored range.
@@ -239,8 +252,28 @@ pub struct ChangedReport {
     pub extents: u64,
     /// Bytes of them.
     pub changed_bytes: u64,
+    /// What reading everything gave, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditReport>,
     /// Wall time.
     pub duration_seconds: f64,
+}
+
+/// An answer of a source of changed blocks held against every byte.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct AuditReport {
+    /// Bytes read, of both states.
+    pub read_bytes: u64,
+    /// Bytes that really differ (without a base: that are not zero) among those told of, in blocks of 4 KiB.
+    pub true_bytes: u64,
+    /// Bytes told of for one that really differs; `None` where nothing differs. 1 is exact.
+    pub over_report: Option<f64>,
+    /// Bytes that differ and were not told of, in sectors: always 0, or the source must not be used.
+    pub untold_bytes: u64,
+    /// Bytes that were said to be zero and are not, in sectors.
+    pub wrong_zero_bytes: u64,
+    /// The first of both, `[offset, length]`.
+    pub wrong: Vec<(u64, u64)>,
 }
 
 /// Result of a garbage collection. With `dry_run` it says what would be done.
@@ -264,6 +297,8 @@ pub struct GcReport {
     pub freed_bytes: u64,
     /// Bytes written in their place.
     pub written_bytes: u64,
+    /// Estimate of the dead bytes that stay in segments whose rewriting would write more than it frees.
+    pub dead_bytes_left: u64,
     /// Objects that the store refuses to delete, because these credentials may not.
     pub refused: u64,
     /// Some of them.

@@ -8,18 +8,19 @@
 //!
 //! Owns: the levels and the run. Must not: repair, or stop at the first fault. Each segment is read once, however many points
 //! share it. Memory: directories (32 MiB), map cache (32 MiB), 128 MiB of bodies being checked, and per TiB of different data about
-//! 6 MiB of segment ids, sizes and leaf hashes; nothing per chunk but one bit while a point's liveness is checked.
+//! 6 MiB of segment ids, sizes and leaf hashes; about 100 bytes a point and 1,024 manifests; nothing per chunk but one bit while a point's
+//! liveness is checked.
 
 mod controls;
 mod findings;
 pub(crate) mod maps;
 mod memory;
 mod segments;
+mod selection;
 
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -31,17 +32,15 @@ use crate::pipeline::progress::Progress;
 use crate::pipeline::report::VerifyReport;
 use crate::repository::access::Repository;
 use crate::repository::format::Decoder;
-use crate::repository::ids::{SegmentId, name, random};
+use crate::repository::ids::{SegmentId, SessionKey, random};
 use crate::repository::quarantine::{Quarantine, is_refusal};
 use crate::repository::segments::SegmentReader;
-use crate::repository::session::points::{self, Point, PointStatus};
 use crate::repository::session::reader::ReaderLease;
-use crate::repository::session::records::Kind;
-use crate::repository::session::resolve::resolve;
-use findings::{Fault, Findings, Flaw};
+use findings::{Fault, Findings};
 use maps::{MapCheck, Task};
 use memory::Memory;
 use segments::{Checker, SegmentFault};
+use selection::Selection;
 
 /// How deep a verification looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,28 +106,22 @@ pub fn run(context: &Context, request: &VerifyRequest) -> Result<VerifyReport> {
     check(context, request, true).map(|(report, _)| report)
 }
 
-/// As [`run`], with the points that were looked at; without `notes` nothing is marked or remembered.
+/// As [`run`], with the names of the points that were looked at; without `notes` nothing is marked or remembered.
 pub(crate) fn check(
     context: &Context,
     request: &VerifyRequest,
     notes: bool,
-) -> Result<(VerifyReport, Vec<Point>)> {
+) -> Result<(VerifyReport, Vec<SessionKey>)> {
     let started = Instant::now();
     memory::check_percent(request.sample_percent)?;
     let findings = Findings::default();
-    let selected = select(context, request, &findings)?;
-    let pins: Vec<&Point> = selected.iter().collect();
-    let lease = ReaderLease::take(&context.repository, Kind::Verify, &pins)?;
-    let sizes = selected.iter().map(|point| point.manifest.size);
-    context
-        .progress
-        .total
-        .store(sizes.fold(0, u64::saturating_add), Ordering::Relaxed);
-    let mut warnings: Vec<String> = lease.warning().map(str::to_owned).into_iter().collect();
-    controls::check_repository(&context.repository, &findings)?;
-    let reader = Arc::new(SegmentReader::new(&context.repository));
+    let repository = &context.repository;
+    let selection = Selection::new(repository, request)?;
+    controls::check_repository(repository, &findings)?;
+    let reader = Arc::new(SegmentReader::new(repository));
     let checker = Checker::new(context, &reader, request.level);
-    let without_copy = check_all(context, &selected, &reader, &checker, &findings)?;
+    let held = check_all(context, &selection, &reader, &checker, &findings)?;
+    let mut warnings = held.warning();
     if request.level == VerifyLevel::Sample {
         warnings.extend(sample(context, request, &checker)?);
     }
@@ -137,24 +130,28 @@ pub(crate) fn check(
         findings.object(&fault.object, &fault.flaw);
     }
     if !faults.is_empty() {
-        maps::attribute(context, &reader, &selected, &faults, &findings)?;
+        maps::tell_own(&faults, &findings);
+        selection.again(repository, &held.keys, &mut |points| {
+            maps::attribute(context, &reader, points, &faults, &findings)
+        })?;
         // Without a record of ours a collector may have removed what is missing.
         if notes {
-            warnings.extend(mark(&context.repository, &faults, lease.is_held())?);
+            warnings.extend(mark(repository, &faults, held.is_whole())?);
         }
     }
-    for at in without_copy {
-        controls::settle_copy(&context.repository, &selected[at], &findings)?;
+    for without in &held.without_copy {
+        controls::settle_copy(repository, without, &findings)?;
     }
     let (errors, untold) = findings.finish();
     if untold > 0 {
         warnings.push(format!("{untold} more findings are not listed"));
     }
+    let points = held.keys.len() as u64;
     let report = VerifyReport {
         level: request.level.as_str().to_owned(),
-        points: selected.len() as u64,
+        points,
         // Start record, slot, second copy and liveness of each point, and every segment.
-        objects: counted.objects + 4 * selected.len() as u64,
+        objects: counted.objects + 4 * points,
         chunks: counted.chunks,
         read_bytes: Progress::read_of(&context.progress.read),
         errors,
@@ -162,7 +159,27 @@ pub(crate) fn check(
         duration_seconds: started.elapsed().as_secs_f64(),
         ..VerifyReport::default()
     };
-    Ok((report, selected))
+    Ok((report, held.keys))
+}
+
+/// What was looked at, and the records that keep it in place.
+#[derive(Default)]
+struct Held {
+    leases: Vec<ReaderLease>,
+    keys: Vec<SessionKey>,
+    /// Points that had no second copy, and their volumes.
+    without_copy: Vec<(SessionKey, String)>,
+}
+
+impl Held {
+    fn warning(&self) -> Vec<String> {
+        let warnings = self.leases.iter().filter_map(ReaderLease::warning);
+        warnings.take(1).map(str::to_owned).collect()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.leases.iter().all(ReaderLease::is_held)
+    }
 }
 
 /// Checks the share of the data that was not looked at for longest, and remembers it. Gives what a person should know.
@@ -216,56 +233,35 @@ fn mark(
     Ok(None)
 }
 
-/// The points to look at. Points that are lost, in part or whole, are findings.
-fn select(context: &Context, request: &VerifyRequest, findings: &Findings) -> Result<Vec<Point>> {
-    let repository = &context.repository;
-    if !request.points.is_empty() {
-        return request
-            .points
-            .iter()
-            .map(|text| resolve(repository, text))
-            .collect();
-    }
-    let listing = points::list(repository, None)?;
-    for (key, error) in listing.unreadable {
-        let Some(flaw) = Flaw::of(&error) else {
-            return Err(error);
-        };
-        findings.hurts_named(
-            &name::slot(&key),
-            &flaw,
-            ("", &key.point().to_string()),
-            None,
-        );
-    }
-    Ok(listing
-        .points
-        .into_iter()
-        .filter(|point| point.status != PointStatus::Forgotten)
-        .collect())
-}
-
-/// Checks records and maps of all points while other threads check the segments they name. Gives the points that have no second
-/// copy.
+/// Checks records and maps of all points while other threads check the segments they name.
 fn check_all(
     context: &Context,
-    points: &[Point],
+    selection: &Selection,
     reader: &Arc<SegmentReader>,
     checker: &Checker<'_>,
     findings: &Findings,
-) -> Result<Vec<usize>> {
+) -> Result<Held> {
     with_threads(context, checker, |emit| {
         let mut maps = MapCheck::new(context, reader, findings, emit);
-        let mut without_copy = Vec::new();
-        for (at, point) in points.iter().enumerate() {
-            let (liveness, copy_is_missing) =
-                controls::check_point(&context.repository, point, findings)?;
-            if copy_is_missing {
-                without_copy.push(at);
+        let mut held = Held::default();
+        selection.hold(context, findings, &mut |points, lease| {
+            let sizes = points.iter().map(|point| point.manifest.size);
+            let size = sizes.fold(0, u64::saturating_add);
+            Progress::add(&context.progress.total, size);
+            held.leases.push(lease);
+            for point in points {
+                let (liveness, copy_is_missing) =
+                    controls::check_point(&context.repository, point, findings)?;
+                if copy_is_missing {
+                    let volume = point.manifest.volume.clone();
+                    held.without_copy.push((point.key, volume));
+                }
+                maps.point(point, liveness.as_ref())?;
+                held.keys.push(point.key);
             }
-            maps.point(point, liveness.as_ref())?;
-        }
-        Ok(without_copy)
+            Ok(())
+        })?;
+        Ok(held)
     })
 }
 

@@ -3,7 +3,7 @@
 //! Owns: those cases, and every form of a name. Must not: break the cluster.
 
 use anyhow::{Context, Result, ensure};
-use changed_blocks::rbd::cross_check;
+use changed_blocks::rbd::{Access, RbdOptions, RbdSource, cross_check};
 use changed_blocks::{ChangedBlocks, ExtentKind, ExtentSet, Identity, SourceErrorKind, contract};
 
 use crate::binding::{SIZE, bind, identity, image, open, refused};
@@ -67,6 +67,8 @@ pub(crate) fn bases(site: &Site) -> Result<()> {
     ensure!(head.identity().is_none());
     refused(&mut head, &record_a, "not frozen")?;
 
+    swapped_names(&mut writer, &one, &mut source, &record_a)?;
+
     // Another name is the same snapshot; the same name may be another one.
     writer.order(&["rename_snapshot", &one, "a", "renamed"])?;
     bind(&mut source, &record_a, None)?;
@@ -77,10 +79,58 @@ pub(crate) fn bases(site: &Site) -> Result<()> {
     let mut source = open(site, &c)?;
     refused(&mut source, &record_a, "the snapshot with id")?;
 
+    made_again(site, &mut writer, &one, [&record_b, &record_c])?;
+
     let kinds = [format!("{one}@none"), "none@a".to_owned()]
         .map(|name| open(site, &name).map(drop).map_err(|error| error.kind));
     ensure!(kinds == [Err(SourceErrorKind::GiveUp); 2], "{kinds:?}");
     Ok(())
+}
+
+/// Names that were swapped since the target was opened: the difference is still that of the ids.
+fn swapped_names(
+    writer: &mut Writer,
+    image: &str,
+    source: &mut RbdSource,
+    base: &Identity,
+) -> Result<()> {
+    let mut swap = || -> Result<()> {
+        let renames = [("a", "x"), ("b", "a"), ("x", "b")];
+        renames
+            .iter()
+            .try_for_each(|(old, new)| writer.order(&["rename_snapshot", image, old, new]))
+    };
+    let before = told(source, base)?;
+    ensure!(!before.is_empty());
+    swap()?;
+    ensure!(told(source, base)? == before);
+    swap()
+}
+
+/// What was opened stays what it is, and is no longer compared once it is deleted, whatever has its name now.
+fn made_again(
+    site: &Site,
+    writer: &mut Writer,
+    image: &str,
+    [base, target]: [&Identity; 2],
+) -> Result<()> {
+    let opened = site.open(image, Some("c"), Access::Read)?;
+    writer.order(&["remove_snapshot", image, "c"])?;
+    writer.order(&["snapshot", image, "c"])?;
+    let mut source = RbdSource::of_image(opened, RbdOptions::default())?;
+    ensure!(source.identity().as_ref() == Some(target));
+    refused(&mut source, base, "the target is gone")
+}
+
+/// All that `source` tells of the difference to `record`.
+fn told(source: &mut RbdSource, record: &Identity) -> Result<ExtentSet> {
+    bind(source, record, None)?;
+    let mut told = Vec::new();
+    source.delta(&mut |extent| {
+        told.push(extent);
+        true
+    })?;
+    Ok(told.into_iter().collect())
 }
 
 pub(crate) fn flattened_and_striped(site: &Site) -> Result<()> {
@@ -152,6 +202,28 @@ pub(crate) fn every_form_of_a_name(site: &Site) -> Result<()> {
     bind(&mut trashed, &record, None)?;
     contract::check_delta(&mut trashed, SIZE, &ExtentSet::empty());
     ensure!(open(site, &format!("{image}/{image}@s")).is_err());
+    Ok(())
+}
+
+/// Handles of ceph-csi stand for the images that it makes.
+pub(crate) fn handles_of_ceph_csi(site: &Site) -> Result<()> {
+    let mut writer = Writer::start(site, 65_536)?;
+    let uuid = "eee8e87e-9f8a-4c3b-9b0e-0242ac110004";
+    let handle = format!("0001-0004-rook-{:016x}-{uuid}", site.pool.id());
+    let [volume, snapshot] = ["csi-vol", "csi-snap"].map(|kind| format!("{kind}-{uuid}"));
+    for image in [&volume, &snapshot] {
+        writer.create(image, SIZE, LAYERING)?;
+        writer.order(&["snapshot", image, image])?;
+    }
+    for (kind, name) in [("csi-vol", &volume), ("csi-snap", &snapshot)] {
+        let source = RbdSource::open(
+            &site.cluster,
+            &format!("rbd:{kind}={handle}").parse()?,
+            RbdOptions::default(),
+        )?;
+        ensure!(&source.image().name()? == name);
+        ensure!(source.identity().is_some() == (kind == "csi-snap"));
+    }
     Ok(())
 }
 

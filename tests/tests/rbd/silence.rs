@@ -52,9 +52,18 @@ pub(crate) fn silence(shared: &Site) -> Result<()> {
     let answer = silent_osd(&cluster, &younger, &mut source);
     site.ceph.osd().thaw()?;
     answer?;
-    ensure!(source.delta(&mut |_| true)?.extents > 0, "it answers again");
+    let whole = source.delta(&mut |_| true)?;
+    ensure!(whole.extents > 0, "it answers again");
 
     site.ceph.monitor().freeze()?;
+    let begin = Instant::now();
+    // What is connected needs no monitor; where something does, it is asked again later.
+    let alone = source.delta(&mut |_| true);
+    in_time(begin, "delta without a monitor")?;
+    match alone {
+        Ok(summary) => ensure!(summary == whole, "{summary:?} is not {whole:?}"),
+        Err(error) => ensure!(error.kind == SourceErrorKind::Retry, "{error}"),
+    }
     let begin = Instant::now();
     let answer = Cluster::connect(library, &options);
     site.ceph.monitor().thaw()?;

@@ -31,15 +31,15 @@ pub(crate) fn policy(role: &str, bucket: &str) -> Result<String> {
     Ok(value.to_string())
 }
 
-struct Rig {
-    bucket: Bucket,
-    repo: Repo,
-    image: Image,
+pub(super) struct Rig {
+    pub(super) bucket: Bucket,
+    pub(super) repo: Repo,
+    pub(super) image: Image,
 }
 
 impl Rig {
     /// A locked repository, made under the administrator's role.
-    fn new(site: &Site, seed: u64) -> Result<Self> {
+    pub(super) fn new(site: &Site, seed: u64) -> Result<Self> {
         let bucket = locked_bucket(site)?;
         let repo = Repo::bucket(&bucket, "repo", site.scratch.path())?;
         let rig = Self {
@@ -70,18 +70,18 @@ impl Rig {
         Ok(rig)
     }
 
-    fn role(&self, role: &str) -> Result<Repo> {
+    pub(super) fn role(&self, role: &str) -> Result<Repo> {
         let login = self.bucket.assume_role(&policy(role, &self.bucket.name)?)?;
         Ok(self.repo.with_login(&login))
     }
 
-    fn thief(&self, role: &str) -> Result<Bucket> {
+    pub(super) fn thief(&self, role: &str) -> Result<Bucket> {
         let login = self.bucket.assume_role(&policy(role, &self.bucket.name)?)?;
         Ok(self.bucket.with_login(&login))
     }
 
     /// Tries to delete one object of every kind, plainly and by version; gives the kinds where it worked.
-    fn deletable(&self, thief: &Bucket) -> Result<Vec<&'static str>> {
+    pub(super) fn deletable(&self, thief: &Bucket) -> Result<Vec<&'static str>> {
         let mut worked = Vec::new();
         for kind in KINDS {
             let key = match self.repo.objects(kind)?.first() {
@@ -101,7 +101,7 @@ impl Rig {
         Ok(worked)
     }
 
-    fn writable(&self, thief: &Bucket) -> Result<Vec<&'static str>> {
+    pub(super) fn writable(&self, thief: &Bucket) -> Result<Vec<&'static str>> {
         let mut worked = Vec::new();
         for kind in KINDS {
             let name = if kind.ends_with('/') { "made" } else { "" };
@@ -117,7 +117,7 @@ impl Rig {
     }
 }
 
-fn refused(repo: &Repo, words: &[&str]) -> Result<()> {
+pub(super) fn refused(repo: &Repo, words: &[&str]) -> Result<()> {
     let result = repo.fails(64, words)?.json()?;
     ensure!(
         result["error"]["kind"] == "access-denied",

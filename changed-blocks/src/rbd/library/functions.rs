@@ -129,6 +129,7 @@ functions! {
     rados: rados_aio_stat(IoContext, *const c_char, RawRadosCompletion, *mut u64, *mut nix::libc::time_t) -> c_int;
     rados: rados_aio_wait_for_complete(RawRadosCompletion) -> c_int;
     rados: rados_aio_get_return_value(RawRadosCompletion) -> c_int;
+    rados: rados_aio_get_version(RawRadosCompletion) -> u64;
     rados: rados_aio_release(RawRadosCompletion) -> ();
     rbd: rbd_version(*mut c_int, *mut c_int, *mut c_int) -> ();
     rbd: rbd_open(IoContext, *const c_char, *mut RawImage, *const c_char) -> c_int;
@@ -150,6 +151,7 @@ functions! {
     rbd: rbd_get_parent(RawImage, *mut LinkedImage, *mut SnapSpec) -> c_int;
     rbd: rbd_linked_image_spec_cleanup(*mut LinkedImage) -> ();
     rbd: rbd_snap_spec_cleanup(*mut SnapSpec) -> ();
+    rbd: rbd_metadata_get(RawImage, *const c_char, *mut c_char, *mut usize) -> c_int;
     rbd: rbd_snap_set_by_id(RawImage, u64) -> c_int;
     rbd: rbd_snap_list(RawImage, *mut SnapInfo, *mut c_int) -> c_int;
     rbd: rbd_snap_list_end(*mut SnapInfo) -> ();
@@ -162,7 +164,7 @@ functions! {
     rbd: rbd_aio_create_completion(*mut c_void, CompletionCallback, *mut RawCompletion) -> c_int;
     rbd: rbd_aio_get_return_value(RawCompletion) -> isize;
     rbd: rbd_aio_release(RawCompletion) -> ();
-    rbd: rbd_aio_read(RawImage, u64, usize, *mut c_char, RawCompletion) -> c_int;
+    rbd: rbd_aio_readv(RawImage, *const nix::libc::iovec, c_int, u64, RawCompletion) -> c_int;
     rbd: rbd_aio_write(RawImage, u64, usize, *const c_char, RawCompletion) -> c_int;
     rbd: rbd_aio_write_zeroes(RawImage, u64, usize, RawCompletion, c_int, c_int) -> c_int;
     rbd: rbd_flush(RawImage) -> c_int;

@@ -110,7 +110,16 @@ impl Image {
         Ok(image)
     }
 
-    /// Private, so that an image never changes what it shows once it is handed out.
+    /// The same open image at one of its snapshots: opened once, asked for its snapshots, then set to one of them.
+    ///
+    /// # Errors
+    /// Where it has no such snapshot.
+    pub fn at_snapshot(mut self, id: u64) -> Result<Self, RbdError> {
+        self.set_snapshot(id)?;
+        Ok(self)
+    }
+
+    /// Private, so that an image never changes what it shows once it is shared.
     fn set_snapshot(&mut self, id: u64) -> Result<(), RbdError> {
         // SAFETY: an open image that nobody else uses.
         let code = unsafe { (self.library().functions.rbd_snap_set_by_id)(self.raw, id) };
@@ -272,6 +281,30 @@ impl Image {
         };
         check(code, || format!("ask for the name of {}", self.name))?;
         Ok(text_in(&name))
+    }
+
+    /// What somebody noted at the image under `key`; `None` where nobody did. Values of more than 4 KiB are an error.
+    ///
+    /// # Errors
+    /// Where the cluster does not answer.
+    pub fn metadata(&self, key: &str) -> Result<Option<String>, RbdError> {
+        let c_key = c_string(key)?;
+        let mut value = [0_u8; 4096];
+        let mut len = value.len();
+        // SAFETY: an open image, a C string that lives during the call, and a buffer with its length.
+        let code = unsafe {
+            (self.library().functions.rbd_metadata_get)(
+                self.raw,
+                c_key.as_ptr(),
+                value.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        match check(code, || format!("ask for {key} of {}", self.name)) {
+            Ok(_) => Ok(Some(text_in(&value))),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// All snapshots, ascending by id, those in the trash as well.

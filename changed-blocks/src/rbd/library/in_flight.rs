@@ -1,8 +1,8 @@
 //! Asynchronous reads and writes that own their buffers until librbd is done with them.
 //!
 //! ```text
-//!   submit ──► Operation in a box (token, buffer) ──► librbd … ──► finished() on a thread of librbd ──► Finished list
-//!                                                                                                   wait ◄──┘
+//!   submit ──► Operation in a box (requests, buffers) ──► librbd … ──► finished() on a thread of librbd ──► Finished list
+//!                                                                                                        wait ◄──┘
 //! ```
 //!
 //! Owns: the memory that librbd reads and writes, and the callback. Must not: check bounds of the image.
@@ -49,9 +49,11 @@ struct Completed<B> {
     one_more: Condvar,
 }
 
-/// A request while librbd has it. It lives in a box whose address is the callback's argument.
+/// One request, or reads of adjacent ranges, while librbd has them. It lives in a box whose address is the callback's argument.
 struct Operation<B> {
-    request: Request<B>,
+    requests: Vec<Request<B>>,
+    /// Where each of the requests' bytes go, for reads.
+    places: Vec<nix::libc::iovec>,
     completed: Arc<Completed<B>>,
     library: Arc<Library>,
 }
@@ -95,23 +97,33 @@ impl<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static> InFlight<B> {
     /// Hands a request that is over already to the next [`wait`](Self::wait).
     pub(in crate::rbd) fn finish(&mut self, request: Request<B>, result: io::Result<()>) {
         self.pending += 1;
-        self.completed.put(Finished { request, result });
+        self.completed.put([Finished { request, result }]);
     }
 
-    /// Starts a request. Everything that fails comes back through [`wait`](Self::wait).
-    pub(in crate::rbd) fn submit(&mut self, request: Request<B>) {
-        let room = |request: &Request<B>| match (&request.buffer, request.transfer) {
-            (_, Transfer::WriteZeroes) => true,
+    /// Starts a request, or several reads as one: each begins where the one before it ends. Everything that fails comes back
+    /// through [`wait`](Self::wait).
+    pub(in crate::rbd) fn submit(&mut self, requests: Vec<Request<B>>) {
+        let Some(first) = requests.first() else {
+            return;
+        };
+        let (transfer, count) = (first.transfer, requests.len());
+        let fits = |request: &Request<B>| match (&request.buffer, request.transfer) {
+            (_, Transfer::WriteZeroes) => count == 1,
             (Some(buffer), _) => buffer.as_ref().len() >= request.len,
             (None, _) => false,
         };
-        if !room(&request) {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, "the buffer is too short");
-            return self.finish(request, Err(error));
+        let is_one = count == 1 || transfer == Transfer::Read && are_adjacent(&requests);
+        if !is_one || !requests.iter().all(fits) {
+            for request in requests {
+                let error = io::Error::new(io::ErrorKind::InvalidInput, "the buffer is too short");
+                self.finish(request, Err(error));
+            }
+            return;
         }
-        self.pending += 1;
+        self.pending += count;
         let operation = Box::new(Operation {
-            request,
+            places: Vec::with_capacity(count),
+            requests,
             completed: Arc::clone(&self.completed),
             library: Arc::clone(self.image.library()),
         });
@@ -121,8 +133,15 @@ impl<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static> InFlight<B> {
         if code < 0 {
             // SAFETY: librbd refused, so the callback never runs and the box is still ours alone.
             let operation = *unsafe { Box::from_raw(operation) };
-            operation.finish(Err(io::Error::from_raw_os_error(code.saturating_neg())));
+            operation.finish(isize::try_from(code).unwrap_or(isize::MIN));
         }
+    }
+
+    /// The next request that is over, if there is one already.
+    pub(in crate::rbd) fn poll(&mut self) -> Option<Finished<B>> {
+        let finished = self.completed.lock().pop_front();
+        self.pending -= usize::from(finished.is_some());
+        finished
     }
 
     /// Sleeps until a request is over; `None` where none is pending.
@@ -165,31 +184,26 @@ unsafe fn start<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
     if code < 0 {
         return code;
     }
-    // SAFETY: nobody else uses the operation yet. The pointers taken here stay valid: the box is not touched or moved until
-    // the callback takes it back.
-    let (transfer, offset, len, bytes) = unsafe {
-        let request = &mut (*operation).request;
-        let bytes = match (&mut request.buffer, request.transfer) {
-            (Some(buffer), Transfer::Read) => buffer.as_mut().as_mut_ptr(),
-            (Some(buffer), Transfer::Write) => buffer.as_ref().as_ptr().cast_mut(),
-            _ => ptr::null_mut(),
-        };
-        (request.transfer, request.offset, request.len, bytes)
-    };
-    // SAFETY: an open image that outlives the request (see `InFlight`); `len` bytes behind `bytes` (see `submit`) that stay
-    // until the callback ran; a new completion.
+    // SAFETY: nobody else uses the operation yet. The pointers taken below stay valid: the box and its lists are not touched or
+    // moved until the callback takes them back.
+    let Operation {
+        requests, places, ..
+    } = unsafe { &mut *operation };
+    let (transfer, offset, len) = (requests[0].transfer, requests[0].offset, requests[0].len);
+    // SAFETY: an open image that outlives the requests (see `InFlight`); bytes behind each pointer (see `submit`) that stay
+    // until the callback ran, as does the list of places; a new completion.
     let code = unsafe {
         match transfer {
             Transfer::Read => {
-                (functions.rbd_aio_read)(image.raw(), offset, len, bytes.cast(), completion)
+                places.extend(requests.iter_mut().map(place));
+                let count = c_int::try_from(places.len()).unwrap_or(c_int::MAX);
+                (functions.rbd_aio_readv)(image.raw(), places.as_ptr(), count, offset, completion)
             }
-            Transfer::Write => (functions.rbd_aio_write)(
-                image.raw(),
-                offset,
-                len,
-                bytes.cast_const().cast(),
-                completion,
-            ),
+            Transfer::Write => {
+                let bytes = requests[0].buffer.as_ref().map(|buffer| buffer.as_ref());
+                let bytes = bytes.map_or(ptr::null(), <[u8]>::as_ptr);
+                (functions.rbd_aio_write)(image.raw(), offset, len, bytes.cast(), completion)
+            }
             Transfer::WriteZeroes => {
                 (functions.rbd_aio_write_zeroes)(image.raw(), offset, len, completion, 0, 0)
             }
@@ -202,7 +216,24 @@ unsafe fn start<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
     code
 }
 
-/// What librbd calls when a request is over, on one of its threads. Nothing in it can panic.
+/// Whether each request begins where the one before it ends.
+fn are_adjacent<B>(requests: &[Request<B>]) -> bool {
+    requests.windows(2).all(|pair| {
+        let len = u64::try_from(pair[0].len).ok();
+        len.and_then(|len| pair[0].offset.checked_add(len)) == Some(pair[1].offset)
+    })
+}
+
+/// Where the bytes of a read go.
+fn place<B: AsMut<[u8]>>(request: &mut Request<B>) -> nix::libc::iovec {
+    let bytes = request.buffer.as_mut().map(|buffer| buffer.as_mut());
+    nix::libc::iovec {
+        iov_base: bytes.map_or(ptr::null_mut(), |bytes| bytes.as_mut_ptr().cast()),
+        iov_len: request.len,
+    }
+}
+
+/// What librbd calls when an operation is over, on one of its threads. Nothing in it can panic.
 ///
 /// # Safety
 /// `argument` is the leaked box of the operation that `completion` was made for, and this runs once for it.
@@ -219,32 +250,27 @@ unsafe extern "C" fn finished<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
         (functions.rbd_aio_release)(completion);
         code
     };
-    let result = operation.request.result(code);
-    operation.finish(result);
-}
-
-impl<B> Request<B> {
-    /// What librbd's return value means: a negative errno, or for a read the number of bytes.
-    fn result(&self, code: isize) -> io::Result<()> {
-        match usize::try_from(code) {
-            Err(_) => {
-                let errno = i32::try_from(code.saturating_neg()).unwrap_or(nix::libc::EIO);
-                Err(io::Error::from_raw_os_error(errno))
-            }
-            Ok(bytes) if self.transfer == Transfer::Read && bytes != self.len => {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            }
-            Ok(_) => Ok(()),
-        }
-    }
+    operation.finish(code);
 }
 
 impl<B> Operation<B> {
-    fn finish(self, result: io::Result<()>) {
-        let Self {
-            request, completed, ..
-        } = self;
-        completed.put(Finished { request, result });
+    /// Hands the requests over with what librbd's return value means: a negative errno, or for reads the number of bytes.
+    fn finish(self, code: isize) {
+        let read: usize = self.requests.iter().map(|request| request.len).sum();
+        let finished = self.requests.into_iter().map(|request| {
+            let result = match usize::try_from(code) {
+                Err(_) => {
+                    let errno = i32::try_from(code.saturating_neg()).unwrap_or(nix::libc::EIO);
+                    Err(io::Error::from_raw_os_error(errno))
+                }
+                Ok(bytes) if request.transfer == Transfer::Read && bytes != read => {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                }
+                Ok(_) => Ok(()),
+            };
+            Finished { request, result }
+        });
+        self.completed.put(finished);
     }
 }
 
@@ -253,8 +279,9 @@ impl<B> Completed<B> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, finished: Finished<B>) {
-        self.lock().push_back(finished);
+    /// All at once: whoever takes the first may ask for more only when it finds no second one.
+    fn put(&self, finished: impl IntoIterator<Item = Finished<B>>) {
+        self.lock().extend(finished);
         self.one_more.notify_one();
     }
 }

@@ -1,4 +1,4 @@
-//! Which RADOS objects an image has of its own at its snapshot.
+//! Which RADOS objects an image has of its own at its snapshot, and whether one was written.
 //!
 //! Owns: asking for objects by name. Must not: read them.
 //!
@@ -6,6 +6,7 @@
 
 use std::ffi::{CString, c_int};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ptr;
 
 use super::cluster::Pool;
@@ -36,6 +37,14 @@ struct Question {
     completion: RawRadosCompletion,
     size: u64,
     time: nix::libc::time_t,
+}
+
+/// What is known of one object.
+struct Answer {
+    /// 0 or a negative errno.
+    code: c_int,
+    /// What every write raises; of no meaning where the code is an error.
+    version: u64,
 }
 
 impl Objects {
@@ -79,18 +88,41 @@ impl Objects {
     pub fn exist(&self, numbers: &[u64]) -> Result<Vec<bool>, RbdError> {
         let mut answers = Vec::with_capacity(numbers.len());
         for batch in numbers.chunks(DEPTH) {
-            for (number, code) in batch.iter().zip(self.ask(batch)?) {
-                if code == -nix::libc::ENOENT {
-                    answers.push(false);
-                    continue;
-                }
-                check(code, || {
-                    format!("look for the object {}", self.name(*number))
-                })?;
-                answers.push(true);
+            for (number, answer) in batch.iter().zip(self.ask(batch)?) {
+                answers.push(self.exists(*number, &answer)?);
             }
         }
         Ok(answers)
+    }
+
+    /// A number that stays the same as long as nobody writes, discards or removes any of the first `count` objects.
+    ///
+    /// # Errors
+    /// Where the cluster does not answer or refuses.
+    pub fn digest(&self, count: u64) -> Result<u64, RbdError> {
+        let mut digest = DefaultHasher::new();
+        let mut numbers = Vec::with_capacity(DEPTH);
+        let mut next = 0;
+        while next < count {
+            numbers.clear();
+            numbers.extend((next..count).take(DEPTH));
+            next += numbers.len() as u64;
+            for (number, answer) in numbers.iter().zip(self.ask(&numbers)?) {
+                let version = self.exists(*number, &answer)?.then_some(answer.version);
+                version.hash(&mut digest);
+            }
+        }
+        Ok(digest.finish())
+    }
+
+    fn exists(&self, number: u64, answer: &Answer) -> Result<bool, RbdError> {
+        if answer.code == -nix::libc::ENOENT {
+            return Ok(false);
+        }
+        check(answer.code, || {
+            format!("look for the object {}", self.name(number))
+        })?;
+        Ok(true)
     }
 
     fn name(&self, number: u64) -> String {
@@ -98,7 +130,7 @@ impl Objects {
     }
 
     /// The answers to at most [`DEPTH`] questions that are asked at once.
-    fn ask(&self, numbers: &[u64]) -> Result<Vec<c_int>, RbdError> {
+    fn ask(&self, numbers: &[u64]) -> Result<Vec<Answer>, RbdError> {
         let names: Vec<CString> = numbers
             .iter()
             .map(|number| super::c_string(&self.name(*number)))
@@ -147,12 +179,29 @@ impl Objects {
             // SAFETY: each question is in flight; it is waited for, read and released once.
             .map(|question| unsafe {
                 (functions.rados_aio_wait_for_complete)(question.completion);
-                let code = (functions.rados_aio_get_return_value)(question.completion);
+                let answer = Answer {
+                    code: (functions.rados_aio_get_return_value)(question.completion),
+                    version: (functions.rados_aio_get_version)(question.completion),
+                };
                 (functions.rados_aio_release)(question.completion);
-                code
+                answer
             })
             .collect();
         check(failed, || format!("look for objects of {}", self.prefix))?;
         Ok(answers)
+    }
+}
+
+impl Image {
+    /// A number that stays the same as long as nobody writes to the image, whoever has it open and whatever its clock says:
+    /// made from the versions of its objects, each of which is asked for.
+    ///
+    /// # Errors
+    /// Where the cluster does not answer or refuses.
+    pub fn digest_of_versions(&self) -> Result<u64, RbdError> {
+        let objects = Objects::of(self)?;
+        let stripes = self.stripe_count()?.max(1);
+        let set = objects.object_size().max(1).saturating_mul(stripes);
+        objects.digest(self.size()?.div_ceil(set).saturating_mul(stripes))
     }
 }

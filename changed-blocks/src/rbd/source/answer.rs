@@ -61,7 +61,7 @@ impl<'a> Delta<'a> {
         if facts.from.id != facts.to.id {
             let from = DiffFrom::Snapshot {
                 id: facts.from.id,
-                name: &facts.from.name,
+                name: &self.pair.from_name,
             };
             let shown = self.overlap[1];
             let end = window.end.min(facts.younger.size);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::doubt;
 use super::record::{Origin, Place, Record};
 use crate::rbd::library::{
-    Access, Cluster, Image, ImageName, Objects, Snapshot, SnapshotName, SnapshotNamespace,
+    Access, Cluster, Image, ImageName, Objects, Snapshot, SnapshotNamespace,
 };
 use crate::source::SourceError;
 
@@ -23,6 +23,9 @@ pub(super) struct Pair {
     pub(super) younger: Arc<Image>,
     /// What the clones of ceph-csi have of their own: nothing, unless somebody wrote to them.
     pub(super) clones: Vec<Objects>,
+    /// What the younger one calls the older's snapshot: it keeps the names that it was opened with, and some releases find the
+    /// start of a difference by name only.
+    pub(super) from_name: String,
     pub(super) facts: Facts,
 }
 
@@ -37,11 +40,15 @@ pub(super) struct Facts {
 }
 
 impl Pair {
-    /// Finds the pair of a recorded base and a target.
+    /// Finds the pair of a recorded base and a target, which is opened anew unless it is given.
+    ///
+    /// Whoever gives it must find the pair once more after the answer, without it: what is open for reading is not told of
+    /// what happens to it.
     pub(super) fn find(
         cluster: &Cluster,
         base: &Record,
         target: &Record,
+        opened: Option<&Arc<Image>>,
     ) -> Result<Self, SourceError> {
         if base.fsid != target.fsid {
             let (theirs, ours) = (&base.fsid, &target.fsid);
@@ -50,27 +57,39 @@ impl Pair {
             )));
         }
         if base.place.is_same_image(&target.place) {
-            let older = reopen(cluster, base, "the base")?;
-            let younger = reopen(cluster, target, "the target")?;
-            return Self::of(older, younger, Vec::new());
+            let (older, mut snapshots) = reopen(cluster, base, "the base")?;
+            let younger = match opened {
+                Some(image) => Arc::clone(image),
+                None => {
+                    let (younger, latest) = reopen(cluster, target, "the target")?;
+                    snapshots = latest;
+                    younger
+                }
+            };
+            return Self::of((older, younger), &snapshots, Vec::new());
         }
         let (from, to) = common_origin(base, target)?;
         let mut clones = Vec::with_capacity(2);
-        for (record, who) in [(base, "the base"), (target, "the target")] {
-            let image = reopen(cluster, record, who)?;
+        for (record, who, opened) in [(base, "the base", None), (target, "the target", opened)] {
+            let image = match opened {
+                Some(image) => Arc::clone(image),
+                None => reopen(cluster, record, who)?.0,
+            };
             refuse_layouts(&image)?;
             clones.push((Objects::of(&image).map_err(doubt)?, record.clone()));
         }
-        let older = open(cluster, from, "the snapshot that the base was cloned from")?;
-        let younger = open(cluster, to, "the snapshot that the target was cloned from")?;
-        let pair = Self::of(older, younger, clones)?;
+        let (older, _) = open(cluster, from, "the snapshot that the base was cloned from")?;
+        let (younger, snapshots) =
+            open(cluster, to, "the snapshot that the target was cloned from")?;
+        let pair = Self::of((older, younger), &snapshots, clones)?;
         pair.check_sizes(base, target)?;
         Ok(pair)
     }
 
+    /// `snapshots` is what the image has now: one of both may have been opened long ago.
     fn of(
-        older: Arc<Image>,
-        younger: Arc<Image>,
+        (older, younger): (Arc<Image>, Arc<Image>),
+        snapshots: &[Snapshot],
         clones: Vec<(Objects, Record)>,
     ) -> Result<Self, SourceError> {
         let [older_record, younger_record] = [now(&older)?, now(&younger)?];
@@ -82,18 +101,20 @@ impl Pair {
         }
         refuse_layouts(&younger)?;
         refuse_flattened(&older_record, &younger_record)?;
-        let snapshots = younger.snapshots().map_err(doubt)?;
-        let find = |id: u64| {
+        let find = |id: u64, who: &str| {
             let found = snapshots.iter().find(|snapshot| snapshot.id == id);
-            found.cloned().ok_or_else(|| deleted("the base", id))
+            found.cloned().ok_or_else(|| deleted(who, id))
         };
-        let from = find(from)?;
+        let from = find(from, "the base")?;
         refuse_nameless(&younger, &from)?;
+        let known = younger.snapshots().map_err(doubt)?;
+        let from_name = known.into_iter().find(|snapshot| snapshot.id == from.id);
+        let from_name = from_name.ok_or_else(|| deleted("the base", from.id))?.name;
         let (clones, records) = clones.into_iter().unzip();
         Ok(Self {
             facts: Facts {
                 from,
-                to: find(to)?,
+                to: find(to, "the target")?,
                 older: older_record,
                 younger: younger_record,
                 clones: records,
@@ -101,6 +122,7 @@ impl Pair {
             older,
             younger,
             clones,
+            from_name,
         })
     }
 
@@ -154,14 +176,17 @@ fn common_origin<'a>(
     }
 }
 
+/// An image at a snapshot, and all snapshots that it has.
+type Opened = (Arc<Image>, Vec<Snapshot>);
+
 /// Opens what a record names, as long as it still is what was recorded.
-fn reopen(cluster: &Cluster, record: &Record, who: &str) -> Result<Arc<Image>, SourceError> {
-    let image = open(cluster, &record.place, who)?;
+fn reopen(cluster: &Cluster, record: &Record, who: &str) -> Result<Opened, SourceError> {
+    let (image, snapshots) = open(cluster, &record.place, who)?;
     let mut now = now(&image)?;
     // Another version of the library sees the same.
     now.librbd.clone_from(&record.librbd);
     if now == *record {
-        return Ok(image);
+        return Ok((image, snapshots));
     }
     if record.origin.is_some() && now.origin.is_none() {
         return Err(SourceError::full(format!(
@@ -175,7 +200,7 @@ fn reopen(cluster: &Cluster, record: &Record, who: &str) -> Result<Arc<Image>, S
     )))
 }
 
-fn open(cluster: &Cluster, place: &Place, who: &str) -> Result<Arc<Image>, SourceError> {
+fn open(cluster: &Cluster, place: &Place, who: &str) -> Result<Opened, SourceError> {
     let pool = cluster
         .pool_by_id(place.pool, &place.namespace)
         .map_err(doubt)?;
@@ -188,19 +213,15 @@ fn open(cluster: &Cluster, place: &Place, who: &str) -> Result<Arc<Image>, Sourc
         doubt(error)
     })?;
     // Only deletion takes a snapshot away; what opens the image but not the snapshot is said as that.
-    if !image
-        .snapshots()
-        .map_err(doubt)?
+    let snapshots = image.snapshots().map_err(doubt)?;
+    if !snapshots
         .iter()
         .any(|snapshot| snapshot.id == place.snapshot)
     {
         return Err(deleted(who, place.snapshot));
     }
-    drop(image);
-    let snapshot = Some(SnapshotName::Id(place.snapshot));
-    Image::open(&pool, ImageName::Id(&place.image), snapshot, Access::Read)
-        .map(Arc::new)
-        .map_err(doubt)
+    let image = image.at_snapshot(place.snapshot).map_err(doubt)?;
+    Ok((Arc::new(image), snapshots))
 }
 
 fn deleted(who: &str, id: u64) -> SourceError {

@@ -47,7 +47,7 @@ fn a_record_comes_back_from_its_facts() {
             .cloned()
             .collect();
         assert!(
-            Record::from_identity(&Identity::among(SOURCE, &fewer).unwrap()).is_err(),
+            Record::from_identity(&Identity::among(NAME, &fewer).unwrap()).is_err(),
             "{key}"
         );
     }
@@ -136,4 +136,22 @@ fn a_device_that_changed_is_refused() {
         }),
         "written to",
     );
+}
+
+#[test]
+fn an_older_snapshot_of_the_same_pool_goes_back() {
+    let base = record();
+    let made = |creation_time| Record {
+        thin_id: 9,
+        creation_time,
+        ..record()
+    };
+    assert!(made(4).goes_back(&base).unwrap().contains("thin id 9"));
+    assert_eq!(made(5).goes_back(&base), None);
+    assert_eq!(made(6).goes_back(&base), None);
+    let elsewhere = Record {
+        pool: "LVM-c-tpool".to_owned(),
+        ..made(4)
+    };
+    assert_eq!(elsewhere.goes_back(&base), None);
 }

@@ -3,12 +3,12 @@
 //! Owns: what names it, and who says what changed. Must not: make it or take it away (`session` does).
 
 use changed_blocks::ChangedBlocks;
-use changed_blocks::csi::{CsiSnapshot, CsiSource, DriverMetadata, Notices};
+use changed_blocks::csi::{self, CsiSnapshot, CsiSource, DriverMetadata, Notices};
 
 use super::driver::Driver;
 use super::secrets::Group;
 use crate::device::queue::{IoQueue, QueueOptions};
-use crate::device::source::{Source, SourceDevice, SourceIdentity};
+use crate::device::source::{DeltaSources, Source, SourceDevice, SourceIdentity, Unusable};
 use crate::error::Result;
 
 /// A volume made from a snapshot, attached here and opened for reading.
@@ -70,12 +70,15 @@ impl SourceDevice for CsiDevice {
         self.source.hole_map()
     }
 
-    fn delta_sources(&self) -> Vec<Box<dyn ChangedBlocks + Send>> {
+    fn delta_sources(&self) -> DeltaSources {
         if self.driver.abilities.snapshot_metadata {
-            Vec::from([self.metadata()])
-        } else {
-            Vec::new()
+            return DeltaSources::one(self.metadata());
         }
+        DeltaSources::none(Unusable {
+            name: csi::NAME,
+            reason: format!("{} does not serve SnapshotMetadata", self.driver.name),
+            is_fault: false,
+        })
     }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {

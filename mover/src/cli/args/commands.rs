@@ -94,7 +94,10 @@ A killed or interrupted backup keeps what it stored: run the same command again.
 #[derive(Args, Debug)]
 #[command(after_help = BACKUP_EXAMPLES)]
 pub struct BackupArgs {
-    /// Disk image or block device to read, best a snapshot that nobody writes to; csi:VOLUME_ID is a volume of a CSI driver
+    /// Disk image, block device, RBD image or CSI volume to read; best a snapshot that nobody writes to
+    ///
+    /// RBD images are named rbd:POOL[/NAMESPACE]/IMAGE@SNAPSHOT, or by ceph-csi's handles: rbd:csi-snap=HANDLE (give --volume: each
+    /// snapshot is an image of another name) and rbd:csi-vol=HANDLE. csi:VOLUME_ID is a volume of a CSI driver.
     pub source: PathBuf,
 
     /// Name of the volume, letters, digits and `. _ / -`; default the base name of SOURCE
@@ -198,8 +201,10 @@ Examples:
       what changed between two reflinks of one image (cp --reflink=always, XFS or btrfs)
   snaphaul changed rbd:vms/db@tuesday --base rbd:vms/db@monday --json
       what changed between two snapshots of an RBD image, one JSON line for each extent
+  snaphaul changed rbd:vms/db@tuesday --base rbd:vms/db@monday --audit
+      the same, and whether it is true: both are read in whole
 
-No repository is needed and nothing is read. A backup asks the same sources, and checks their answers by samples.";
+No repository is needed and, without --audit, nothing is read. A backup asks the same sources, and checks their answers by samples.";
 
 /// Flags of `changed`.
 #[derive(Args, Debug)]
@@ -216,6 +221,10 @@ pub struct ChangedArgs {
     /// Ask this source of changed blocks: hole-map, fiemap, rbd or thin; default the best one
     #[arg(long = "changed-blocks", value_name = "WHO")]
     pub who: Option<String>,
+
+    /// Read both states in whole and compare: how much was told of too much, and whether anything was left out (exit code 65)
+    #[arg(long)]
+    pub audit: bool,
 
     /// Print every extent; without it the first forty. With --json there are always all
     #[arg(long)]

@@ -46,6 +46,11 @@ pub struct GcArgs {
     #[arg(long)]
     pub no_rewrite: bool,
 
+    /// Rewrite every segment of which a twentieth is dead, even where that writes more than it frees: after a rare, big cleanup of
+    /// volumes that change little. Reads and writes most of what the repository holds
+    #[arg(long, conflicts_with = "no_rewrite")]
+    pub thorough: bool,
+
     /// Run on another host than the one that made a repository on NFS, SMB or FUSE. No other host may use the repository meanwhile:
     /// such file systems may show this host an old listing
     #[arg(long)]

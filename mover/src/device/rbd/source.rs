@@ -2,30 +2,36 @@
 //!
 //! Owns: when an image counts as live, and what names it. Must not: read data other than through its queue.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use changed_blocks::rbd::{
-    Access, Cluster, Image, ImageName, RbdName, RbdOptions, RbdSource, SnapshotName,
+    self, Access, Cluster, Image, ImageName, RbdOptions, RbdSource, SnapshotName,
 };
 use changed_blocks::{ChangedBlocks, Scan};
 
 use super::super::queue::{IoQueue, QueueOptions};
-use super::super::source::{SourceDevice, SourceIdentity, SourceOptions};
+use super::super::source::{DeltaSources, SourceDevice, SourceIdentity, SourceOptions, Unusable};
 use super::queue::RbdQueue;
 use super::{failed, open, parse};
 use crate::{Error, ErrorKind, Result};
+
+/// What ceph-csi notes at images that it encrypts (`internal/rbd/encryption.go`).
+const ENCRYPTED: &str = "rbd.csi.ceph.com/encrypted";
 
 /// An opened image.
 #[derive(Debug)]
 pub struct RbdVolume {
     text: String,
-    name: RbdName,
     cluster: Cluster,
     image: Arc<Image>,
     size: u64,
     block_size: u32,
     /// Opened with `allow_live` while somebody else had it open.
     live: bool,
+    /// ceph-csi encrypts it.
+    encrypted: bool,
+    /// Of the head of an image, before anything of it was told or read; see `Image::digest_of_versions`.
+    versions: Mutex<Option<u64>>,
 }
 
 impl RbdVolume {
@@ -52,14 +58,19 @@ impl RbdVolume {
             let message = "refuse source: the image is empty";
             return Err(Error::new(ErrorKind::InvalidRequest, message).object(text));
         }
+        let encrypted = image
+            .metadata(ENCRYPTED)
+            .map_err(|error| failed("ask whether the image is encrypted", text, error))?
+            .is_some_and(|state| !state.is_empty());
         Ok(Self {
             text: text.to_owned(),
-            name,
             cluster,
             image,
             size,
             block_size: 512,
             live,
+            encrypted,
+            versions: Mutex::default(),
         })
     }
 }
@@ -76,6 +87,36 @@ impl RbdVolume {
             Err(error) if error.is_absent() => Ok(false),
             Err(error) => Err(ask(error)),
         }
+    }
+}
+
+impl RbdVolume {
+    /// Remembers what the head of an image was like before it is looked at. Somebody may open it, write and be gone before the
+    /// end; what that leaves is the versions of objects.
+    fn remember_versions(&self) -> Result<()> {
+        if self.image.snapshot().is_some() || self.live {
+            return Ok(());
+        }
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        if versions.is_none() {
+            *versions = Some(self.ask_versions()?);
+        }
+        Ok(())
+    }
+
+    /// Whether who opens the head now sees size and parent as we do: ours is not told that it was resized or flattened.
+    fn is_as_opened(&self) -> Result<bool> {
+        let ask = |error| failed("look at the image again", &self.text, error);
+        let id = self.image.id().map_err(ask)?;
+        let name = ImageName::Id(&id);
+        let now = Image::open(self.image.pool(), name, None, Access::Read).map_err(ask)?;
+        let shape = |image: &Image| Ok((image.size()?, image.parent()?, image.overlap()?));
+        Ok(shape(&now).map_err(ask)? == shape(&self.image).map_err(ask)?)
+    }
+
+    fn ask_versions(&self) -> Result<u64> {
+        let digest = self.image.digest_of_versions();
+        digest.map_err(|error| failed("ask whether the image is written", &self.text, error))
     }
 }
 
@@ -108,17 +149,22 @@ impl SourceDevice for RbdVolume {
         Ok(Box::new(Scan::new(self.size)))
     }
 
-    fn delta_sources(&self) -> Vec<Box<dyn ChangedBlocks + Send>> {
-        match RbdSource::open(&self.cluster, &self.name, RbdOptions::default()) {
-            Ok(source) => Vec::from([Box::new(source) as Box<dyn ChangedBlocks + Send>]),
-            Err(error) => {
-                tracing::warn!(%error, "read the whole image: it cannot be asked what it holds");
-                Vec::new()
-            }
+    fn delta_sources(&self) -> DeltaSources {
+        if let Err(error) = self.remember_versions() {
+            return DeltaSources::none(Unusable {
+                name: rbd::NAME,
+                reason: error.to_string(),
+                is_fault: true,
+            });
+        }
+        match RbdSource::of_image(Arc::clone(&self.image), RbdOptions::default()) {
+            Ok(source) => DeltaSources::one(Box::new(source)),
+            Err(error) => DeltaSources::none(Unusable::new(rbd::NAME, &error, true)),
         }
     }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {
+        self.remember_versions()?;
         RbdQueue::new(&self.image, &self.text, options)
             .map(|queue| Box::new(queue) as Box<dyn IoQueue>)
     }
@@ -127,15 +173,25 @@ impl SourceDevice for RbdVolume {
         if let Some(snapshot) = self.image.snapshot() {
             return self.has_snapshot(snapshot);
         }
-        let size = self
-            .image
-            .size()
-            .map_err(|error| failed("ask the size of the image", &self.text, error))?;
-        Ok(size == self.size && !self.live && !is_open_elsewhere(&self.image, &self.text)?)
+        if self.live || is_open_elsewhere(&self.image, &self.text)? {
+            return Ok(false);
+        }
+        let before = *self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        match before {
+            // Nothing was read.
+            None => Ok(true),
+            Some(before) => Ok(self.ask_versions()? == before && self.is_as_opened()?),
+        }
     }
 
     fn warnings(&self) -> Vec<String> {
-        Vec::new()
+        if !self.encrypted {
+            return Vec::new();
+        }
+        Vec::from([
+            "ceph-csi encrypts this image: the point holds ciphertext, not what the volume's device shows"
+                .to_owned(),
+        ])
     }
 
     fn identity(&self) -> SourceIdentity {

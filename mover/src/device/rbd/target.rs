@@ -1,14 +1,14 @@
 //! An image as the target of a restore.
 //!
-//! Owns: which images are written, and the order of writes that keeps a broken restore from looking whole. Must not: make images.
+//! Owns: which images are written, and how. Must not: make images, or know in which order (`first_chunk` does).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use changed_blocks::ChangedBlocks as _;
 use changed_blocks::rbd::{Access, AioQueue, Image, RbdOptions, RbdSource};
 
 use super::super::buffer::AlignedBuffer;
+use super::super::first_chunk::{Before, FirstChunk, Medium};
 use super::super::queue::{IoQueue, QueueOptions};
 use super::super::target::TargetOptions;
 use super::queue::{RbdQueue, at};
@@ -24,10 +24,7 @@ pub struct RbdTarget {
     text: String,
     image: Arc<Image>,
     capacity: u64,
-    first_chunk_len: usize,
-    /// It holds nothing, and what is not written reads as zero.
-    fresh: bool,
-    protected: AtomicBool,
+    first: FirstChunk,
 }
 
 impl RbdTarget {
@@ -47,14 +44,13 @@ impl RbdTarget {
         if name.snapshot.is_some() {
             return refuse("a snapshot is never written", "leave @SNAPSHOT out");
         }
-        let (cluster, image) =
-            open(text, &name, Access::Write).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => error.hint(format!(
-                    "make it first: rbd create --size {}B POOL/IMAGE",
-                    options.size
-                )),
-                _ => error,
-            })?;
+        let (_, image) = open(text, &name, Access::Write).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.hint(format!(
+                "make it first: rbd create --size {}B POOL/IMAGE",
+                options.size
+            )),
+            _ => error,
+        })?;
         let ask = |error| failed("look at the image", text, error);
         // Ours is the one watcher that is allowed.
         if image.watchers().map_err(ask)?.len() > 1 {
@@ -70,7 +66,7 @@ impl RbdTarget {
                 "enlarge it with `rbd resize`, or give a larger image",
             );
         }
-        let asked = RbdSource::open(&cluster, &name, RbdOptions::default())
+        let asked = RbdSource::of_image(Arc::clone(&image), RbdOptions::default())
             .and_then(|mut source| is_empty(&mut source));
         let fresh = asked.map_err(|error| {
             Error::new(ErrorKind::Io, "ask what the target holds")
@@ -83,21 +79,25 @@ impl RbdTarget {
                 "--force overwrites it, --delta writes only what differs",
             );
         }
-        let first_chunk_len = u64::from(options.chunk_size).min(options.size);
+        let first = u64::from(options.chunk_size).min(options.size);
+        let first = usize::try_from(first).unwrap_or(usize::MAX);
+        let before = if fresh {
+            Before::Zeros
+        } else {
+            Before::Something
+        };
         Ok(Self {
             text: text.to_owned(),
             image,
             capacity,
-            first_chunk_len: usize::try_from(first_chunk_len).unwrap_or(usize::MAX),
-            fresh,
-            protected: AtomicBool::new(false),
+            first: FirstChunk::new(first, before),
         })
     }
 
     /// Whether it held nothing when it was opened: ranges never written read as zero.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
-        self.fresh
+        self.first.is_fresh()
     }
 
     /// A queue for reading and writing.
@@ -114,12 +114,7 @@ impl RbdTarget {
     /// # Errors
     /// `Io`, `NoSpace`.
     pub fn protect(&self) -> Result<()> {
-        if !self.fresh {
-            self.write_first(&vec![0; self.first_chunk_len])?;
-            self.flush()?;
-        }
-        self.protected.store(true, Ordering::Release);
-        Ok(())
+        self.first.protect(self)
     }
 
     /// Makes a range read as zeros, by what guarantees that; see `Target::zero`.
@@ -135,7 +130,7 @@ impl RbdTarget {
                 Error::new(ErrorKind::Internal, "zero a range past the end").object(&self.text)
             );
         }
-        if self.fresh {
+        if self.is_fresh() {
             return Ok(());
         }
         let mut queue = self.requests()?;
@@ -156,18 +151,9 @@ impl RbdTarget {
     /// Brings everything to the cluster, then the first chunk, then that; see `Target::settle`.
     ///
     /// # Errors
-    /// `Io`, `NoSpace`; `Internal` where the first chunk is given but was not protected, or the reverse.
+    /// `Io`, `NoSpace`; `Internal` where the first chunk is given but was not protected, or the reverse, or has another length.
     pub fn settle(&self, first_chunk: Option<&[u8]>) -> Result<()> {
-        let protected = self.protected.load(Ordering::Acquire);
-        if (!self.fresh || protected) && first_chunk.is_some() != protected {
-            let message = "settle a first chunk that was not protected, or the reverse";
-            return Err(Error::new(ErrorKind::Internal, message).object(&self.text));
-        }
-        self.flush()?;
-        if let Some(chunk) = first_chunk {
-            self.write_first(chunk)?;
-        }
-        self.flush()
+        self.first.settle(self, first_chunk)
     }
 
     /// Reads from the cluster, in this thread; nothing is cached on this side.
@@ -183,14 +169,6 @@ impl RbdTarget {
             .unwrap_or_default())
     }
 
-    fn write_first(&self, chunk: &[u8]) -> Result<()> {
-        let mut buffer = AlignedBuffer::new(chunk.len());
-        buffer[..chunk.len()].copy_from_slice(chunk);
-        let mut queue = self.requests()?;
-        queue.write(0, 0, chunk.len(), buffer);
-        self.wait(&mut queue).map(drop)
-    }
-
     fn requests(&self) -> Result<AioQueue<AlignedBuffer>> {
         AioQueue::new(Arc::clone(&self.image))
             .map_err(|error| failed("ask the size of the image", &self.text, error))
@@ -203,6 +181,18 @@ impl RbdTarget {
         done.result
             .map(|()| done.buffer)
             .map_err(|error| at(error, &self.text, done.offset, done.len))
+    }
+}
+
+impl Medium for RbdTarget {
+    fn shown(&self) -> String {
+        self.text.clone()
+    }
+
+    fn write_start(&self, buffer: AlignedBuffer, len: usize) -> Result<()> {
+        let mut queue = self.requests()?;
+        queue.write(0, 0, len, buffer);
+        self.wait(&mut queue).map(drop)
     }
 
     fn flush(&self) -> Result<()> {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use nix::libc;
 
 use super::super::file::{DeviceFile, Direction, io_error};
+use super::super::first_chunk::{Before, FirstChunk};
 use super::super::{occupancy, system};
 use super::{Place, Target, TargetOptions, signature};
 use crate::{Error, ErrorKind, Result};
@@ -104,14 +105,14 @@ fn open_new(path: &Path, options: &TargetOptions) -> Result<Target> {
     let partial = path.with_file_name(partial_name);
     let failed = |error| open_failed(&partial, error);
     let stale = open_stale(&partial)?;
-    let (file, fresh) = match stale.filter(|_| options.delta) {
-        Some(file) => (file, false),
-        None => (create(&partial)?, true),
+    let (file, before) = match stale.filter(|_| options.delta) {
+        Some(file) => (file, Before::Something),
+        None => (create(&partial)?, Before::Nothing),
     };
     file.set_len(options.size).map_err(failed)?;
     let file = DeviceFile::open(file, &partial, Direction::Write)?;
     let mut target = target(file, path, Place::Partial(partial), options.size, options);
-    target.fresh = fresh;
+    target.first = first_chunk(options, before);
     Ok(target)
 }
 
@@ -174,18 +175,20 @@ fn target(
     options: &TargetOptions,
 ) -> Target {
     let warnings = file.fallback().map(str::to_owned).into_iter().collect();
-    let first_chunk = options.size.min(u64::from(options.chunk_size));
     Target {
         file: Arc::new(file),
         path: path.to_owned(),
         place,
         capacity,
-        first_chunk_len: usize::try_from(first_chunk).expect("at most a chunk"),
-        fresh: false,
-        protected: AtomicBool::new(false),
+        first: first_chunk(options, Before::Something),
         settled: AtomicBool::new(false),
         warnings: Mutex::new(warnings),
     }
+}
+
+fn first_chunk(options: &TargetOptions, before: Before) -> FirstChunk {
+    let len = options.size.min(u64::from(options.chunk_size));
+    FirstChunk::new(usize::try_from(len).expect("at most a chunk"), before)
 }
 
 fn is_read_only(path: &Path) -> bool {

@@ -56,6 +56,28 @@ fn full_device(size: u64, sector: u32) -> (tempfile::NamedTempFile, LoopDevice) 
     (file, device)
 }
 
+/// The same over a file system that cannot make holes, so that the device has no discard. To switch the discard of a loop device
+/// off would outlive it: the next one of that number would have none either.
+fn full_device_without_discard(size: u64, sector: u32) -> LoopDevice {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        let status = command.args(arguments).arg(folder.path()).status().unwrap();
+        assert!(status.success(), "{program} {arguments:?}");
+    };
+    run("mount", &["-t", "ramfs", "ramfs"]);
+    let path = folder.path().join("disk");
+    fs::write(&path, vec![0xFF; usize::try_from(size).unwrap()]).unwrap();
+    let device = LoopDevice::attach(&path, sector);
+    // The device holds on to its file.
+    run("umount", &["--lazy"]);
+    let device = device.unwrap();
+    let name = device.path().file_name().unwrap().to_str().unwrap();
+    let discard = fs::read_to_string(format!("/sys/block/{name}/queue/discard_max_bytes")).unwrap();
+    assert_eq!(discard.trim(), "0", "{name} can discard");
+    device
+}
+
 #[test]
 fn a_new_file_is_partial_until_it_is_finished() {
     let directory = tempfile::tempdir().unwrap();
@@ -169,9 +191,7 @@ fn an_empty_file_may_be_filled() {
 #[test]
 fn zeros_are_certain_on_devices_whose_discard_does_nothing() {
     for sector in [512, 4096] {
-        let (_file, device) = full_device(4 * MIB, sector);
-        let name = device.path().file_name().unwrap().to_str().unwrap();
-        fs::write(format!("/sys/block/{name}/queue/discard_max_bytes"), "0").unwrap();
+        let device = full_device_without_discard(4 * MIB, sector);
         let target = Target::open(device.path(), &options(3 * MIB + 100)).unwrap();
         assert!(target.is_block_device() && !target.is_fresh());
         target.protect().unwrap();

@@ -1,43 +1,51 @@
 //! Whether a backup reads only what changed: against what, on whose word, and why not.
 //!
 //! ```text
-//!   parent's records ─► trusted so far? full due? ─► source bound to its base ─► whole answer ─► chunks to read
-//!                              │ any doubt                    │ any doubt            │ any doubt
-//!                              └──────────────────────────────┴──► read what is allocated, and say why
+//!   who may be asked ─► may anybody? ─► trusted so far? ─► source bound to its base ─► whole answer ─► chunks to read
+//!    `candidates`         `gate`            │ any doubt          │ any doubt  `delta`     │ any doubt
+//!                           │               └────────────────────┴───────────────────────┴──► `full`: what is allocated
+//!                           └── live, caught before, due ──► everything, and nobody is asked
 //! ```
 //!
-//! Owns: rules R1 to R6 and R10 of a delta (who may answer, and what an answer comes down to). Must not: read data, or know a
-//! storage (`changed_blocks` does).
+//! Owns: the decision and its reason. Must not: read data, or know a storage (`changed_blocks` does).
 //!
-//! A delta is taken in whole before anything is read: an answer that breaks off costs nothing but a full read.
+//! An answer is taken in whole before anything is read: one that breaks off costs nothing but a full read.
 
+mod candidates;
+mod decision;
+mod delta;
+pub mod environment;
+mod full;
+mod gate;
 pub mod history;
 pub mod lie;
 pub mod recheck;
+mod refusal;
+pub mod verdict;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use changed_blocks::{
-    Base, ByteLen, ChangedBlocks, Checked, ChunkSet, Identity, SourceError, SourceErrorKind,
-    Summary,
-};
+use changed_blocks::{ChunkSet, Identity};
 
 use super::plan::Geometry;
 use super::request::{BackupRequest, ChangedBlocksChoice};
-use crate::device::source::SourceDevice;
-use crate::error::{Error, ErrorKind, Result};
+use crate::device::source::{Blocks, SourceDevice};
+use crate::error::Result;
 use crate::pipeline::progress::StopFlag;
-use crate::repository::format::manifest::PointState;
 use crate::repository::session::points::Point;
-use history::{Environment, History};
+use candidates::Candidates;
+use decision::Decision;
+use environment::Environment;
+use gate::Standing;
+use history::History;
 use lie::Again;
-use recheck::{Recheck, RecheckPlan};
+use recheck::Recheck;
+use verdict::{Verdict, cut, in_one_line};
 
 /// Name of the source that asks a file's own file system.
 const HOLE_MAP: &str = "hole-map";
-
-/// A source of changed blocks that may move to a thread of its own.
-pub type Blocks = Box<dyn ChangedBlocks + Send>;
+/// Record that names who needs what the point was made from to tell what changed since (rule R16).
+const NEEDS_BASE: &str = "base-needed-by";
 
 /// How the source of a backup is read, decided before the first byte.
 #[derive(Debug)]
@@ -46,12 +54,20 @@ pub struct Reading {
     pub mode: Mode,
     /// Name of who answers, for people and metrics.
     pub name: &'static str,
+    /// What names the target for who answers, in one line.
+    pub target: String,
     /// Whether holes are told by the file system of the very file, which cannot forget any.
     pub is_of_the_file: bool,
+    /// Whether ranges that were discarded may read as anything: a chunk that differs is stored, and is no lie (rule R15).
+    pub discard_unstable: bool,
     /// Why this way.
     pub reason: String,
     /// What the point records for the next one.
     pub records: Vec<(String, String)>,
+    /// Who can tell what changed since this point only as long as what it is made from exists.
+    pub base_needed_by: Option<&'static str>,
+    /// Who was caught in this run.
+    pub caught: Option<Verdict>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -68,17 +84,42 @@ impl Reading {
         }
         records
     }
+
+    /// What the random samples follow from, where there are any: with the point it was taken against, the same run can be
+    /// made again.
+    #[must_use]
+    pub fn sample_seed(&self) -> Option<String> {
+        let seed = match &self.mode {
+            Mode::Delta(delta) => delta.recheck.seed(),
+            Mode::Claimed(claim) => claim.seed,
+            Mode::Allocated | Mode::Known => return None,
+        };
+        Some(format!("{seed:016x}"))
+    }
 }
 
 /// What a backup asks of its source.
 #[derive(Debug)]
 pub enum Mode {
-    /// What may hold anything but zeros.
+    /// What may hold anything but zeros, by who cannot forget any: the file system of a file, or because everything is read.
     Allocated,
+    /// What may hold anything but zeros, by somebody else, and chunks outside that are read to see whether it is true.
+    Claimed(Claim),
     /// What differs from the parent, by somebody who cannot be wrong: a point of another repository.
     Known,
     /// What differs from the parent, and chunks outside that are read to see whether it is true.
     Delta(Delta),
+}
+
+/// What is said to be all that holds anything but zeros.
+#[derive(Debug)]
+pub struct Claim {
+    /// Chunks that may.
+    pub chunks: ChunkSet,
+    /// Others that are read as well.
+    pub samples: ChunkSet,
+    /// What these follow from.
+    pub seed: u64,
 }
 
 /// An answer in whole.
@@ -99,6 +140,8 @@ pub struct Question<'a> {
     pub request: &'a BackupRequest,
     /// What the new point builds on.
     pub parent: Option<&'a Point>,
+    /// The newest point of the volume, be it the parent or not: it knows who was caught.
+    pub newest: Option<&'a Point>,
     /// Size of the volume and its chunks.
     pub geometry: Geometry,
     /// Why an earlier try of this very run was given up.
@@ -107,68 +150,71 @@ pub struct Question<'a> {
     pub stop: &'a StopFlag,
 }
 
-/// Decides how the source is read, and asks it for its delta.
+/// Decides how the source is read, and asks it for its answer.
 ///
 /// # Errors
 /// `InvalidRequest` where a source is asked for that this volume does not have; `Unavailable`, `Io` where the source gives up.
 pub fn decide(question: &Question<'_>) -> Result<(Reading, Blocks)> {
-    let (source, choice) = (question.source, &question.request.changed_blocks);
-    if *choice == ChangedBlocksChoice::Delta {
-        return known(source);
+    if question.request.changed_blocks == ChangedBlocksChoice::Delta {
+        return known(question.source);
     }
-    let all = source.delta_sources();
+    let has = question.source.delta_sources();
     // Whoever is asked now, the next run may want to compare.
-    let identities: Vec<_> = all
+    let named: Vec<_> = has
+        .found
         .iter()
-        .filter_map(|source| source.identity())
-        .flat_map(|identity| identity.pairs().collect::<Vec<_>>())
+        .filter_map(|source| Some((source.capabilities(), source.identity()?)))
+        .collect();
+    let base_needed_by = named
+        .iter()
+        .find(|(can, _)| can.needs_base)
+        .map(|(can, _)| can.name);
+    let identities: Vec<_> = named
+        .iter()
+        .flat_map(|(_, record)| record.pairs())
         .collect();
     // The backend is the same whoever is asked.
     let environment = Environment::current(&identities);
-    let mut candidates = candidates(question, all)?;
-    let before = question.parent.map(|parent| History::of(&parent.manifest));
-    let tried = match (question.parent, &before, candidates.first_mut()) {
-        (Some(parent), Some(before), Some(blocks)) => {
-            let name = blocks.capabilities().name;
-            let allowed = allowed(question, (parent, before), name, &environment);
-            Some(allowed.and_then(|()| delta(question, parent, blocks, before)))
-        }
-        _ => None,
+    let (now, history) = (now(), standing_history(question));
+    let standing = Standing {
+        history: history.as_ref(),
+        environment: &environment,
+        now,
     };
-    let before = before.unwrap_or_default();
-    let full = before.clone().after_full(now(), &environment);
-    let after = match question.again.and_then(Again::lie) {
-        Some(lie) => full.with_verdict(lie.verdict()),
-        None => full,
-    };
-    let (mode, reason, blocks, after) = match tried {
-        Some(Ok((delta, reason))) => {
-            let blocks = candidates.swap_remove(0);
-            let after = before.after_delta(blocks.capabilities().name, &environment);
-            (Mode::Delta(delta), reason, blocks, after)
-        }
-        Some(Err(Refusal::Failed(error))) => return Err(*error),
-        Some(Err(Refusal::Scan(reason))) => {
-            // Whoever is not believed, or is to be checked, does not say either what is zero.
-            (Mode::Allocated, reason, source.hole_map()?, after)
-        }
-        Some(Err(Refusal::Full(reason))) => {
-            let blocks = floor(question, candidates.into_iter().next())?;
-            (Mode::Allocated, reason, blocks, after)
-        }
-        None => {
-            let reason = without_base(question, candidates.first());
-            let blocks = floor(question, candidates.into_iter().next())?;
-            (Mode::Allocated, reason, blocks, after)
-        }
-    };
-    let reading = Reading {
-        name: blocks.capabilities().name,
-        is_of_the_file: source.has_hole_map() && blocks.capabilities().name == HOLE_MAP,
-        warnings: mode_warnings(&mode, choice, &reason),
+    let Decision {
         mode,
+        blocks,
         reason,
-        records: identities.into_iter().chain(after.pairs()).collect(),
+        warnings,
+        caught,
+    } = Decision::of(question, Candidates::choose(question, has)?, standing)?;
+    let name = blocks.capabilities().name;
+    let before = history.unwrap_or_else(|| History::beginning(now));
+    let after = match &mode {
+        Mode::Delta(_) => before.after_delta(name, &environment),
+        Mode::Claimed(_) => before.after_claim(&environment),
+        Mode::Allocated | Mode::Known => before.after_full(now, &environment),
+    };
+    let after = match &caught {
+        Some(verdict) => after.with_verdict(verdict.clone()),
+        None => after,
+    };
+    let needs = base_needed_by.map(|name| (NEEDS_BASE.to_owned(), name.to_owned()));
+    let reading = Reading {
+        name,
+        target: in_one_line(blocks.identity().as_ref()),
+        is_of_the_file: question.source.has_hole_map() && name == HOLE_MAP,
+        discard_unstable: blocks.capabilities().discard_unstable,
+        mode,
+        reason: cut(&reason),
+        records: identities
+            .into_iter()
+            .chain(needs)
+            .chain(after.pairs())
+            .collect(),
+        base_needed_by,
+        caught,
+        warnings,
     };
     Ok((reading, blocks))
 }
@@ -177,276 +223,40 @@ fn known(source: &dyn SourceDevice) -> Result<(Reading, Blocks)> {
     let blocks = source.hole_map()?;
     let reading = Reading {
         name: blocks.capabilities().name,
+        target: String::new(),
         is_of_the_file: false,
+        discard_unstable: false,
         mode: Mode::Known,
         reason: "the source tells what differs from the parent".to_owned(),
         records: Vec::new(),
+        base_needed_by: None,
+        caught: None,
         warnings: Vec::new(),
     };
     Ok((reading, blocks))
 }
 
-/// Whoever asked for a source by name is told when it could not be used; `auto` only gives the reason.
-fn mode_warnings(mode: &Mode, choice: &ChangedBlocksChoice, reason: &str) -> Vec<String> {
-    let named = matches!(
-        choice,
-        ChangedBlocksChoice::Source(_) | ChangedBlocksChoice::ExtentsFile(_)
-    );
-    match mode {
-        Mode::Allocated if named => Vec::from([format!("everything allocated is read: {reason}")]),
-        _ => Vec::new(),
+/// The records of what is built on, else of the newest point. Who was caught is what the newest point says: to build on an older
+/// one, or on none, is no pardon.
+fn standing_history(question: &Question<'_>) -> Option<History> {
+    let of = |point: &Point| History::of(&point.manifest);
+    let newest = question.newest.map(of);
+    let mut history = question.parent.map(of).or_else(|| newest.clone())?;
+    if let Some(newest) = newest {
+        history.verdict = newest.verdict;
     }
+    Some(history)
 }
 
-/// Sources that may answer, best first.
-fn candidates(question: &Question<'_>, mut all: Vec<Blocks>) -> Result<Vec<Blocks>> {
-    let source = question.source;
-    match &question.request.changed_blocks {
-        ChangedBlocksChoice::Auto | ChangedBlocksChoice::None => Ok(all),
-        ChangedBlocksChoice::Source(name) => {
-            let names: Vec<_> = all.iter().map(|one| one.capabilities().name).collect();
-            all.retain(|one| one.capabilities().name == name);
-            if all.is_empty() {
-                return Err(no_such_source(source, name, &names));
-            }
-            Ok(all)
-        }
-        ChangedBlocksChoice::ExtentsFile(path) => {
-            let file = changed_blocks::ExtentsFile::open(path, source.size())
-                .map_err(|error| refused(&error))?;
-            Ok(Vec::from([Box::new(file) as Blocks]))
-        }
-        ChangedBlocksChoice::Scan | ChangedBlocksChoice::HoleMap | ChangedBlocksChoice::Delta => {
-            Ok(Vec::new())
-        }
-    }
-}
-
-fn no_such_source(source: &dyn SourceDevice, name: &str, has: &[&str]) -> Error {
-    let hint = if has.is_empty() {
-        "leave --changed-blocks out, or say scan".to_owned()
-    } else {
+/// What is said where ranges that were discarded read as anything (rule R15).
+pub(super) fn unstable_warning(reading: &Reading, bytes: u64) -> Option<String> {
+    let name = reading.name;
+    (bytes > 0).then(|| {
         format!(
-            "leave --changed-blocks out, or say one of: scan, {}",
-            has.join(", ")
+            "{bytes} bytes differ that {name} did not tell of; discarded ranges read as anything there, so that this proves \
+             nothing: they were stored as they were read"
         )
-    };
-    let message = format!("ask {name} what changed: this source has no such changed-block source");
-    Error::new(ErrorKind::InvalidRequest, message)
-        .object(source.name())
-        .hint(hint)
-}
-
-/// Why no delta is taken.
-enum Refusal {
-    /// The delta cannot be had: what is allocated is read.
-    Full(String),
-    /// Nobody is asked at all.
-    Scan(String),
-    Failed(Box<Error>),
-}
-
-impl From<SourceError> for Refusal {
-    fn from(error: SourceError) -> Self {
-        let text = with_cause(&error);
-        match error.kind {
-            // To ask again later costs a point; to read more costs time only.
-            SourceErrorKind::FullBackup | SourceErrorKind::Retry => Self::Full(text),
-            SourceErrorKind::GiveUp => Self::Failed(Box::new(gave_up(error))),
-        }
-    }
-}
-
-fn with_cause(error: &SourceError) -> String {
-    match &error.source {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
-}
-
-fn gave_up(error: SourceError) -> Error {
-    Error::new(ErrorKind::Io, "ask what changed").source(error)
-}
-
-fn refused(error: &SourceError) -> Error {
-    Error::new(ErrorKind::InvalidRequest, with_cause(error))
-        .hint("see `snaphaul backup --help` for the form of the list")
-}
-
-/// Whether the history of the volume allows a delta at all.
-fn allowed(
-    question: &Question<'_>,
-    (parent, before): (&Point, &History),
-    source: &str,
-    environment: &Environment,
-) -> std::result::Result<(), Refusal> {
-    let full = |reason: String| Err(Refusal::Full(reason));
-    let scan = |reason: String| Err(Refusal::Scan(reason));
-    if question.request.changed_blocks == ChangedBlocksChoice::None {
-        return full("asked for with --changed-blocks".to_owned());
-    }
-    if let Some(again) = question.again {
-        return scan(again.to_string());
-    }
-    if parent.manifest.state == PointState::Fuzzy {
-        return full("the parent is a mix of several moments".to_owned());
-    }
-    // Whoever names the source in spite of the verdict takes it back, and is watched like before.
-    if question.request.changed_blocks == ChangedBlocksChoice::Auto
-        && let Some(verdict) = before
-            .verdict
-            .as_ref()
-            .filter(|verdict| verdict.source == source)
-    {
-        return scan(format!(
-            "{verdict}; name the source with --changed-blocks to trust it again"
-        ));
-    }
-    match before.full_due(now(), environment) {
-        Some(reason) => scan(reason),
-        None => Ok(()),
-    }
-}
-
-/// Binds the source to the parent's base and takes its whole answer.
-fn delta(
-    question: &Question<'_>,
-    parent: &Point,
-    blocks: &mut Blocks,
-    before: &History,
-) -> std::result::Result<(Delta, String), Refusal> {
-    let name = blocks.capabilities().name;
-    let record = match Identity::among(name, &parent.manifest.identity) {
-        Some(record) => record,
-        // A list names the point itself.
-        None if name == changed_blocks::extents_file::NAME => Identity::new(name),
-        None => {
-            let message = format!("the parent recorded nothing that {name} could compare with");
-            return Err(Refusal::Full(message));
-        }
-    };
-    let point = parent.id().to_string();
-    blocks.bind(&Base {
-        record: &record,
-        point: &point,
-        named: question.request.base.as_deref(),
-    })?;
-    let mut chunks = ChunkSet::new(question.geometry.chunks());
-    collect(question, blocks, &mut chunks)?;
-    let delta_chunks = chunks.len();
-    resized(question, blocks, parent, &mut chunks)?;
-    let plan = RecheckPlan {
-        geometry: question.geometry,
-        parent_data_bytes: parent.manifest.size
-            - parent.manifest.stats.zero.min(parent.manifest.size),
-        delta_chunks,
-        rolled_to: before.rolled_to,
-        seed: seed(parent, blocks),
-    };
-    let recheck = Recheck::new(&plan, &chunks);
-    let reason = format!("{name} tells what changed since {point}");
-    Ok((Delta { chunks, recheck }, reason))
-}
-
-/// Both kinds of extents are read: what became zero has changed as well, and a wrong zero is seen.
-fn collect(
-    question: &Question<'_>,
-    blocks: &mut Blocks,
-    chunks: &mut ChunkSet,
-) -> std::result::Result<(), Refusal> {
-    let Geometry { size, chunk_size } = question.geometry;
-    let unit = ByteLen(u64::from(chunk_size));
-    let mut checked = Checked::new(&mut **blocks, ByteLen(size));
-    let answer = checked.delta(&mut |extent| {
-        chunks.insert_extent(extent, unit);
-        !question.stop.is_stopped()
-    });
-    ended(question, answer)
-}
-
-/// A stop on request comes before whatever the source made of it.
-fn ended(
-    question: &Question<'_>,
-    answer: std::result::Result<Summary, SourceError>,
-) -> std::result::Result<(), Refusal> {
-    let stopped = question.stop.check();
-    stopped.map_err(|error| Refusal::Failed(Box::new(error)))?;
-    answer.map(drop).map_err(Refusal::from)
-}
-
-/// After a change of size: the chunk at the smaller end, which has another length, and what is allocated behind it.
-fn resized(
-    question: &Question<'_>,
-    blocks: &mut Blocks,
-    parent: &Point,
-    chunks: &mut ChunkSet,
-) -> std::result::Result<(), Refusal> {
-    let Geometry { size, chunk_size } = question.geometry;
-    let (old, unit) = (parent.manifest.size, u64::from(chunk_size));
-    if old == size {
-        return Ok(());
-    }
-    let shared = old.min(size);
-    if shared % unit != 0 {
-        chunks.insert(shared / unit);
-    }
-    if size < old {
-        return Ok(());
-    }
-    let mut checked = Checked::new(&mut **blocks, ByteLen(size));
-    let answer = checked.allocated(&mut |extent| {
-        let end = extent.end().unwrap_or(u64::MAX);
-        if end > old {
-            let start = extent.offset.0.max(old);
-            chunks.insert_range(start / unit..end.div_ceil(unit));
-        }
-        !question.stop.is_stopped()
-    });
-    ended(question, answer)
-}
-
-fn without_base(question: &Question<'_>, candidate: Option<&Blocks>) -> String {
-    match (&question.request.changed_blocks, candidate, question.parent) {
-        (ChangedBlocksChoice::Auto, None, _) if question.source.has_hole_map() => {
-            "the file system tells which ranges of the file hold data".to_owned()
-        }
-        (ChangedBlocksChoice::Auto, None, _) => {
-            "nothing cheaper is known for this source: everything is read and compared".to_owned()
-        }
-        (_, Some(_), None) => "there is no parent to compare with".to_owned(),
-        _ => "asked for with --changed-blocks".to_owned(),
-    }
-}
-
-/// Who says what is allocated when there is no delta.
-fn floor(question: &Question<'_>, candidate: Option<Blocks>) -> Result<Blocks> {
-    let source = question.source;
-    if question.again.is_some() {
-        return source.hole_map();
-    }
-    match &question.request.changed_blocks {
-        ChangedBlocksChoice::Scan => Ok(Box::new(changed_blocks::Scan::new(source.size()))),
-        ChangedBlocksChoice::HoleMap if !source.has_hole_map() => Err(Error::new(
-            ErrorKind::InvalidRequest,
-            "ask for holes: this source has no hole map",
-        )
-        .object(source.name())
-        .hint("leave --changed-blocks out, or say scan")),
-        ChangedBlocksChoice::Auto | ChangedBlocksChoice::None | ChangedBlocksChoice::Source(_)
-            if !source.has_hole_map() =>
-        {
-            candidate.map_or_else(|| source.hole_map(), Ok)
-        }
-        // A list without a base is one of what is allocated.
-        ChangedBlocksChoice::ExtentsFile(path) => {
-            let list = changed_blocks::ExtentsFile::open(path, source.size());
-            match list.ok().filter(|list| list.base_point().is_none()) {
-                Some(list) => Ok(Box::new(list)),
-                None => source.hole_map(),
-            }
-        }
-        _ => source.hole_map(),
-    }
+    })
 }
 
 fn now() -> i64 {
@@ -459,9 +269,11 @@ fn now() -> i64 {
 
 /// Another choice of samples for each pair of states, and the same for the same: a run that was killed after it caught a liar
 /// meets the same chunk again.
-fn seed(parent: &Point, blocks: &Blocks) -> u64 {
+fn seed(before: Option<&Point>, blocks: &Blocks) -> u64 {
     let mut hash = blake3::Hasher::new();
-    hash.update(parent.id().to_string().as_bytes());
+    if let Some(point) = before {
+        hash.update(point.id().to_string().as_bytes());
+    }
     for (key, value) in blocks.identity().iter().flat_map(Identity::pairs) {
         hash.update(key.as_bytes()).update(value.as_bytes());
     }

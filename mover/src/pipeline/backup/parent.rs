@@ -54,6 +54,23 @@ pub fn choose(
     })
 }
 
+/// The newest point of the volume, whatever is built on, and be it forgotten: it says who was caught.
+///
+/// # Errors
+/// What the store answers.
+pub fn newest(
+    repository: &Repository,
+    chosen: &Chosen,
+    catalog: &Catalog,
+) -> Result<Option<Point>> {
+    let parent = chosen.parent.as_ref();
+    // The parent may be of another volume, or older.
+    match parent.filter(|parent| catalog.has_copy(&parent.key) && !catalog.has_newer(&parent.key)) {
+        Some(parent) => Ok(Some(parent.clone())),
+        None => catalog.newest_known(repository),
+    }
+}
+
 /// A point of any volume: what was restored from it builds on it.
 fn given(repository: &Repository, text: &str) -> Result<Point> {
     let point = resolve::resolve(repository, text)?;

@@ -41,6 +41,14 @@ pub enum ChangedBlocksChoice {
     Delta,
 }
 
+impl ChangedBlocksChoice {
+    /// Whether a person named who is to answer.
+    #[must_use]
+    pub fn is_by_name(&self) -> bool {
+        matches!(self, Self::Source(_) | Self::ExtentsFile(_))
+    }
+}
+
 /// What is recorded with a point instead of what this run knows of its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {

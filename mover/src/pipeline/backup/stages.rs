@@ -28,7 +28,7 @@ use crate::device::queue::{IoQueue, QueueOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::budget::{Budget, Failure, uploads_in_flight};
 use crate::repository::format::codec::Encoder;
-use crate::repository::ids::{SegmentId, SessionKey, name};
+use crate::repository::ids::{SegmentId, name};
 use crate::repository::map::{MapCursor, MapWriter};
 use crate::repository::quarantine::Quarantine;
 
@@ -135,7 +135,7 @@ fn move_data(
         quarantine: known.quarantine,
         log: &log,
         watch,
-        witness: witness(reading, parent_id.as_deref(), run.session.key()),
+        witness: witness(reading, parent_id.as_deref()),
     };
     let buffer_len = PIECE_BYTES as usize;
     let queue = run.source.queue(&QueueOptions {
@@ -198,6 +198,11 @@ fn plans<'scope, 'a: 'scope>(
             chunks.union_with(delta.recheck.anywhere());
             return Box::new(LeafPlans::new(OwnedRanges { chunks, from: 0 }));
         }
+        Mode::Claimed(claim) => {
+            let mut chunks = claim.chunks.clone();
+            chunks.union_with(&claim.samples);
+            return Box::new(LeafPlans::new(OwnedRanges { chunks, from: 0 }));
+        }
         Mode::Allocated => Question::Allocated,
         Mode::Known => Question::Delta,
     };
@@ -231,6 +236,7 @@ fn unread<'a>(run: &Run<'_>, reading: &'a Reading, quarantine: &'a Quarantine) -
                 believed: reading.is_of_the_file,
             };
         }
+        Mode::Claimed(_) => return Unread::Zero { believed: false },
         Mode::Known => None,
         Mode::Delta(delta) => Some(delta),
     };
@@ -247,20 +253,19 @@ fn unread<'a>(run: &Run<'_>, reading: &'a Reading, quarantine: &'a Quarantine) -
     }
 }
 
-fn witness<'a>(
-    reading: &'a Reading,
-    parent: Option<&'a str>,
-    session: SessionKey,
-) -> Option<Witness<'a>> {
-    match &reading.mode {
-        Mode::Delta(delta) => Some(Witness {
-            delta: &delta.chunks,
-            source: reading.name,
-            parent: parent?,
-            session,
-        }),
-        Mode::Allocated | Mode::Known => None,
-    }
+fn witness<'a>(reading: &'a Reading, parent: Option<&'a str>) -> Option<Witness<'a>> {
+    let (told, parent) = match &reading.mode {
+        Mode::Delta(delta) => (&delta.chunks, Some(parent?)),
+        Mode::Claimed(claim) => (&claim.chunks, None),
+        Mode::Allocated | Mode::Known => return None,
+    };
+    Some(Witness {
+        told,
+        source: reading.name,
+        target: &reading.target,
+        parent,
+        discard_unstable: reading.discard_unstable,
+    })
 }
 
 fn feed(

@@ -9,7 +9,7 @@ use changed_blocks::ChunkSet;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::adopted::AdoptedChunks;
-use super::changes::lie::Lie;
+use super::changes::lie::{Lie, Said};
 use super::dedupe::DedupeTable;
 use super::feeder::{Piece, Watch};
 use super::leaves::LeafWork;
@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::pipeline::progress::Progress;
 use crate::repository::format::codec::Encoder;
 use crate::repository::format::crypto::Keys;
-use crate::repository::ids::{Digest, SessionKey};
+use crate::repository::ids::Digest;
 use crate::repository::map::Entry;
 use crate::repository::quarantine::Quarantine;
 
@@ -45,45 +45,58 @@ pub struct Shared<'a> {
     pub witness: Option<Witness<'a>>,
 }
 
-/// What must be as in the parent, because somebody said so.
+/// What must be as somebody said.
 #[derive(Clone, Copy, Debug)]
 pub struct Witness<'a> {
-    /// What was said to have changed.
-    pub delta: &'a ChunkSet,
+    /// What was said to have changed, or to hold anything.
+    pub told: &'a ChunkSet,
     /// Who said it.
     pub source: &'static str,
-    /// Id of the parent.
-    pub parent: &'a str,
-    /// The session that found it.
-    pub session: SessionKey,
+    /// The identity record of what that was about, in one line.
+    pub target: &'a str,
+    /// Id of the parent, which all other chunks are the same as; `None` where all others are zero.
+    pub parent: Option<&'a str>,
+    /// Whether a difference proves nothing (rule R15).
+    pub discard_unstable: bool,
 }
 
 impl Witness<'_> {
-    /// Compares a chunk outside the delta with the parent's.
-    fn check(
-        &self,
-        number: u64,
-        chunk_size: u32,
-        before: Entry,
-        found: Option<Digest>,
-    ) -> Result<()> {
+    /// Compares a chunk outside of what was told with the parent's, or with zeros.
+    fn check(&self, offset: u64, before: Entry, found: Option<Digest>) -> Testimony {
         let before = match before {
-            Entry::Data { digest, .. } => Some(digest),
-            Entry::Zero => None,
+            Entry::Data { digest, .. } if self.parent.is_some() => Some(digest),
+            _ => None,
         };
         if before == found {
-            return Ok(());
+            return Testimony::True;
         }
-        let lie = Lie {
-            source: self.source,
-            parent: self.parent.to_owned(),
-            offset: number * u64::from(chunk_size),
-            before,
-            found,
-            session: self.session,
+        if self.discard_unstable {
+            return Testimony::Unstable;
+        }
+        let said = match self.parent {
+            Some(parent) => Said::Unchanged {
+                parent: parent.to_owned(),
+                before,
+            },
+            None => Said::Unallocated,
         };
-        Err(lie.into_error())
+        let (source, target) = (self.source, self.target.to_owned());
+        Testimony::Lie(Box::new(Lie {
+            source,
+            said,
+            offset,
+            found,
+            target,
+        }))
     }
+}
+
+/// What a chunk outside of what was told says of who told it.
+enum Testimony {
+    True,
+    /// It differs, where that proves nothing.
+    Unstable,
+    Lie(Box<Lie>),
 }
 
 /// Where a worker takes pieces from and gives what it is done with.
@@ -124,6 +137,27 @@ pub fn run(shared: &Shared<'_>, lanes: &WorkerLanes, mut encoder: Encoder) -> Re
 }
 
 impl Shared<'_> {
+    /// Holds a chunk that nobody told of against what that means.
+    fn testify(
+        &self,
+        (number, len): (u64, u64),
+        before: Entry,
+        found: Option<Digest>,
+    ) -> Result<()> {
+        let outside = |witness: &Witness<'_>| !witness.told.contains(number);
+        let Some(witness) = self.witness.filter(outside) else {
+            return Ok(());
+        };
+        let progress = self.watch.progress;
+        Progress::add(&progress.sampled, len);
+        match witness.check(self.geometry.offset_of(number), before, found) {
+            Testimony::True => {}
+            Testimony::Unstable => Progress::add(&progress.unstable, len),
+            Testimony::Lie(lie) => return Err(lie.into_error()),
+        }
+        Ok(())
+    }
+
     fn process(
         &self,
         leaf: &LeafWork,
@@ -135,18 +169,7 @@ impl Shared<'_> {
         let len = chunk.len() as u64;
         let at = usize::try_from(number % LEAF_CHUNKS).expect("smaller than a leaf");
         let digest = (!is_zero(chunk)).then(|| self.keys.digest(chunk));
-        if let Some(witness) = self
-            .witness
-            .filter(|witness| !witness.delta.contains(number))
-        {
-            Progress::add(&progress.sampled, len);
-            witness.check(
-                number,
-                self.geometry.chunk_size,
-                leaf.parent_entry(at),
-                digest,
-            )?;
-        }
+        self.testify((number, len), leaf.parent_entry(at), digest)?;
         let Some(digest) = digest else {
             return Ok(Entry::Zero);
         };

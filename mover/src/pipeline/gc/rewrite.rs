@@ -34,8 +34,8 @@ struct Ledger {
     full: bool,
 }
 
-/// Rewrites what the plan proposes, as far as that never writes more than the run has freed. A dry run reads directories and
-/// counts.
+/// Rewrites what the plan proposes, as far as that never writes more than the run has freed, unless that is wanted at any cost. A
+/// dry run reads directories and counts.
 pub(super) fn sparse(job: &Job<'_>, plan: &Plan, policy: &CompactionPolicy) -> Result<()> {
     let context = job.context;
     if !context.repository.config.profile.conditional_writes {
@@ -51,7 +51,9 @@ pub(super) fn sparse(job: &Job<'_>, plan: &Plan, policy: &CompactionPolicy) -> R
         written: 0,
         full: false,
     });
-    let proposed = plan.compactions(policy, freed).into_iter();
+    let (proposed, stays) = plan.choose(policy, freed);
+    job.tally.stays(stays);
+    let proposed = proposed.into_iter();
     // Each has the old bodies and the new object in memory.
     let each = 3 * u64::from(context.repository.config.segment_size);
     let room = usize::try_from(context.memory / each.max(1)).unwrap_or(usize::MAX);
@@ -146,7 +148,7 @@ impl Rewrite<'_> {
     fn pay(&self, stored: u64, live: u64) -> bool {
         let mut ledger = self.ledger();
         let freed = ledger.freed + stored.saturating_sub(live);
-        if ledger.written + live > freed {
+        if ledger.written + live > freed && !self.policy.at_any_cost {
             return false;
         }
         ledger.freed = freed;

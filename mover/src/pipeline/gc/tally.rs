@@ -157,6 +157,11 @@ impl Tally {
         self.change(|report| report.warnings.push(warning));
     }
 
+    /// Dead bytes, about, that are not worth rewriting what they lie in.
+    pub(super) fn stays(&self, bytes: u64) {
+        self.change(|report| report.dead_bytes_left = bytes);
+    }
+
     pub(super) fn freed(&self) -> u64 {
         self.freed.load(Ordering::Relaxed)
     }

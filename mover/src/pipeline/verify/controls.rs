@@ -5,7 +5,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::{Repository, check_roots};
 use crate::repository::format::Manifest;
-use crate::repository::ids::name;
+use crate::repository::ids::{SessionKey, name};
 use crate::repository::map::Liveness;
 use crate::repository::session::points::Point;
 use crate::repository::session::records;
@@ -83,16 +83,17 @@ pub(crate) fn check_point(
 /// The writer stores the second copy right after the commit; one that is still missing after the run is lost.
 pub(crate) fn settle_copy(
     repository: &Repository,
-    point: &Point,
+    (key, volume): &(SessionKey, String),
     findings: &Findings,
 ) -> Result<()> {
-    let copy = name::copy(&point.key);
+    let copy = name::copy(key);
     if repository.store.head(&copy)?.is_none() {
         let flaw = Flaw::new(
             Fault::Missing,
             "find the second copy of the manifest: it is gone",
         );
-        findings.hurts(&copy, &flaw, point, None);
+        let point = key.point().to_string();
+        findings.hurts_named(&copy, &flaw, (volume, &point), None);
     }
     Ok(())
 }

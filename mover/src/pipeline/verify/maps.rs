@@ -207,6 +207,13 @@ impl<'l> LiveCheck<'l> {
     }
 }
 
+/// Tells the faults of segments themselves, whomever they hurt.
+pub(crate) fn tell_own(faults: &HashMap<SegmentId, SegmentFault>, findings: &Findings) {
+    for fault in faults.values().filter(|fault| fault.itself) {
+        findings.object(&fault.object, &fault.flaw);
+    }
+}
+
 /// Finds the points and ranges that faulty data segments hurt, by walking the points again.
 ///
 /// # Errors
@@ -218,9 +225,6 @@ pub(crate) fn attribute(
     faults: &HashMap<SegmentId, SegmentFault>,
     findings: &Findings,
 ) -> Result<()> {
-    for fault in faults.values().filter(|fault| fault.itself) {
-        findings.object(&fault.object, &fault.flaw);
-    }
     for point in points {
         let mut walk = Walk::new(reader, &point.manifest.root, 0..point.manifest.chunks());
         while let Some(step) = walk.next()? {

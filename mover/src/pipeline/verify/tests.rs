@@ -3,7 +3,7 @@ use std::os::unix::fs::FileExt;
 
 use super::*;
 use crate::pipeline::testing::{Bed, CHUNK, Layout, flip, image};
-use crate::repository::ids::{SegmentId, SessionKey};
+use crate::repository::ids::name;
 
 fn check(bed: &Bed, level: VerifyLevel) -> VerifyReport {
     run(

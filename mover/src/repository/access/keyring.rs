@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   add:     new slot, both copies ─► read it back and try it
-//!   remove:  first copy away ─► is another key still there? ─► second copy away      (else put the first one back)
+//!   remove:  first copy away ─► is another key still there? ─► both copies away        (else put the first one back)
 //!   rotate:  add, then remove the key that was used
 //! ```
 //!
@@ -219,6 +219,9 @@ impl Keyring {
         let error = match stays {
             Ok(true) => {
                 store.delete(&name::second_copy(slot))?;
+                // Of a damaged slot, a repair may have written the first copy again from the second one in between; from here on it
+                // finds nothing to write.
+                store.delete(slot)?;
                 return store.sync();
             }
             Ok(false) => Error::new(

@@ -17,6 +17,8 @@ pub struct CompactionPolicy {
     pub min_dead_permille: u32,
     /// Dead bytes, in thousandths of all stored ones, that may stay: below, nothing is rewritten.
     pub tolerated_permille: u32,
+    /// Rewrite also where that writes more than it frees.
+    pub at_any_cost: bool,
 }
 
 impl CompactionPolicy {
@@ -27,6 +29,7 @@ impl CompactionPolicy {
             max_body,
             min_dead_permille: 50,
             tolerated_permille: 10,
+            at_any_cost: false,
         }
     }
 
@@ -61,9 +64,18 @@ const LAST_GENERATION: u8 = 99;
 
 impl Plan {
     /// Segments to rewrite, sparsest first. Taken in this order, what was written never exceeds what was freed, with
-    /// `freed` bytes of whole objects deleted before.
+    /// `freed` bytes of whole objects deleted before, unless that is wanted at any cost.
     #[must_use]
     pub fn compactions(&self, policy: &CompactionPolicy, freed: u64) -> Vec<Compaction<'_>> {
+        self.choose(policy, freed).0
+    }
+
+    /// As [`compactions`](Self::compactions), with an estimate of the dead bytes in the segments that stay as they are.
+    pub(crate) fn choose(
+        &self,
+        policy: &CompactionPolicy,
+        freed: u64,
+    ) -> (Vec<Compaction<'_>>, u64) {
         let mut stored = 0u64;
         let mut dead = 0u64;
         let mut sparse = Vec::new();
@@ -77,7 +89,7 @@ impl Plan {
             }
         });
         if dead * 1000 <= stored * u64::from(policy.tolerated_permille) {
-            return Vec::new();
+            return (Vec::new(), dead);
         }
         sparse.sort_unstable_by_key(|found| {
             (
@@ -89,11 +101,15 @@ impl Plan {
         let paid = sparse.iter().take_while(|found| {
             freed += u64::from(found.size - found.live_bytes);
             written += u64::from(found.live_bytes);
-            written <= freed
+            written <= freed || policy.at_any_cost
         });
         let paid = paid.count();
         sparse.truncate(paid);
-        sparse
+        let gone = sparse
+            .iter()
+            .map(|found| u64::from(found.size - found.live_bytes));
+        let stays = dead - gone.sum::<u64>();
+        (sparse, stays)
     }
 
     /// Estimates every living segment. The number of its chunks is at least the highest live ordinal, and about what the

@@ -336,6 +336,14 @@ fn sparse_segments_are_rewritten_while_that_writes_less_than_it_frees() {
     };
     assert_eq!(chosen(0), [1, 2]);
     assert_eq!(chosen(u64::from(u32::MAX)), [1, 2, 0]);
+    // Half of two and nothing of the third is freed; 4 of 64 chunks stay dead.
+    assert_eq!(plan.choose(&policy, 0).1, 4 * 16 * 1024);
+    let thorough = CompactionPolicy {
+        at_any_cost: true,
+        ..policy
+    };
+    let (compactions, stays) = plan.choose(&thorough, 0);
+    assert_eq!((compactions.len(), stays), (3, 0));
     let compactions = plan.compactions(&policy, 0);
     assert_eq!(compactions[0].live_bytes, 8 * 16 * 1024);
     assert_eq!(

@@ -153,6 +153,33 @@ impl Catalog {
         Ok(None)
     }
 
+    /// The newest point whose manifest can be read, forgotten or damaged ones not left out: what it knew stays true. Nothing is
+    /// built on it.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn newest_known(&self, repository: &Repository) -> Result<Option<Point>> {
+        let may_be = self.0.iter().filter(|(_, c)| c.may_be_point());
+        let mut newest: Vec<_> = may_be.collect();
+        newest.sort_by_key(|(key, _)| std::cmp::Reverse((key.sequence, key.session)));
+        for (key, controls) in newest {
+            match load_listed(repository, key, *controls) {
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                found => return found,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a point of the volume is newer than `key`.
+    #[must_use]
+    pub fn has_newer(&self, key: &SessionKey) -> bool {
+        let order = |key: &SessionKey| (key.sequence, key.session);
+        let mut keys = self.0.iter();
+        keys.any(|(other, c)| c.may_be_point() && order(other) > order(key))
+    }
+
     /// Whether the second copy of a point's manifest is there.
     #[must_use]
     pub fn has_copy(&self, key: &SessionKey) -> bool {
@@ -191,13 +218,47 @@ pub fn list(repository: &Repository, volume: Option<VolumeId>) -> Result<Listing
 /// # Errors
 /// As [`list`].
 pub fn list_prefix(repository: &Repository, prefix: &str) -> Result<Listing> {
+    load_candidates(repository, &candidates_under(repository, prefix)?)
+}
+
+/// What a listing shows of a session that may be a point: [`load_candidates`] says whether it is one. About 60 bytes, where a
+/// point takes about 1 KiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    key: SessionKey,
+    controls: Controls,
+}
+
+impl Candidate {
+    /// Forgets what the listing showed, which is not true any more: loading asks for everything.
+    pub fn doubt(&mut self) {
+        self.controls = Controls::default();
+    }
+}
+
+/// Everything that may be a point, ascending by volume, sequence and session.
+///
+/// # Errors
+/// What the store answers.
+pub fn candidates(repository: &Repository) -> Result<Vec<Candidate>> {
+    candidates_under(repository, "")
+}
+
+fn candidates_under(repository: &Repository, prefix: &str) -> Result<Vec<Candidate>> {
     let catalog = Catalog::list_prefix(repository.store.as_ref(), prefix)?;
-    let candidates: Vec<_> = catalog
-        .0
-        .into_iter()
+    let candidates = catalog.0.into_iter();
+    Ok(candidates
         .filter(|(_, controls)| controls.may_be_point())
-        .collect();
-    let loaded = load_all(repository, &candidates);
+        .map(|(key, controls)| Candidate { key, controls })
+        .collect())
+}
+
+/// Loads those of `candidates` that are points.
+///
+/// # Errors
+/// As [`list`].
+pub fn load_candidates(repository: &Repository, candidates: &[Candidate]) -> Result<Listing> {
+    let loaded = load_all(repository, candidates);
     let mut listing = Listing::default();
     for (key, result) in loaded {
         match result {
@@ -283,13 +344,13 @@ fn read_manifest(repository: &Repository, key: &SessionKey, name: &str) -> Resul
 type Loaded = (SessionKey, Result<Option<Point>>);
 
 /// Loads many points, [`PARALLEL_GETS`] at a time, in the given order.
-fn load_all(repository: &Repository, candidates: &[(SessionKey, Controls)]) -> Vec<Loaded> {
+fn load_all(repository: &Repository, candidates: &[Candidate]) -> Vec<Loaded> {
     let next = AtomicUsize::new(0);
     let loaded: Mutex<Vec<(usize, Loaded)>> = Mutex::new(Vec::with_capacity(candidates.len()));
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some((key, controls)) = candidates.get(index) else {
+            let Some(Candidate { key, controls }) = candidates.get(index) else {
                 return;
             };
             let result = load_listed(repository, key, *controls);

@@ -170,20 +170,29 @@ fn slots_of_other_repositories_are_not_counted() {
     assert!(opens(&store, &key_file()));
 }
 
-/// A repair that writes the second copy of a slot again while the slot is removed, in every order.
+/// A repair that writes a copy of a slot again while the slot is removed, in every order.
 #[test]
 fn a_repair_does_not_bring_a_removed_key_back() {
+    repairs_beside_a_removal(&name::second_copy);
+}
+
+#[test]
+fn nor_from_the_second_copy() {
+    repairs_beside_a_removal(&str::to_owned);
+}
+
+fn repairs_beside_a_removal(damaged: &dyn Fn(&str) -> String) {
     let (origin, slot) = encrypted();
     let first = ring(&origin, &passphrase(OLD));
     first.add(&key_file(), 0).unwrap();
-    origin.damage(&name::second_copy(&slot));
+    origin.damage(&damaged(&slot));
     let objects: Vec<(String, Bytes)> = origin
         .names()
         .into_iter()
         .map(|name| (name.clone(), origin.object(&name)))
         .collect();
     let mut mended = 0;
-    for schedule in schedules(2, 4) {
+    for schedule in schedules(2, 5) {
         let store = Arc::new(MemoryStore::default());
         for (name, object) in &objects {
             store.set(name, object.clone());

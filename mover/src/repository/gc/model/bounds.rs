@@ -21,6 +21,8 @@ pub(super) struct Bounds {
     pub(super) adoption: Adoption,
     /// Writers store a second copy of their manifest.
     pub(super) copies: bool,
+    /// Collectors store those that are missing.
+    pub(super) mends: bool,
     pub(super) compaction: bool,
     /// The first session has committed before the search begins.
     pub(super) founded: bool,
@@ -29,6 +31,8 @@ pub(super) struct Bounds {
     /// Pages a LIST takes.
     pub(super) pages: u8,
     pub(super) decided_by: DecidedBy,
+    /// The store has create-only PUT. Without it nobody is fenced or taken over, and nothing compacted.
+    pub(super) create_only: bool,
 }
 
 /// On what a session may build.
@@ -71,11 +75,13 @@ impl Bounds {
             parents: Parents::None,
             adoption: Adoption::None,
             copies: false,
+            mends: false,
             compaction: false,
             founded: false,
             any_order: false,
             pages: 1,
             decided_by: DecidedBy::Slot,
+            create_only: true,
         }
     }
 
@@ -94,6 +100,14 @@ impl Bounds {
     pub(super) fn copies(self) -> Self {
         Self {
             copies: true,
+            ..self
+        }
+    }
+
+    /// With [`copies`](Self::copies) only.
+    pub(super) fn mends(self) -> Self {
+        Self {
+            mends: true,
             ..self
         }
     }
@@ -135,6 +149,14 @@ impl Bounds {
     pub(super) fn register(self) -> Self {
         Self {
             decided_by: DecidedBy::Register,
+            ..self
+        }
+    }
+
+    /// For replays; the other bounds must be such that nothing needs a winner.
+    pub(super) fn without_create_only(self) -> Self {
+        Self {
+            create_only: false,
             ..self
         }
     }

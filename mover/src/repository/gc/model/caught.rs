@@ -95,5 +95,6 @@ caught! {
     copies_first: CopiesFirst in one().copies().losses(1);
     copy_ignored: CopyIgnored in one().copies().losses(1);
     liveness_late: LivenessLate in one().copies();
+    mend_unconfirmed: MendUnconfirmed in one().copies().mends();
     no_copy_check: NoCopyCheck in one().copies().losses(1).readers(1);
 }

@@ -10,7 +10,8 @@ use super::super::{ControlStep, Stage};
 use super::mutation::Mutation;
 use super::search::{Step, World};
 use super::state::{
-    COLLECTORS, Collector, GENERATIONS, Phase, Rewrite, Seen, Set, Slot, State, Store, Tasks, Why,
+    COLLECTORS, Collector, GENERATIONS, Mend, Phase, Rewrite, Seen, Set, Slot, State, Store, Tasks,
+    Why,
 };
 
 impl World {
@@ -191,6 +192,7 @@ impl World {
         let before = next.len();
         for session in 0..self.bounds.sessions() {
             for task in [
+                Self::mend_task,
                 Self::chain_task,
                 Self::live_task,
                 Self::segment_task,
@@ -216,26 +218,59 @@ impl World {
         let tasks = &state.collectors[at].tasks;
         let mut ranks = Vec::new();
         for session in 0..self.bounds.sessions() {
+            ranks.extend(tasks.mends[session].map(|_| 0));
             // All chains take one step before any takes the next.
             let step = |(why, done)| self.chain(why)[usize::from(done)];
             ranks.extend(tasks.chains[session].map(|chain| match step(chain) {
-                ControlStep::Copy => 0,
-                ControlStep::Open => 1,
-                ControlStep::Slot => 2,
-                ControlStep::Live => 3,
-                ControlStep::Tomb => 4,
+                ControlStep::Copy => 1,
+                ControlStep::Open => 2,
+                ControlStep::Slot => 3,
+                ControlStep::Live => 4,
+                ControlStep::Tomb => 5,
             }));
-            ranks.extend(tasks.live.has(session).then_some(6));
+            ranks.extend(tasks.live.has(session).then_some(7));
             let superseded = tasks.superseded.has(session);
-            let data = if superseded { 7 } else { 5 };
+            let data = if superseded { 8 } else { 6 };
             ranks.extend((tasks.segments[session] != 0).then_some(data));
-            ranks.extend(tasks.compact[session].map(|_| 8));
+            ranks.extend(tasks.compact[session].map(|_| 9));
         }
         let lowest = ranks.iter().min();
         ranks
             .iter()
             .position(|rank| Some(rank) == lowest)
             .expect("otherwise idle")
+    }
+
+    /// Looks for the copy that a listing did not show, reads the manifest, and stores it again if it is still a point's.
+    fn mend_task(&self, after: &mut State, at: usize, session: usize) -> Option<&'static str> {
+        let store = &mut after.store;
+        let (what, next) = match after.collectors[at].tasks.mends[session]? {
+            Mend::Look => (
+                "HEAD copy that is missing",
+                (!store.copy.has(session)).then_some(Mend::Read),
+            ),
+            Mend::Read => (
+                "GET manifest to copy",
+                store.has_manifest(session).then_some(self.after_reading()),
+            ),
+            Mend::Confirm => (
+                "HEAD open of what lacks a copy",
+                store.open.has(session).then_some(Mend::Store),
+            ),
+            Mend::Store => {
+                store.copy.add(session);
+                ("PUT missing copy", None)
+            }
+        };
+        after.collectors[at].tasks.mends[session] = next;
+        Some(what)
+    }
+
+    fn after_reading(&self) -> Mend {
+        match self.mutation {
+            Mutation::MendUnconfirmed => Mend::Store,
+            _ => Mend::Confirm,
+        }
     }
 
     fn chain_task(&self, after: &mut State, at: usize, session: usize) -> Option<&'static str> {

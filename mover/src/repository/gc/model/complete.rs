@@ -41,6 +41,9 @@ complete! {
     compaction_child: Bounds::new(2, (1, 2), 1, 0).parents(Parents::Previous).compaction();
     copies: Bounds::new(1, (2, 2), 1, 1).copies().duplicates(1);
     copies_child: Bounds::new(2, (1, 2), 1, 0).parents(Parents::Previous).copies();
+    mends: Bounds::new(1, (2, 2), 1, 1).copies().mends().duplicates(1);
+    mends_child: Bounds::new(2, (1, 2), 1, 0).parents(Parents::Previous).copies().mends();
+    mends_losses: Bounds::new(1, (2, 2), 1, 0).copies().mends().losses(1);
     losses: Bounds::new(1, (2, 2), 1, 1).copies().losses(1);
     losses_reader: Bounds::new(1, (1, 2), 1, 0).copies().losses(1).readers(1);
     duplicates: Bounds::new(2, (1, 2), 1, 1).duplicates(1).parents(Parents::Previous);
@@ -81,6 +84,8 @@ long! {
     long_compaction_reader: Bounds::new(1, (2, 3), 1, 1).readers(1).compaction().any_order();
     long_compaction_child: Bounds::new(2, (2, 2), 1, 0).parents(Parents::Previous).readers(1).compaction();
     long_copies: Bounds::new(2, (2, 2), 1, 1).parents(Parents::Previous).copies().duplicates(1);
+    long_mends: Bounds::new(1, (2, 2), 1, 1).copies().mends().duplicates(1).readers(1);
+    long_mends_losses: Bounds::new(1, (2, 2), 1, 1).copies().mends().losses(1);
     long_losses: Bounds::new(2, (2, 2), 1, 1).parents(Parents::Previous).copies().losses(1);
     long_register: Bounds::new(2, (2, 2), 1, 1).adoption(Adoption::Any).register();
     long_register_fences: Bounds::new(2, (1, 2), 1, 2).adoption(Adoption::Any).parents(Parents::Any).register();

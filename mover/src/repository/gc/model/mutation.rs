@@ -85,6 +85,8 @@ pub(super) enum Mutation {
     LivenessLate,
     /// Whoever reads through a copy does not check that the point is still there.
     NoCopyCheck,
+    /// A collector copies a manifest without a look whether its start record is still there.
+    MendUnconfirmed,
     /// Any order of the listings.
     Order([Stage; 5]),
 }

@@ -13,7 +13,7 @@ use super::super::{
 };
 use super::mutation::Mutation;
 use super::search::World;
-use super::state::{GENERATIONS, Ordinals, Rewrite, Seen, Set, State, Tasks, Why};
+use super::state::{GENERATIONS, Mend, Ordinals, Rewrite, Seen, Set, State, Tasks, Why};
 use crate::repository::ids::{ReaderKey, SegmentId, Sequence, SessionId, SessionKey, VolumeId};
 use crate::repository::map::{Liveness, Location};
 
@@ -104,6 +104,11 @@ impl World {
             };
             tasks.chains[number(chain.key.session())] = Some((why, 0));
         }
+        if self.bounds.mends {
+            for key in plan.missing_copies() {
+                tasks.mends[number(key.session)] = Some(Mend::Look);
+            }
+        }
         for dead in plan.dead_data() {
             self.note(&mut tasks, dead);
         }
@@ -157,6 +162,7 @@ impl World {
             max_body: u32::try_from(CHUNK).expect("small"),
             min_dead_permille: 1,
             tolerated_permille: 0,
+            at_any_cost: false,
         };
         for found in plan.compactions(&policy, u64::from(u32::MAX)) {
             let ordinals = found.live.ordinals().map(|ordinal| 1u8 << ordinal);

@@ -168,6 +168,9 @@ impl World {
             if store.copy.has(session) && !(stands(session) && store.live.has(session)) {
                 return Some("a copy is left behind");
             }
+            if self.bounds.mends && store.is_whole(session) && !store.copy.has(session) {
+                return Some("a point is left without a second copy");
+            }
             let live = needed.ordinals(session);
             let generations: Vec<Ordinals> =
                 store.data[session].iter().flatten().copied().collect();

@@ -137,8 +137,13 @@ impl World {
     }
 
     fn leaks(&self, state: &State, print: u64, last: bool) -> Option<&'static str> {
-        let checked = matches!(self.mutation, Mutation::Sound | Mutation::LivenessLate);
-        (checked && (last || print.is_multiple_of(LEAK_SAMPLE)))
+        let checked = matches!(
+            self.mutation,
+            Mutation::Sound | Mutation::LivenessLate | Mutation::MendUnconfirmed
+        );
+        // What collectors add shows nowhere else but here.
+        let all = self.bounds.mends;
+        (checked && (last || all || print.is_multiple_of(LEAK_SAMPLE)))
             .then(|| self.leak(state))
             .flatten()
     }

@@ -251,6 +251,8 @@ pub(super) struct Seen {
 /// What a collector has decided to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Tasks {
+    /// Points whose second copy is missing, and the next request about each.
+    pub(super) mends: [Option<Mend>; SESSIONS],
     /// Cause and next step of each session's chain.
     pub(super) chains: [Option<(Why, u8)>; SESSIONS],
     pub(super) live: Set,
@@ -259,6 +261,15 @@ pub(super) struct Tasks {
     /// Sessions whose segment stays, in a higher generation than those.
     pub(super) superseded: Set,
     pub(super) compact: [Option<Rewrite>; SESSIONS],
+}
+
+/// The next request about a second copy that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Mend {
+    Look,
+    Read,
+    Confirm,
+    Store,
 }
 
 /// Cause of a chain, as the planner names it.

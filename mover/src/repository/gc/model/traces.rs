@@ -25,6 +25,12 @@ pub(crate) struct Cast {
     pub(crate) compaction: bool,
     /// Writers store second copies of their manifests.
     pub(crate) copies: bool,
+    /// Collectors store those that are missing.
+    pub(crate) mends: bool,
+    /// Pages that the model splits each listing of a collector into, by the numbers of sessions.
+    pub(crate) pages: usize,
+    /// The store has create-only PUT.
+    pub(crate) create_only: bool,
     /// Chunks that each writer stores.
     pub(crate) stored: u16,
 }
@@ -92,7 +98,7 @@ pub(crate) struct Trace {
 }
 
 /// Bounds whose traces are given.
-pub(crate) const GIVEN: [&str; 9] = [
+pub(crate) const GIVEN: [&str; 12] = [
     "one",
     "child",
     "children",
@@ -102,6 +108,9 @@ pub(crate) const GIVEN: [&str; 9] = [
     "compaction",
     "losses",
     "duplicates",
+    "mends",
+    "pages",
+    "nothing decides",
 ];
 
 fn bounds(name: &str) -> Bounds {
@@ -119,6 +128,16 @@ fn bounds(name: &str) -> Bounds {
         "compaction" => Bounds::new(1, (2, 2), 1, 0).readers(1).compaction(),
         "losses" => Bounds::new(1, (1, 2), 1, 0).copies().losses(1).readers(1),
         "duplicates" => Bounds::new(1, (1, 2), 1, 1).copies().duplicates(1),
+        "mends" => Bounds::new(1, (1, 2), 1, 1).copies().mends().duplicates(1),
+        "pages" => Bounds::new(2, (1, 1), 1, 1)
+            .parents(Parents::Previous)
+            .copies()
+            .pages(2),
+        // A store without create-only PUT, and no cluster.
+        "nothing decides" => Bounds::new(2, (1, 2), 2, 0)
+            .parents(Parents::Any)
+            .duplicates(1)
+            .without_create_only(),
         "everything" => Bounds::new(4, (2, 4), 2, 2)
             .parents(Parents::Any)
             .adoption(Adoption::Any)
@@ -126,6 +145,15 @@ fn bounds(name: &str) -> Bounds {
             .copies()
             .compaction()
             .duplicates(1),
+        "everything, in pages" => Bounds::new(3, (2, 4), 2, 2)
+            .parents(Parents::Any)
+            .adoption(Adoption::Any)
+            .readers(1)
+            .copies()
+            .mends()
+            .compaction()
+            .duplicates(1)
+            .pages(3),
         "everything, with losses" => Bounds::new(2, (2, 4), 1, 1)
             .parents(Parents::Any)
             .readers(1)
@@ -251,6 +279,9 @@ impl World {
                 collectors: bounds.collectors,
                 compaction: bounds.compaction,
                 copies: bounds.copies,
+                mends: bounds.mends,
+                pages: usize::from(bounds.pages).min(bounds.sessions()),
+                create_only: bounds.create_only,
                 stored: if bounds.compaction { 2 } else { 1 },
             },
             founded: bounds.founded,

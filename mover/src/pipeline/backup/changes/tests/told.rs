@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use changed_blocks::source::Precision;
 use changed_blocks::{
-    Base, Capabilities, Extent, ExtentSink, Identity, SourceError, SourceErrorKind, Summary,
+    Base, ByteLen, Capabilities, ChangedBlocks, Extent, ExtentSink, Identity, SourceError,
+    SourceErrorKind, Summary,
 };
 
 use super::*;
 use crate::device::queue::{IoQueue, QueueOptions};
-use crate::device::source::{Source, SourceIdentity, SourceOptions};
+use crate::device::source::{DeltaSources, Source, SourceIdentity, SourceOptions, Unusable};
 
 pub(super) const BLOCK: usize = 4096;
 
@@ -39,6 +40,14 @@ pub(super) enum Answer {
     Zeros,
     /// Cannot compare, and says that the second half holds nothing.
     HalfAllocated,
+    /// Cannot compare, and says that the first MiB holds nothing.
+    StartUnallocated,
+    /// Cannot compare, and says truly what holds anything.
+    OnlyAllocated,
+    /// Cannot compare, nor say what is allocated.
+    NeitherOfBoth,
+    /// Says truly what changed, and that the second half holds nothing.
+    Contradicts,
 }
 
 /// States of a volume, the last of which is on disk.
@@ -49,6 +58,14 @@ pub(super) struct Storage {
     pub(super) answer: Answer,
     /// It has no file system that could tell holes.
     pub(super) is_device: bool,
+    /// Discarded ranges read as anything, it declares.
+    pub(super) discard_unstable: bool,
+    /// Its target is an older state than the base.
+    pub(super) goes_back: bool,
+    /// Somebody writes to it.
+    pub(super) is_live: bool,
+    /// Why it cannot be asked at all, and whether it should.
+    pub(super) unusable: Option<(&'static str, bool)>,
 }
 
 impl Storage {
@@ -61,6 +78,18 @@ impl Storage {
             states,
             answer: Answer::Honest,
             is_device: false,
+            discard_unstable: false,
+            goes_back: false,
+            is_live: false,
+            unusable: None,
+        }
+    }
+
+    /// The same as a block device, whose holes only it can tell.
+    pub(super) fn device(bed: &Bed, image: Vec<u8>) -> Self {
+        Self {
+            is_device: true,
+            ..Self::new(bed, image)
         }
     }
 
@@ -106,9 +135,19 @@ impl Blocks {
         (0..blocks)
             .filter(|at| part(before, *at) != part(now, *at))
             .map(|at| {
-                let end = ((at + 1) * BLOCK).min(now.len());
-                Extent::data((at * BLOCK) as u64, (end - at * BLOCK) as u64)
+                let part = part(now, at);
+                let is_zero = part.iter().all(|byte| *byte == 0);
+                let kind = if is_zero { Extent::zero } else { Extent::data };
+                kind((at * BLOCK) as u64, part.len() as u64)
             })
+            .collect()
+    }
+
+    fn allocated_truth(&self) -> Vec<Extent> {
+        let states = self.storage.states.lock().unwrap();
+        let blocks = states.last().unwrap().chunks(BLOCK).zip(0_u64..);
+        let data = blocks.filter(|(block, _)| block.iter().any(|byte| *byte != 0));
+        data.map(|(block, at)| Extent::data(at * BLOCK as u64, block.len() as u64))
             .collect()
     }
 
@@ -138,6 +177,7 @@ impl ChangedBlocks for Blocks {
         Capabilities {
             precision: Precision::Exact,
             needs_base: true,
+            discard_unstable: self.storage.discard_unstable,
             ..Capabilities::without_base("told", ByteLen(BLOCK as u64))
         }
     }
@@ -150,7 +190,13 @@ impl ChangedBlocks for Blocks {
     fn bind(&mut self, base: &Base<'_>) -> std::result::Result<(), SourceError> {
         let state = base.record.fact("state").and_then(|text| text.parse().ok());
         let states = self.storage.states.lock().unwrap().len();
-        let can = self.storage.answer != Answer::HalfAllocated;
+        let can = !matches!(
+            self.storage.answer,
+            Answer::HalfAllocated
+                | Answer::StartUnallocated
+                | Answer::OnlyAllocated
+                | Answer::NeitherOfBoth
+        );
         self.base = state.filter(|state| can && *state < states);
         self.base
             .map(|_| ())
@@ -162,17 +208,30 @@ impl ChangedBlocks for Blocks {
         sink: &mut ExtentSink<'_>,
     ) -> std::result::Result<Summary, SourceError> {
         let size = self.storage.states.lock().unwrap().last().unwrap().len() as u64;
-        let told = match self.storage.answer {
-            Answer::HalfAllocated => size / 2,
-            _ => size,
+        let extents = match self.storage.answer {
+            Answer::HalfAllocated | Answer::Contradicts => Vec::from([Extent::data(0, size / 2)]),
+            Answer::StartUnallocated => Vec::from([Extent::data(1 << 20, size - (1 << 20))]),
+            Answer::NeitherOfBoth => return Err(SourceError::full("the pool is busy")),
+            _ => self.allocated_truth(),
         };
-        if !sink(Extent::data(0, told)) {
-            return Err(SourceError::full("stopped"));
+        for extent in &extents {
+            if !sink(*extent) {
+                return Err(SourceError::full("stopped"));
+            }
         }
         Ok(Summary {
             size: ByteLen(size),
-            extents: 1,
+            extents: extents.len() as u64,
         })
+    }
+
+    fn goes_back(&self, _base: &Identity) -> Option<String> {
+        let goes_back = self.storage.goes_back;
+        goes_back.then(|| "the snapshot is older than the one before".to_owned())
+    }
+
+    fn tells_both(&self) -> bool {
+        true
     }
 
     fn delta(&mut self, sink: &mut ExtentSink<'_>) -> std::result::Result<Summary, SourceError> {
@@ -239,8 +298,12 @@ impl SourceDevice for Told {
         Ok(Box::new(changed_blocks::Scan::new(self.inner.size())))
     }
 
-    fn delta_sources(&self) -> Vec<super::Blocks> {
-        Vec::from([Box::new(self.blocks.clone()) as super::Blocks])
+    fn delta_sources(&self) -> DeltaSources {
+        let Some((reason, is_fault)) = self.blocks.storage.unusable else {
+            return DeltaSources::one(Box::new(self.blocks.clone()));
+        };
+        let error = SourceError::full(reason);
+        DeltaSources::none(Unusable::new("told", &error, is_fault))
     }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {
@@ -248,7 +311,7 @@ impl SourceDevice for Told {
     }
 
     fn check_unchanged(&self) -> Result<bool> {
-        self.inner.check_unchanged()
+        Ok(self.inner.check_unchanged()? && !self.blocks.storage.is_live)
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! The store of one actor, as it is and as a mistake in the code would make it look.
 //!
-//! Owns: planted mistakes, each one of the model's mutations in the order or the answers of real requests. The sound one keeps
-//! collectors from adding missing copies, which the model leaves out.
+//! Owns: planted mistakes, each one of the model's mutations in the order or the answers of real requests. Where the model's bounds leave
+//! out that collectors add missing copies, they are kept from it.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +29,10 @@ pub(super) enum Bend {
     NoRecords,
     /// The second listing of start records is left out: M21.
     OneListing,
+    /// The first page of a listing is taken for all of it.
+    FirstPage,
+    /// Missing copies are not stored.
+    NoMends,
     /// An old generation is deleted before the new one is there: M18.
     DeleteFirst,
 }
@@ -39,6 +43,7 @@ pub(super) struct BentStore {
     inner: Arc<dyn Store>,
     bend: Bend,
     collector: bool,
+    mends: bool,
     /// Requests held back, and listings so far.
     held: Mutex<(Vec<String>, usize)>,
 }
@@ -49,8 +54,14 @@ impl BentStore {
             inner,
             bend,
             collector,
+            mends: false,
             held: Mutex::default(),
         }
+    }
+
+    /// The same for a collector that may add copies.
+    pub(super) fn with_mends(self, mends: bool) -> Self {
+        Self { mends, ..self }
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, (Vec<String>, usize)> {
@@ -64,7 +75,8 @@ impl Store for BentStore {
     }
 
     fn put(&self, object: &str, body: Bytes) -> Result<()> {
-        if self.collector && object.starts_with(name::COPY) {
+        let mends = self.mends && self.bend != Bend::NoMends;
+        if self.collector && !mends && object.starts_with(name::COPY) {
             return Err(Error::new(ErrorKind::AccessDenied, "not here").object(object));
         }
         self.inner.put(object, body)
@@ -128,7 +140,12 @@ impl Store for BentStore {
             self.held().1 += 1;
             self.held().1.is_multiple_of(2)
         };
+        let mut is_first = true;
         self.inner.list(prefix, &mut |mut found| {
+            let is_more = self.collector && !std::mem::take(&mut is_first);
+            if self.bend == Bend::FirstPage && is_more {
+                return Ok(());
+            }
             let hidden = match self.bend {
                 Bend::OneListing => again,
                 Bend::NoRecords => opens,

@@ -23,5 +23,7 @@ caught! {
     m6_commit_overwrites: CommitOverwrites in "duplicates";
     m9_no_records: NoRecords in "duplicates";
     m18_delete_first: DeleteFirst in "compaction";
+    first_page: FirstPage in "pages";
+    no_mends: NoMends in "mends";
     m21_one_listing: OneListing in "child";
 }

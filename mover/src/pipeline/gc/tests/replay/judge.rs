@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::world::{self, Judge};
 use super::Replay;
-use super::actors;
+use super::actors::{self, Shared};
 use super::bent::{Bend, BentStore};
 use crate::pipeline::gc;
 use crate::repository::gc::OpenKey;
@@ -15,30 +15,57 @@ use crate::repository::map::Location;
 use crate::repository::session::records::MAX_ABORT_LEN;
 use crate::repository::store::Store;
 
+/// Whose an object is, by its name.
+pub(super) struct Owners {
+    /// By what follows on the kind in the names of control objects.
+    by_rest: HashMap<String, usize>,
+    by_id: HashMap<SessionId, usize>,
+}
+
+impl Owners {
+    pub(super) fn new(shared: &Shared) -> Self {
+        let keys = || shared.keys.iter();
+        Self {
+            by_rest: keys()
+                .map(|(at, key)| (key.open_name().split_off(name::OPEN.len()), *at))
+                .collect(),
+            by_id: keys().map(|(at, key)| (key.session(), *at)).collect(),
+        }
+    }
+
+    pub(super) fn of(&self, object: &str) -> Option<usize> {
+        let kind = kind_of(object);
+        let data = match kind {
+            name::SEG => name::parse_segment(object).map(|(id, _)| id),
+            name::MAP => name::parse_map_segment(object),
+            _ => return self.by_rest.get(&object[kind.len()..]).copied(),
+        };
+        self.by_id.get(&data?.session).copied()
+    }
+}
+
+/// The first part of a name, with its slash.
+fn kind_of(object: &str) -> &str {
+    &object[..=object.find('/').expect("it is in a folder")]
+}
+
 impl Replay<'_> {
     /// The real store in the model's words. Maps live as long as data does; signs of life mean nothing.
     pub(super) fn objects(&self) -> Result<BTreeSet<Object>, String> {
-        let shared = self.shared();
-        let mut by_rest = HashMap::new();
-        let mut by_id = HashMap::new();
-        for (session, key) in &shared.keys {
-            by_rest.insert(key.open_name().split_off(name::OPEN.len()), *session);
-            by_id.insert(key.session(), *session);
-        }
+        let owners = Owners::new(&self.shared());
         let mut objects = BTreeSet::new();
         for object in self.world.objects() {
-            let (kind, rest) = object.split_at(object.find('/').unwrap() + 1);
+            let kind = kind_of(&object);
             if [name::MAP, name::BEAT].contains(&kind) {
                 continue;
             }
             let stranger = || format!("{object} is nobody's");
+            let owner = owners.of(&object).ok_or_else(stranger)?;
             if kind == name::SEG {
-                let (id, generation) = name::parse_segment(&object).ok_or_else(stranger)?;
-                let owner = by_id.get(&id.session).ok_or_else(stranger)?;
-                objects.insert(Object::Data(*owner, generation));
+                let (_, generation) = name::parse_segment(&object).ok_or_else(stranger)?;
+                objects.insert(Object::Data(owner, generation));
                 continue;
             }
-            let owner = *by_rest.get(rest).ok_or_else(stranger)?;
             let len = self.world.store.peek(&object).unwrap().len() as u64;
             objects.insert(match kind {
                 name::OPEN => Object::Open(owner),
@@ -73,7 +100,8 @@ impl Replay<'_> {
             }
         }
         let store = Arc::clone(&self.world.store) as Arc<dyn Store>;
-        let store = Arc::new(BentStore::new(store, Bend::Sound, true));
+        let store = BentStore::new(store, Bend::Sound, true).with_mends(self.trace.cast.mends);
+        let store = Arc::new(store);
         let context = world::context(&self.world.repository_over(store));
         for _ in 0..2 {
             gc::run(&context, &actors::stepwise()).map_err(|error| format!("gc: {error:?}"))?;

@@ -30,11 +30,12 @@ impl Wanted {
             "HEAD open of the pin"
             | "HEAD open of the dead session, again"
             | "HEAD open of what it had taken over"
+            | "HEAD open of what lacks a copy"
             | "GET open of a suspect"
             | "looks whether it committed" => (&[(Head, name::OPEN)], &[]),
             "HEAD slot of the pin" | "GET slot of a suspect" => (&[(Head, name::SNAP)], &[]),
             "HEAD liveness of the pin" => (&[(Head, name::LIVE)], &[]),
-            "GET copy of a suspect" => (&[(Head, name::COPY)], &[]),
+            "GET copy of a suspect" | "HEAD copy that is missing" => (&[(Head, name::COPY)], &[]),
             "takes the slot of the dead session"
             | "PUT manifest"
             | "PUT manifest, twice"
@@ -58,6 +59,8 @@ impl Wanted {
             "LIST snap" => (&[(List, name::SNAP)], &[(List, name::SNAP)]),
             "GET open in flight" => (&[(Get, name::OPEN)], &[]),
             "GET liveness of a root" => (&[(Get, name::LIVE)], &[]),
+            "GET manifest to copy" => (&[(Get, name::SNAP)], &[]),
+            "PUT missing copy" => (&[(Put, name::COPY)], &[]),
             "DELETE copy" => (&[(Delete, name::COPY)], &[]),
             "DELETE slot" => (&[(Delete, name::SNAP)], &[]),
             "DELETE liveness" => (&[(Delete, name::LIVE)], &[]),
@@ -74,8 +77,16 @@ impl Wanted {
     pub(super) fn goes_on(&self, last: &Waiting, next: &Waiting) -> bool {
         let other_folder = next.operation == List
             && next.name != last.name
-            && !self.rest.iter().any(|(_, prefix)| next.name == *prefix);
+            && !self.rest.iter().any(|(_, prefix)| is_whole(prefix, next));
         Self::is(self.rest, next) && !other_folder
+    }
+
+    /// The prefixes that a listing covers.
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = &'static str> {
+        self.rest
+            .iter()
+            .filter(|(operation, _)| *operation == List)
+            .map(|(_, prefix)| *prefix)
     }
 
     pub(super) fn is(kinds: &[Kind], next: &Waiting) -> bool {
@@ -83,6 +94,11 @@ impl Wanted {
             next.operation == *operation && next.name.starts_with(prefix)
         })
     }
+}
+
+/// A listing of a whole prefix, or of one of the sixteen parts that a collector takes after a first page that was not all.
+fn is_whole(prefix: &str, next: &Waiting) -> bool {
+    next.name.len() <= prefix.len() + 1 && next.name.starts_with(prefix)
 }
 
 /// A request that the model leaves out, since nothing of the protocol hangs on it.
@@ -116,7 +132,7 @@ pub(super) fn is_extra(who: Who, next: &Waiting, copies: bool) -> bool {
 
 /// A collector looks for the signs of life of one session, which is no listing of all data.
 pub(super) fn is_about_silence(who: Who, next: &Waiting) -> bool {
-    let of_one = |kind: &&str| next.name.len() > kind.len() && next.name.starts_with(*kind);
+    let of_one = |kind: &&str| next.name.starts_with(*kind) && !is_whole(kind, next);
     matches!(who, Who::Collector(_))
         && next.operation == List
         && [name::SEG, name::MAP].iter().any(of_one)

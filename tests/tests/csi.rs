@@ -46,6 +46,7 @@ const OWN: &[OwnCase] = &[
     ("driver_dies", faults::driver_dies),
     ("clean_up_fails", faults::clean_up_fails),
     ("metadata_faults", faults::metadata),
+    ("mounted_source", whole::mounted_source),
     ("sizes", faults::sizes),
     ("secrets_stay_secret", faults::secrets),
     ("hundred_in_a_row", load::hundred_in_a_row),

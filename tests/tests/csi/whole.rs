@@ -2,8 +2,11 @@
 
 use anyhow::{Result, ensure};
 use tests::csi::Plugin;
+use tests::csi::attached::Attached;
+use tests::csi::client::mount;
 use tests::image::MIB;
 use tests::repo::Repo;
+use tests::test_driver::TestDriver;
 
 use crate::rig::{DELTA, Rig, SMALL, says};
 
@@ -130,4 +133,34 @@ pub(crate) fn two_repositories(plugin: &dyn Plugin) -> Result<()> {
     rig.left(&before, 2, 0)?;
     rig.csi(&["release", "--all"])?;
     rig.left(&before, 0, 0)
+}
+
+/// A volume that is used as a file system is backed up as the block device that it is.
+pub(crate) fn mounted_source(driver: &mut TestDriver) -> Result<()> {
+    let rig = Rig::new("csi-mounted", driver)?;
+    let capability = mount("ext4");
+    let made = rig
+        .client
+        .create_volume_for("files", SIZE, None, capability.clone())?;
+    let context = rig.client.controller_publish(&made, "node-1")?;
+    let user = Attached::new(rig.plugin, "files", &made, &capability, context)?;
+    let before = rig.plugin.leaks()?;
+    std::fs::write(user.path().join("note"), "kept")?;
+    std::fs::File::open(user.path().join("note"))?.sync_all()?;
+    let file_system = std::fs::File::open(user.path())?;
+    file_system.sync_all()?;
+    let source = format!("csi:{}", made.volume_id);
+    let mut words = rig.restore_words("unused");
+    words.splice(..3, ["backup".to_owned(), source]);
+    let point = rig.command(&words)?.run()?.expect(0)?.string("point")?;
+    let image = rig.scratch.join("files.img");
+    rig.repo.restore(&point, &image, &[])?;
+    let bytes = std::fs::read(&image)?;
+    // The magic number of ext4, 56 bytes into the superblock at 1024.
+    ensure!(bytes[1080..1082] == [0x53, 0xEF], "no ext4 was restored");
+    ensure!(
+        bytes.windows(4).any(|window| window == b"kept"),
+        "no file content was restored"
+    );
+    rig.left(&before, 1, 0)
 }

@@ -67,6 +67,9 @@ fn main() -> ExitCode {
             trials.push(trial(format!("hostpath::{name}"), move || {
                 case(&HostPath::start(&[])?)
             }));
+            trials.push(trial(format!("hostpath_attach::{name}"), move || {
+                case(&HostPath::start(&["--enable-attach=true"])?)
+            }));
         }
     }
     for (name, case) in OWN {

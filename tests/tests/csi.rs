@@ -48,6 +48,7 @@ const OWN: &[OwnCase] = &[
     ("metadata_faults", faults::metadata),
     ("mounted_source", whole::mounted_source),
     ("sizes", faults::sizes),
+    ("wrong_sources", faults::wrong_sources),
     ("secrets_stay_secret", faults::secrets),
     ("hundred_in_a_row", load::hundred_in_a_row),
 ];

@@ -249,6 +249,30 @@ pub(crate) fn sizes(driver: &mut TestDriver) -> Result<()> {
     rig.left(&before, 1, 0)
 }
 
+/// Volumes and snapshots that are not of what was asked for: no point, nothing left, and the volume of the user stays.
+pub(crate) fn wrong_sources(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-wrong-sources", driver)?;
+    let volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    rig.good_backup(&volume, &[])?;
+    for (call, fault, names) in [
+        ("CreateVolume", Fault::IgnoreSource, "from nothing"),
+        ("CreateVolume", Fault::OtherSource, "the volume itself"),
+        (
+            "CreateSnapshot",
+            Fault::OtherSource,
+            "says that it is one of",
+        ),
+    ] {
+        driver.order(&[Order::next(call, fault)])?;
+        rig.backup(&volume, &[])?.expect(69)?.names(names)?;
+        rig.left(&before, 1, 0).with_context(|| names)?;
+    }
+    rig.good_backup(&volume, &[])?;
+    rig.left(&before, 1, 0)
+}
+
 /// Without secrets a driver that wants some refuses; with them they are nowhere but in the calls.
 pub(crate) fn secrets(_: &mut TestDriver) -> Result<()> {
     const SECRET: &str = "hunter2-of-the-storage";

@@ -15,6 +15,7 @@ use super::call::CallError;
 use super::driver::Driver;
 use super::journal::{self, Journal};
 use super::state::{Entry, Undo};
+use super::working_copy;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Takes everything back, and removes the journal.
@@ -52,7 +53,7 @@ fn one(driver: &Driver, bases: &Bases, journal: &mut Journal, undo: Undo) -> Res
             Err(failed) => never_made(failed, Entry::SnapshotRefused)?,
         },
         Undo::FindVolume(wanted) => match driver.create_volume(&wanted, None) {
-            Ok(volume) => Entry::VolumeMade { id: volume.id },
+            Ok(volume) => return working_copy::note_volume(journal, &volume),
             Err(failed) => never_made(failed, Entry::VolumeRefused)?,
         },
         Undo::Unpublish(id, path) => {
@@ -137,8 +138,8 @@ fn remove_target(path: &Path) -> Result<()> {
 /// Folders only, and empty ones only: whatever else is in there is somebody's.
 fn remove_folder(path: &Path) -> Result<()> {
     for folder in [
-        path.join(super::working_copy::STAGING),
-        path.join(super::working_copy::PUBLISH),
+        path.join(working_copy::STAGING),
+        path.join(working_copy::PUBLISH),
         path.to_owned(),
     ] {
         match fs::remove_dir(&folder) {

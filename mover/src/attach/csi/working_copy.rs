@@ -48,6 +48,7 @@ impl WorkingCopy<'_> {
         self.journal.write(&Entry::SnapshotMade {
             id: snapshot.id.clone(),
         })?;
+        snapshot.check_source(wanted)?;
         // The same request again tells, and it tells of errors of the storage, too.
         while !snapshot.ready {
             if started.elapsed() > self.driver.caller().deadlines.snapshot {
@@ -89,9 +90,8 @@ impl WorkingCopy<'_> {
         self.journal.write(&Entry::VolumeWanted(wanted.clone()))?;
         let answer = self.driver.create_volume(wanted, Some(self.stop));
         let volume = answer.or_else(|failed| self.refused(failed, &Entry::VolumeRefused))?;
-        self.journal.write(&Entry::VolumeMade {
-            id: volume.id.clone(),
-        })?;
+        note_volume(self.journal, &volume)?;
+        volume.check_filled(wanted)?;
         Ok(volume)
     }
 
@@ -193,6 +193,17 @@ impl WorkingCopy<'_> {
             pause = (pause * 2).min(LONGEST_LOOK);
         }
     }
+}
+
+/// Notes a volume as ours, which is deleted in the end.
+///
+/// # Errors
+/// `Io` where it is the one that the run backs up, or the line cannot be brought to the disk.
+pub(super) fn note_volume(journal: &mut Journal, volume: &MadeVolume) -> Result<()> {
+    let begun = journal.state().begun.as_ref();
+    volume.check_new(begun.and_then(|begun| begun.volume.as_deref()))?;
+    let id = volume.id.clone();
+    journal.write(&Entry::VolumeMade { id })
 }
 
 fn make_folders(folders: &[&Path]) -> Result<()> {

@@ -33,14 +33,9 @@ impl Driver {
         let snapshot = answer.and_then(|answer| answer.snapshot);
         let snapshot = snapshot.filter(|snapshot| !snapshot.snapshot_id.is_empty());
         let snapshot = snapshot.ok_or_else(|| self.unclear(rpc, "snapshot"))?;
-        if !snapshot.source_volume_id.is_empty() && snapshot.source_volume_id != wanted.volume {
-            tracing::warn!(
-                snapshot.source_volume_id,
-                "the driver names another volume as the source of the snapshot"
-            );
-        }
         Ok(MadeSnapshot {
             id: snapshot.snapshot_id,
+            source: snapshot.source_volume_id,
             bytes: snapshot.size_bytes.max(0),
             ready: snapshot.ready_to_use,
         })
@@ -103,6 +98,7 @@ impl Driver {
         Ok(MadeVolume {
             id: volume.volume_id,
             bytes: volume.capacity_bytes.max(0),
+            source: volume.content_source.and_then(|source| source.r#type),
             context: volume.volume_context,
             publish: BTreeMap::new(),
         })

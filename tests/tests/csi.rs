@@ -43,6 +43,7 @@ const OWN: &[OwnCase] = &[
     ("stopped_during_a_call", deaths::stopped_during_a_call),
     ("answers_that_are_repeated", faults::repeated),
     ("answers_that_are_final", faults::final_answers),
+    ("refused_clean_up", faults::refused_clean_up),
     ("driver_dies", faults::driver_dies),
     ("clean_up_fails", faults::clean_up_fails),
     ("metadata_faults", faults::metadata),

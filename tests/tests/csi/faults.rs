@@ -108,11 +108,45 @@ pub(crate) fn final_answers(driver: &mut TestDriver) -> Result<()> {
             let hint = outcome.json()?["error"]["hint"].to_string();
             ensure!(hint.len() > 10, "{}: no hint", context());
             driver.order(&[])?;
+            if code == 8 && ["CreateSnapshot", "CreateVolume"].contains(&call) {
+                // Drivers also say so while they go on trying: the next run asks again what came of it.
+                rig.csi(&["release", "nobody"])?;
+            }
             // The base before stays.
             rig.left(&before, 1, 0).with_context(context)?;
         }
     }
     says(&rig.good_backup(&volume, &[])?, "csi", DELTA)
+}
+
+/// A refusal of the run that cleans up says nothing of what the run before made: it is kept in mind until the driver tells.
+pub(crate) fn refused_clean_up(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-refused-clean-up", driver)?;
+    let volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    for call in ["CreateSnapshot", "CreateVolume"] {
+        for code in [3, 6, 7, 8, 9, 13, 16] {
+            let context = || format!("{call} {code}");
+            // It is made, nobody hears of it, and from then on the driver refuses.
+            driver.order(&[
+                Order::next(call, Fault::Lose { code: 4 }),
+                Order::next(call, Fault::Refuse { code }).after(1).times(0),
+            ])?;
+            let outcome = rig.backup(&volume, &[])?;
+            ensure!(!outcome.status.success(), "{}: a point", context());
+            let warnings = outcome.stderr.clone();
+            ensure!(
+                warnings.contains("left behind"),
+                "{}: {warnings}",
+                context()
+            );
+            driver.order(&[])?;
+            rig.csi(&["release", "nobody"])?;
+            rig.left(&before, 0, 0).with_context(context)?;
+        }
+    }
+    Ok(())
 }
 
 /// A driver that dies during a call, and comes back.

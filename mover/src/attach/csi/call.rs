@@ -106,6 +106,7 @@ impl Caller {
         A: Future<Output = std::result::Result<Response<T>, Status>>,
     {
         let (started, mut pause) = (Instant::now(), Pause::new());
+        let mut earlier = Outcome::NotDone;
         let limit = match rpc.purpose() {
             Purpose::Undo => self.deadlines.expose.min(UNDO_LIMIT),
             Purpose::Make if rpc == Rpc::CreateSnapshot => self.deadlines.snapshot,
@@ -130,13 +131,16 @@ impl Caller {
             let outcome = match answer::next(rpc, code) {
                 Next::Done => return Ok(None),
                 Next::Again if started.elapsed() < limit => {
+                    // It may still be at work, or done, whatever the next try is told.
+                    earlier = Outcome::Unknown;
                     if self.rest(pause.next(), stop) {
                         continue;
                     }
                     return Err(stopped(rpc, object));
                 }
                 Next::Again => Outcome::Unknown,
-                Next::Stop(outcome) => outcome,
+                Next::Stop(Outcome::NotDone) => earlier,
+                Next::Stop(Outcome::Unknown) => Outcome::Unknown,
             };
             return Err(self.failed(rpc, object, outcome, Answered { code, message }));
         }
@@ -283,6 +287,17 @@ mod tests {
             cause.to_string(),
             "the driver answers InvalidArgument: because"
         );
+    }
+
+    #[test]
+    fn a_refusal_after_an_unknown_outcome_leaves_it_unknown() {
+        for unknown in [Code::DeadlineExceeded, Code::Unavailable, Code::Aborted] {
+            let codes = [unknown, Code::Unauthenticated];
+            let (calls, result) = run(Rpc::CreateVolume, &codes, None);
+            let failed = result.unwrap_err();
+            assert_eq!((calls, failed.outcome), (2, Outcome::Unknown));
+            assert_eq!(failed.code, Some(Code::Unauthenticated));
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::path::Path;
 
 use csi_proto::Code;
 
-use super::answer::Outcome;
 use super::base::{Bases, KeptBase};
 use super::call::CallError;
 use super::driver::Driver;
@@ -98,16 +97,24 @@ fn one(driver: &Driver, bases: &Bases, journal: &mut Journal, undo: Undo) -> Res
     journal.write(&entry)
 }
 
-/// A final refusal of the same request says that it made nothing. Where even that is not clear, the driver had its time: what it
-/// says about space will not be another thing at the next start.
+/// Only where its source is gone, or nothing of its size can be, was it never made: secrets that are missing now were there then,
+/// and what is full or out of order now was not.
 fn never_made(failed: CallError, entry: Entry) -> Result<Entry> {
-    let is_final =
-        failed.outcome == Outcome::NotDone || failed.code == Some(Code::ResourceExhausted);
-    if is_final {
-        Ok(entry)
-    } else {
-        Err(failed.error)
+    match failed.code {
+        Some(Code::NotFound | Code::OutOfRange) => Ok(entry),
+        _ => Err(still_unknown(failed.error)),
     }
+}
+
+fn still_unknown(error: Error) -> Error {
+    let why = error.hint_text().unwrap_or_default();
+    let hint = format!(
+        "{why}; whether that run made something is known only when the driver answers the same request: run again with the secrets \
+         of that run"
+    );
+    error
+        .context("look whether a run made something of which it never heard")
+        .hint(hint)
 }
 
 /// A driver that does not know the volume any more cannot say that it is detached, and will not ever.
@@ -154,4 +161,37 @@ fn remove_folder(path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answer::Outcome;
+    use super::*;
+
+    #[test]
+    fn only_a_source_that_is_gone_says_that_nothing_was_made() {
+        for number in 1..=16 {
+            let code = Code::from(number);
+            let failed = CallError {
+                error: Error::new(ErrorKind::AccessDenied, "create").hint("give the secrets"),
+                outcome: Outcome::NotDone,
+                code: Some(code),
+            };
+            let is_clear = matches!(code, Code::NotFound | Code::OutOfRange);
+            match never_made(failed, Entry::VolumeRefused) {
+                Ok(entry) => assert!(is_clear && entry == Entry::VolumeRefused, "{code:?}"),
+                Err(error) => {
+                    assert!(!is_clear, "{code:?}");
+                    let hint = error.hint_text().unwrap();
+                    assert!(hint.starts_with("give the secrets; "), "{hint}");
+                }
+            }
+        }
+        let stopped = CallError {
+            error: Error::new(ErrorKind::Interrupted, "stop").hint("run again"),
+            outcome: Outcome::Unknown,
+            code: None,
+        };
+        never_made(stopped, Entry::SnapshotRefused).unwrap_err();
+    }
 }

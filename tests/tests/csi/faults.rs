@@ -252,35 +252,46 @@ pub(crate) fn metadata(driver: &mut TestDriver) -> Result<()> {
     Ok(())
 }
 
-/// Sizes that the driver does not tell, and devices that are smaller than it tells.
+/// Sizes that the driver does not tell, and devices that are smaller than it tells: all of the volume, or no point.
 pub(crate) fn sizes(driver: &mut TestDriver) -> Result<()> {
     let driver = &*driver;
     let mut rig = Rig::new("csi-sizes", driver)?;
     let volume = rig.volume("v", SMALL)?;
     let before = rig.plugin.leaks()?;
     rig.good_backup(&volume, &[])?;
-    let unknown =
-        ["CreateSnapshot", "CreateVolume"].map(|call| Order::next(call, Fault::UnknownSize));
-    driver.order(&unknown)?;
-    rig.good_backup(&volume, &[])?;
+    let unknown = |call| Order::next(call, Fault::UnknownSize);
+    for call in ["CreateSnapshot", "CreateVolume"] {
+        driver.order(&[unknown(call)])?;
+        rig.good_backup(&volume, &[]).context(call)?;
+        rig.left(&before, 1, 0).context(call)?;
+    }
+    driver.order(&[unknown("CreateSnapshot"), unknown("CreateVolume")])?;
+    rig.backup(&volume, &[])?
+        .expect(69)?
+        .names("tells no size")?;
     rig.left(&before, 1, 0)?;
     let short = |bytes| Order::next("NodeStageVolume", Fault::ShortDevice { bytes });
+    for bytes in [512, 1 << 20] {
+        driver.order(&[short(bytes)])?;
+        rig.backup(&volume, &[])?
+            .expect(69)?
+            .names("would be lost")?;
+        rig.left(&before, 1, 0)?;
+    }
+    // A driver that makes volumes of whole MiB, and tells the size that it was asked for.
+    let odd = rig.volume("odd", SMALL + 512)?;
+    let with_both = rig.plugin.leaks()?;
     driver.order(&[short(512)])?;
-    let rounded = rig.backup(&volume, &[])?.expect(0)?;
-    ensure!(rounded.number("size_bytes")? == SMALL - 512);
+    let rounded = rig.backup(&odd, &["--keep-base", "never"])?.expect(0)?;
+    ensure!(rounded.number("size_bytes")? == SMALL);
     ensure!(
         rounded.json()?["warnings"]
             .to_string()
             .contains("its device has")
     );
-    rig.left(&before, 1, 0)?;
-    driver.order(&[short(1 << 20)])?;
-    rig.backup(&volume, &[])?
-        .expect(69)?
-        .names("would be lost")?;
-    rig.left(&before, 1, 0)?;
+    rig.left(&with_both, 0, 0)?;
     rig.good_backup(&volume, &[])?;
-    rig.left(&before, 1, 0)
+    rig.left(&with_both, 1, 0)
 }
 
 /// Volumes and snapshots that are not of what was asked for: no point, nothing left, and the volume of the user stays.

@@ -39,6 +39,7 @@ const BOTH: &[Case] = &[
 const OWN: &[OwnCase] = &[
     ("backup_dies_anywhere", deaths::backup_dies_anywhere),
     ("restore_dies_anywhere", deaths::restore_dies_anywhere),
+    ("restore_cannot_detach", deaths::restore_cannot_detach),
     ("dies_during_a_call", deaths::dies_during_a_call),
     ("stopped_during_a_call", deaths::stopped_during_a_call),
     ("answers_that_are_repeated", faults::repeated),

@@ -81,21 +81,26 @@ impl NewVolume {
         copy.device(volume, &self.options.devices(), false)
     }
 
-    /// Everything is written: detaches the volume and leaves it to the user. What the driver calls it.
+    /// Everything is written: from here on the volume is the user's, and then it is detached. What the driver calls it, and what
+    /// could not be detached or forgotten, which the next run does.
     ///
     /// # Errors
-    /// What could not be detached; the volume is deleted by the next run then.
-    pub fn handed_over(mut self) -> Result<String> {
+    /// `Io`, `NoSpace` where it cannot be noted whose it is: the next run deletes it.
+    pub fn handed_over(mut self) -> Result<(String, Result<()>)> {
         let Thing::Made(id) = self.journal.state().volume.clone() else {
             return Err(Error::new(
                 ErrorKind::Internal,
                 "hand over a volume that was never made",
             ));
         };
-        undo::attachment(&self.driver, &self.bases, &mut self.journal, &id)?;
-        self.journal.write(&Entry::VolumeKept)?;
-        self.journal.end()?;
-        Ok(id)
+        let kept = self.journal.write(&Entry::VolumeKept);
+        kept.map_err(|error| {
+            error.context(format!(
+                "note that the new volume {id} is complete; it is, and the next run with this driver deletes it"
+            ))
+        })?;
+        let left = undo::all(&self.driver, &self.bases, self.journal);
+        Ok((id, left))
     }
 
     /// The restore failed: the volume goes.

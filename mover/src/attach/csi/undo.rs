@@ -29,22 +29,6 @@ pub(super) fn all(driver: &Driver, bases: &Bases, mut journal: Journal) -> Resul
     journal.end()
 }
 
-/// Takes back what stands before the volume itself: device, stage, attachment, folder.
-///
-/// # Errors
-/// As [`all`].
-pub(super) fn attachment(
-    driver: &Driver,
-    bases: &Bases,
-    journal: &mut Journal,
-    volume: &str,
-) -> Result<()> {
-    while let Some(undo) = journal.state().undo_attach(volume) {
-        one(driver, bases, journal, undo)?;
-    }
-    Ok(())
-}
-
 fn one(driver: &Driver, bases: &Bases, journal: &mut Journal, undo: Undo) -> Result<()> {
     let entry = match undo {
         Undo::FindSnapshot(wanted) => match driver.create_snapshot(&wanted, None) {

@@ -99,6 +99,21 @@ impl Caller {
         rpc: Rpc,
         object: &str,
         stop: Option<&StopFlag>,
+        attempt: F,
+    ) -> std::result::Result<Option<T>, CallError>
+    where
+        F: FnMut() -> A,
+        A: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        self.call_for((rpc, rpc.purpose()), object, stop, attempt)
+    }
+
+    /// The same for another purpose than the usual one of the call, which is tried as long as that purpose is worth.
+    pub(super) fn call_for<T, F, A>(
+        &self,
+        (rpc, purpose): (Rpc, Purpose),
+        object: &str,
+        stop: Option<&StopFlag>,
         mut attempt: F,
     ) -> std::result::Result<Option<T>, CallError>
     where
@@ -107,12 +122,7 @@ impl Caller {
     {
         let (started, mut pause) = (Instant::now(), Pause::new());
         let mut earlier = Outcome::NotDone;
-        let limit = match rpc.purpose() {
-            Purpose::Undo => self.deadlines.expose.min(UNDO_LIMIT),
-            Purpose::Make if rpc == Rpc::CreateSnapshot => self.deadlines.snapshot,
-            Purpose::Make => self.deadlines.expose,
-            Purpose::Ask => self.deadlines.expose.min(ASK_LIMIT),
-        };
+        let limit = self.limit(rpc, purpose);
         loop {
             let asked = Instant::now();
             let ended = self.timing.of_driver(|| self.one_try(stop, attempt()));
@@ -143,6 +153,15 @@ impl Caller {
                 Next::Stop(Outcome::Unknown) => Outcome::Unknown,
             };
             return Err(self.failed(rpc, object, outcome, Answered { code, message }));
+        }
+    }
+
+    fn limit(&self, rpc: Rpc, purpose: Purpose) -> Duration {
+        match purpose {
+            Purpose::Undo => self.deadlines.expose.min(UNDO_LIMIT),
+            Purpose::Make if rpc == Rpc::CreateSnapshot => self.deadlines.snapshot,
+            Purpose::Make => self.deadlines.expose,
+            Purpose::Ask => self.deadlines.expose.min(ASK_LIMIT),
         }
     }
 
@@ -314,6 +333,18 @@ mod tests {
         let failed = result.unwrap_err();
         assert_eq!(failed.outcome, Outcome::Unknown);
         assert_eq!(failed.error.kind(), ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn what_is_looked_for_to_be_taken_back_is_not_waited_for_as_long() {
+        let caller = Caller {
+            deadlines: Deadlines::default(),
+            ..caller(Duration::ZERO)
+        };
+        for rpc in [Rpc::CreateSnapshot, Rpc::CreateVolume] {
+            assert_eq!(caller.limit(rpc, Purpose::Undo), UNDO_LIMIT);
+            assert!(caller.limit(rpc, rpc.purpose()) > UNDO_LIMIT);
+        }
     }
 
     #[test]

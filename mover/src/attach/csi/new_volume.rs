@@ -21,6 +21,7 @@ pub struct NewVolume {
     options: CsiOptions,
     bases: Bases,
     journal: Journal,
+    stop: StopFlag,
 }
 
 impl NewVolume {
@@ -54,6 +55,7 @@ impl NewVolume {
             options: options.clone(),
             bases: Bases::at(options.bases(), options.locks()),
             journal: Journal::begin(&options.journals(), begun)?,
+            stop: StopFlag::default(),
         })
     }
 
@@ -65,6 +67,7 @@ impl NewVolume {
         let bytes = i64::try_from(bytes).map_err(|error| {
             Error::new(ErrorKind::InvalidRequest, "make a volume of this size").source(error)
         })?;
+        self.stop = stop.clone();
         let name = format!("snaphaul-{}", self.journal.session());
         let mut copy = WorkingCopy {
             driver: &self.driver,
@@ -108,6 +111,6 @@ impl NewVolume {
     /// # Errors
     /// What could not be taken back: the next run goes on with it.
     pub fn failed(self) -> Result<()> {
-        undo::all(&self.driver, &self.bases, self.journal)
+        undo::all_unless(&self.driver, &self.bases, self.journal, Some(&self.stop))
     }
 }

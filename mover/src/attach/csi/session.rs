@@ -54,6 +54,7 @@ pub struct Backup {
     options: CsiOptions,
     bases: Bases,
     journal: Journal,
+    stop: StopFlag,
     begun: Begun,
     _lock: VolumeLock,
 }
@@ -82,6 +83,7 @@ impl Backup {
             options: options.clone(),
             bases,
             journal,
+            stop: StopFlag::default(),
             begun,
             _lock: lock,
         })
@@ -92,6 +94,7 @@ impl Backup {
     /// # Errors
     /// What driver, system and disk answer; `Interrupted` on request. The caller ends with [`failed`](Self::failed).
     pub fn device(&mut self, stop: &StopFlag) -> Result<CsiDevice> {
+        self.stop = stop.clone();
         let name = format!("snaphaul-{}", self.journal.session());
         let volume = self.begun.volume.clone().unwrap_or_default();
         let mut copy = WorkingCopy {
@@ -161,7 +164,7 @@ impl Backup {
     /// # Errors
     /// What could not be taken back: the next run goes on with it.
     pub fn failed(self) -> Result<()> {
-        undo::all(&self.driver, &self.bases, self.journal)
+        undo::all_unless(&self.driver, &self.bases, self.journal, Some(&self.stop))
     }
 
     /// What the driver calls the snapshot, once there is one.

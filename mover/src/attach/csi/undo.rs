@@ -9,6 +9,7 @@ use std::path::Path;
 
 use csi_proto::Code;
 
+use super::answer::Purpose;
 use super::base::{Bases, KeptBase};
 use super::call::CallError;
 use super::driver::Driver;
@@ -16,26 +17,51 @@ use super::journal::{self, Journal};
 use super::state::{Entry, Undo};
 use super::working_copy;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::progress::StopFlag;
 
 /// Takes everything back, and removes the journal.
 ///
 /// # Errors
 /// What the driver answers after all tries: the journal stays, and the next run goes on.
-pub(super) fn all(driver: &Driver, bases: &Bases, mut journal: Journal) -> Result<()> {
+pub(super) fn all(driver: &Driver, bases: &Bases, journal: Journal) -> Result<()> {
+    all_unless(driver, bases, journal, None)
+}
+
+/// The same, where a stop ends the search for what may exist. Nothing ends what is known to have to go.
+///
+/// # Errors
+/// As [`all`]; `Interrupted`.
+pub(super) fn all_unless(
+    driver: &Driver,
+    bases: &Bases,
+    mut journal: Journal,
+    stop: Option<&StopFlag>,
+) -> Result<()> {
     while let Some(undo) = journal.state().next_undo() {
         tracing::debug!(?undo, "take back");
-        one(driver, bases, &mut journal, undo)?;
+        one(driver, bases, &mut journal, (undo, new_stop(stop)))?;
     }
     journal.end()
 }
 
-fn one(driver: &Driver, bases: &Bases, journal: &mut Journal, undo: Undo) -> Result<()> {
+/// A stop that came before is why things are taken back: it does not end that, too.
+fn new_stop(stop: Option<&StopFlag>) -> Option<&StopFlag> {
+    stop.filter(|stop| !stop.is_stopped())
+}
+
+fn one(
+    driver: &Driver,
+    bases: &Bases,
+    journal: &mut Journal,
+    (undo, stop): (Undo, Option<&StopFlag>),
+) -> Result<()> {
+    let purpose = Purpose::Undo;
     let entry = match undo {
-        Undo::FindSnapshot(wanted) => match driver.create_snapshot(&wanted, None) {
+        Undo::FindSnapshot(wanted) => match driver.create_snapshot(&wanted, purpose, stop) {
             Ok(snapshot) => Entry::SnapshotMade { id: snapshot.id },
             Err(failed) => never_made(failed, Entry::SnapshotRefused)?,
         },
-        Undo::FindVolume(wanted) => match driver.create_volume(&wanted, None) {
+        Undo::FindVolume(wanted) => match driver.create_volume(&wanted, purpose, stop) {
             Ok(volume) => return working_copy::note_volume(journal, &volume),
             Err(failed) => never_made(failed, Entry::VolumeRefused)?,
         },
@@ -151,6 +177,14 @@ fn remove_folder(path: &Path) -> Result<()> {
 mod tests {
     use super::super::answer::Outcome;
     use super::*;
+
+    #[test]
+    fn the_stop_that_ended_the_run_does_not_end_what_follows() {
+        let stop = StopFlag::default();
+        assert!(new_stop(Some(&stop)).is_some());
+        stop.stop();
+        assert!(new_stop(Some(&stop)).is_none());
+    }
 
     #[test]
     fn only_a_source_that_is_gone_says_that_nothing_was_made() {

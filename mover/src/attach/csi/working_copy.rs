@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use csi_proto::Code;
 
-use super::answer::Outcome;
+use super::answer::{Outcome, Purpose};
 use super::call::{CallError, Pause};
 use super::driver::{Driver, MadeSnapshot, MadeVolume};
 use super::journal::Journal;
@@ -62,7 +62,9 @@ impl WorkingCopy<'_> {
             if !self.driver.caller().rest(pause.next(), Some(self.stop)) {
                 self.stop.check()?;
             }
-            let again = self.driver.create_snapshot(wanted, Some(self.stop))?;
+            let again = self
+                .driver
+                .create_snapshot(wanted, Purpose::Make, Some(self.stop))?;
             if again.id != snapshot.id {
                 return Err(Error::new(
                     ErrorKind::Io,
@@ -81,14 +83,18 @@ impl WorkingCopy<'_> {
     }
 
     fn created_snapshot(&mut self, wanted: &WantedSnapshot) -> Result<MadeSnapshot> {
-        let answer = self.driver.create_snapshot(wanted, Some(self.stop));
+        let answer = self
+            .driver
+            .create_snapshot(wanted, Purpose::Make, Some(self.stop));
         answer.or_else(|failed| self.refused(failed, &Entry::SnapshotRefused))
     }
 
     /// Makes a volume.
     pub(super) fn volume(&mut self, wanted: &WantedVolume) -> Result<MadeVolume> {
         self.journal.write(&Entry::VolumeWanted(wanted.clone()))?;
-        let answer = self.driver.create_volume(wanted, Some(self.stop));
+        let answer = self
+            .driver
+            .create_volume(wanted, Purpose::Make, Some(self.stop));
         let volume = answer.or_else(|failed| self.refused(failed, &Entry::VolumeRefused))?;
         note_volume(self.journal, &volume)?;
         volume.check_filled(wanted)?;

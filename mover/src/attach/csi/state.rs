@@ -285,6 +285,14 @@ impl State {
             Thing::Made(id) => return Some(self.undo_volume(id)),
             Thing::Absent => {}
         }
+        // What belongs to the user is detached, and stays.
+        if let Some(undo) = self
+            .kept_volume
+            .as_ref()
+            .and_then(|id| self.undo_attach(id))
+        {
+            return Some(undo);
+        }
         if let Some(path) = &self.folder {
             return Some(Undo::RemoveFolder(path.clone()));
         }

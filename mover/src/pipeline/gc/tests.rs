@@ -18,7 +18,7 @@ use crate::repository::ids::SessionKey;
 use crate::repository::map::Location;
 use crate::repository::session::points::Point;
 use crate::repository::session::writer::WriterSession;
-use crate::repository::store::faulty::{Fault, FaultyStore, Operation, Rule};
+use crate::repository::store::faulty::{Fault, FaultyStore, Gate, Operation, Rule};
 use world::World;
 
 fn collect(world: &World) -> GcReport {

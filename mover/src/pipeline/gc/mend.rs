@@ -5,8 +5,8 @@
 use super::Job;
 use crate::error::{ErrorKind, Result};
 use crate::pipeline::Context;
-use crate::repository::format::Manifest;
 use crate::repository::access::Repository;
+use crate::repository::format::Manifest;
 use crate::repository::gc::Plan;
 use crate::repository::ids::{SessionKey, name};
 

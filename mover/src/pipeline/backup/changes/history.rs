@@ -220,7 +220,7 @@ mod tests {
         let caught = history().with_verdict(verdict.clone());
         let here = environment("a");
         let next = caught.clone().after_full(NOW, &here).after_claim(&here);
-        assert_eq!(next.verdicts, [verdict.clone()]);
+        assert_eq!(next.verdict_on("rbd"), Some(&verdict));
         let list = Verdict::new("extents", "chunk 9".to_owned(), "");
         let both = next.with_verdict(list.clone()).after_delta("thin", &here);
         assert_eq!(both.verdict_on("rbd"), Some(&verdict));

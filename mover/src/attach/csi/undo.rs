@@ -29,6 +29,18 @@ pub(super) fn all(driver: &Driver, bases: &Bases, mut journal: Journal) -> Resul
     journal.end()
 }
 
+/// Takes back everything but the snapshot, which may be the base of a point; the journal goes on to know of it.
+///
+/// # Errors
+/// As [`all`].
+pub(super) fn clone(driver: &Driver, bases: &Bases, journal: &mut Journal) -> Result<()> {
+    while let Some(undo) = journal.state().undo_clone() {
+        tracing::debug!(?undo, "take back");
+        one(driver, bases, journal, undo)?;
+    }
+    Ok(())
+}
+
 /// Takes back what stands before the volume itself: device, stage, attachment, folder.
 ///
 /// # Errors
@@ -81,8 +93,12 @@ fn one(driver: &Driver, bases: &Bases, journal: &mut Journal, undo: Undo) -> Res
             let begun = begun.ok_or_else(|| {
                 Error::new(ErrorKind::Internal, "keep a base of a run that never began")
             })?;
-            bases.note(&KeptBase::of(&begun, snapshot))?;
-            Entry::BaseNoted
+            let old = journal.state().old_base.clone();
+            if bases.succeed(&KeptBase::of(&begun, snapshot), old.as_deref())? {
+                Entry::BaseNoted
+            } else {
+                Entry::BaseSuperseded
+            }
         }
         Undo::DeleteOldBase(id) => {
             driver.delete_snapshot(&id)?;

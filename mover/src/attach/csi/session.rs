@@ -138,7 +138,7 @@ impl Backup {
         })?;
         let claimed = clone.bytes;
         let path = copy.device(clone, &self.options.devices(), true)?;
-        self.open(&path, (&snapshot, claimed), &volume)
+        self.open(&path, (&snapshot, claimed), &volume, stop)
     }
 
     fn open(
@@ -146,6 +146,7 @@ impl Backup {
         path: &Path,
         (snapshot, claimed): (&MadeSnapshot, i64),
         volume: &str,
+        stop: &StopFlag,
     ) -> Result<CsiDevice> {
         let source = Source::open(path, &SourceOptions::default())?;
         let mut warnings = Vec::new();
@@ -166,7 +167,7 @@ impl Backup {
         }
         let identity = CsiSnapshot::new(&self.driver.name, volume, &snapshot.id)
             .with_driver_version(&self.driver.version);
-        let device = CsiDevice::new(source, &self.driver, identity, warnings);
+        let device = CsiDevice::new(source, &self.driver, identity, stop, warnings);
         tracing::info!(
             device = %path.display(),
             snapshot = snapshot.id,

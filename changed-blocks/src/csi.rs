@@ -18,20 +18,22 @@ mod cluster;
 mod driver;
 mod notices;
 mod reaction;
+mod redact;
 mod service;
 mod snapshot;
 mod source;
 mod stream;
 
 pub use cluster::{ClusterMetadata, ClusterSnapshot, Token, TokenError, TokenFuture, TokenSource};
-pub use driver::DriverMetadata;
+pub use driver::{DriverAnswer, DriverMetadata};
 pub use notices::Notices;
+pub use redact::redact;
 pub use service::{
     BlockType, CallError, MetadataCall, MetadataMessage, MetadataQuestion, MetadataService,
     MetadataStream,
 };
 pub use snapshot::CsiSnapshot;
-pub use source::{CsiOptions, CsiSource};
+pub use source::{CsiOptions, CsiSource, StopCheck};
 pub use stream::Responses;
 
 /// Name of the source, and of its facts in records.

@@ -1,17 +1,20 @@
 //! SnapshotMetadata of `csi.v1`, on the socket of a driver.
 //!
-//! Owns: the form of the two calls. Must not: log a secret, or repeat a call.
+//! Owns: the form of the two calls. Must not: show a secret, or repeat a call.
 
 use std::collections::BTreeMap;
 
-use csi_proto::Channel;
 use csi_proto::csi::snapshot_metadata_client::SnapshotMetadataClient;
 use csi_proto::csi::{
     GetMetadataAllocatedRequest, GetMetadataAllocatedResponse, GetMetadataDeltaRequest,
     GetMetadataDeltaResponse,
 };
+use csi_proto::{Channel, Status};
 
-use super::service::{CallError, MetadataCall, MetadataQuestion, MetadataService};
+use super::redact::redact;
+use super::service::{
+    CallError, MetadataCall, MetadataMessage, MetadataQuestion, MetadataService, MetadataStream,
+};
 use super::stream::{MAX_MESSAGE_BYTES, Responses};
 
 /// What a driver says of one of its snapshots.
@@ -44,13 +47,39 @@ impl DriverMetadata {
     }
 }
 
+/// The answer of a driver, whose errors may repeat what it was sent.
+pub struct DriverAnswer {
+    responses: Responses<GetMetadataAllocatedResponse, GetMetadataDeltaResponse>,
+    secrets: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for DriverAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DriverAnswer").finish_non_exhaustive()
+    }
+}
+
+impl MetadataStream for DriverAnswer {
+    async fn next(&mut self) -> Result<Option<MetadataMessage>, CallError> {
+        let message = self.responses.message().await;
+        message.map_err(|status| without_secrets(&status, &self.secrets))
+    }
+}
+
+/// Before anything is cut off the text: the beginning of a secret is one, too.
+fn without_secrets(status: &Status, secrets: &BTreeMap<String, String>) -> CallError {
+    let text = redact(status.message(), secrets.values());
+    CallError::from(Status::new(status.code(), text))
+}
+
 impl MetadataService for DriverMetadata {
-    type Stream = Responses<GetMetadataAllocatedResponse, GetMetadataDeltaResponse>;
+    type Stream = DriverAnswer;
 
     // No deadline travels with a call: it would bound the whole stream, and the server would cut a long one.
     async fn call(&mut self, call: &MetadataCall) -> Result<Self::Stream, CallError> {
         let client = &mut self.client;
-        Ok(match &call.question {
+        let hide = |status: Status| without_secrets(&status, &self.secrets);
+        let responses = match &call.question {
             MetadataQuestion::Allocated => {
                 let request = GetMetadataAllocatedRequest {
                     snapshot_id: self.snapshot.clone(),
@@ -58,7 +87,7 @@ impl MetadataService for DriverMetadata {
                     max_results: call.max_results,
                     secrets: self.secrets.clone(),
                 };
-                let response = client.get_metadata_allocated(request).await?;
+                let response = client.get_metadata_allocated(request).await.map_err(hide)?;
                 Responses::Allocated(response.into_inner())
             }
             MetadataQuestion::Delta { base } => {
@@ -69,9 +98,13 @@ impl MetadataService for DriverMetadata {
                     max_results: call.max_results,
                     secrets: self.secrets.clone(),
                 };
-                let response = client.get_metadata_delta(request).await?;
+                let response = client.get_metadata_delta(request).await.map_err(hide)?;
                 Responses::Delta(response.into_inner())
             }
+        };
+        Ok(DriverAnswer {
+            responses,
+            secrets: self.secrets.clone(),
         })
     }
 }

@@ -7,7 +7,10 @@
 //!
 //! Owns: what is asked when, and what is told where no answer can be had. Must not: judge an answer (`answer` does).
 
+use std::fmt;
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -55,6 +58,30 @@ impl Default for CsiOptions {
     }
 }
 
+/// How often a wait looks whether it is to end: a handler of signals sets a flag and wakes nobody.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Asks whether everything is to stop.
+#[derive(Clone)]
+pub struct StopCheck(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl StopCheck {
+    /// By this question, which is asked several times a second.
+    pub fn new(is_stopped: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is_stopped))
+    }
+
+    fn is_stopped(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for StopCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StopCheck")
+    }
+}
+
 /// What a CSI snapshot holds, and what changed since another one of its volume.
 #[derive(Debug)]
 pub struct CsiSource<S> {
@@ -64,6 +91,7 @@ pub struct CsiSource<S> {
     runtime: Handle,
     options: CsiOptions,
     notices: Notices,
+    stop: StopCheck,
     base: Option<String>,
 }
 
@@ -80,6 +108,7 @@ impl<S: MetadataService> CsiSource<S> {
             runtime,
             options: CsiOptions::default(),
             notices: Notices::default(),
+            stop: StopCheck::new(|| false),
             base: None,
         }
     }
@@ -95,6 +124,13 @@ impl<S: MetadataService> CsiSource<S> {
     #[must_use]
     pub fn with_notices(mut self, notices: Notices) -> Self {
         self.notices = notices;
+        self
+    }
+
+    /// The same, which ends a wait for a silent service when it is asked to.
+    #[must_use]
+    pub fn with_stop(mut self, stop: StopCheck) -> Self {
+        self.stop = stop;
         self
     }
 
@@ -131,7 +167,7 @@ impl<S: MetadataService> CsiSource<S> {
                     if renew {
                         self.service.renew();
                     }
-                    std::thread::sleep(wait);
+                    self.rest(wait)?;
                 }
             }
         }
@@ -166,15 +202,19 @@ impl<S: MetadataService> CsiSource<S> {
     ) -> Result<Next, Failure> {
         let runtime = self.runtime.clone();
         let patience = self.options.no_progress;
-        let silent = || Failure::Doubt(Doubt(format!("nothing new for {patience:?}")));
-        let started = within(&runtime, *deadline, self.service.call(call));
-        let mut stream = match started.ok_or_else(silent)? {
+        let wait = |ended| match ended {
+            Waited::Late => Failure::Doubt(Doubt(format!("nothing new for {patience:?}"))),
+            Waited::Stopped => Failure::Stopped,
+        };
+        let stop = self.stop.clone();
+        let started = within(&runtime, *deadline, &stop, self.service.call(call));
+        let mut stream = match started.map_err(wait)? {
             Ok(stream) => stream,
             Err(error) => return Ok(answer.failed(&error)?),
         };
         let mut told = Vec::new();
         loop {
-            match within(&runtime, *deadline, stream.next()).ok_or_else(silent)? {
+            match within(&runtime, *deadline, &stop, stream.next()).map_err(wait)? {
                 Ok(Some(message)) => {
                     if answer.message(&message, &mut told)? {
                         *deadline = Instant::now() + patience;
@@ -188,6 +228,20 @@ impl<S: MetadataService> CsiSource<S> {
                 }
                 Err(error) => return Ok(answer.failed(&error)?),
             }
+        }
+    }
+
+    /// Waits before the next call.
+    fn rest(&self, wait: Duration) -> Result<(), SourceError> {
+        let until = Instant::now() + wait;
+        match within(
+            &self.runtime,
+            until,
+            &self.stop,
+            std::future::pending::<()>(),
+        ) {
+            Err(Waited::Stopped) => Err(stopped()),
+            Err(Waited::Late) | Ok(()) => Ok(()),
         }
     }
 
@@ -235,9 +289,32 @@ impl From<Doubt> for Failure {
     }
 }
 
-/// Waits for `future` until `deadline`; `None` if it takes longer.
-fn within<F: Future>(runtime: &Handle, deadline: Instant, future: F) -> Option<F::Output> {
-    runtime.block_on(async { tokio::time::timeout_at(deadline.into(), future).await.ok() })
+/// Why a wait ended without what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    Late,
+    Stopped,
+}
+
+/// Waits for `future` until `deadline`, or until it is asked to stop.
+fn within<F: Future>(
+    runtime: &Handle,
+    deadline: Instant,
+    stop: &StopCheck,
+    future: F,
+) -> Result<F::Output, Waited> {
+    runtime.block_on(async {
+        let mut future = pin!(future);
+        loop {
+            let tick = deadline.min(Instant::now() + TICK);
+            match tokio::time::timeout_at(tick.into(), future.as_mut()).await {
+                Ok(output) => return Ok(output),
+                Err(_) if stop.is_stopped() => return Err(Waited::Stopped),
+                Err(_) if Instant::now() >= deadline => return Err(Waited::Late),
+                Err(_) => {}
+            }
+        }
+    })
 }
 
 /// Passes on what is final.

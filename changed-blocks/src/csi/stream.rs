@@ -2,7 +2,7 @@
 //!
 //! Owns: the conversion. Must not: check a number.
 
-use csi_proto::{Streaming, csi, snapshot_metadata};
+use csi_proto::{Status, Streaming, csi, snapshot_metadata};
 
 use super::service::{BlockType, CallError, MetadataMessage, MetadataStream};
 
@@ -19,16 +19,27 @@ pub enum Responses<A, D> {
     Delta(Streaming<D>),
 }
 
+impl<A, D> Responses<A, D>
+where
+    A: Into<MetadataMessage> + Send + 'static,
+    D: Into<MetadataMessage> + Send + 'static,
+{
+    /// The next message, or the error as the server put it.
+    pub(super) async fn message(&mut self) -> Result<Option<MetadataMessage>, Status> {
+        Ok(match self {
+            Self::Allocated(stream) => stream.message().await?.map(Into::into),
+            Self::Delta(stream) => stream.message().await?.map(Into::into),
+        })
+    }
+}
+
 impl<A, D> MetadataStream for Responses<A, D>
 where
     A: Into<MetadataMessage> + Send + 'static,
     D: Into<MetadataMessage> + Send + 'static,
 {
     async fn next(&mut self) -> Result<Option<MetadataMessage>, CallError> {
-        Ok(match self {
-            Self::Allocated(stream) => stream.message().await?.map(Into::into),
-            Self::Delta(stream) => stream.message().await?.map(Into::into),
-        })
+        self.message().await.map_err(CallError::from)
     }
 }
 

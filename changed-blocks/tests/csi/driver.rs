@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
-use changed_blocks::csi::{BlockType, CsiSource, DriverMetadata, Notices};
+use changed_blocks::csi::{
+    BlockType, CsiSource, DriverMetadata, MetadataMessage, Notices, StopCheck,
+};
 use changed_blocks::{ChangedBlocks, SourceErrorKind, contract};
 use csi_proto::connect;
 use tempfile::TempDir;
@@ -11,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::csi::server::{Asked, Item, Scripted};
 use crate::csi::volume::Volume;
-use crate::{TYPES, delta, runtime, set, source_of, target};
+use crate::{TYPES, allocated, delta, runtime, set, source_of, target};
 
 /// A server on a socket, and a source that asks it.
 pub(crate) struct Bed {
@@ -24,7 +29,7 @@ pub(crate) struct Bed {
 }
 
 fn secrets() -> BTreeMap<String, String> {
-    BTreeMap::from([("userKey".to_owned(), "k9".to_owned())])
+    BTreeMap::from([("userKey".to_owned(), "key-of-nine".to_owned())])
 }
 
 fn client(runtime: &Runtime, socket: &Path) -> DriverMetadata {
@@ -112,7 +117,7 @@ fn the_driver_gets_handles_offsets_and_secrets() {
 fn nothing_is_asked_about_an_empty_device() {
     let mut bed = Bed::new(0, |_| panic!("a call about nothing"));
     assert_eq!(delta(&mut bed.source).unwrap(), []);
-    assert_eq!(crate::allocated(&mut bed.source), []);
+    assert_eq!(allocated(&mut bed.source), []);
 }
 
 #[test]
@@ -182,4 +187,60 @@ fn a_runtime_that_could_not_answer_is_an_error_and_no_panic() {
     let client = client(&bed.runtime, &bed.folder.path().join("csi.sock"));
     let (mut source, _) = source_of(client, volume.size(), &single);
     assert!(delta(&mut source).is_err());
+}
+
+#[test]
+fn an_error_of_the_driver_shows_no_secret() {
+    let long = "x".repeat(395);
+    let refuses = move |asked: &Asked| {
+        let text = format!("{long}key-of-nine is wrong");
+        let fails = Item::Fail(csi_proto::Status::permission_denied(text));
+        if asked.base.is_some() {
+            vec![fails]
+        } else {
+            vec![Item::Message(message()), fails]
+        }
+    };
+    let mut bed = Bed::new(1 << 20, refuses);
+    let error = delta(&mut bed.source).unwrap_err().to_string();
+    assert_eq!(allocated(&mut bed.source).len(), 1);
+    let notices = bed.notices.all().join("\n");
+    for text in [error, notices] {
+        assert!(text.contains("xxx(red"), "{text}");
+        assert!(!text.contains("key-"), "{text}");
+    }
+}
+
+fn message() -> MetadataMessage {
+    MetadataMessage {
+        block_type: BlockType::Variable,
+        capacity: 1 << 20,
+        ranges: vec![(0, 4096)],
+    }
+}
+
+#[test]
+fn a_silent_driver_is_left_when_a_stop_is_asked_for() {
+    for says in [vec![], vec![Item::Message(message())]] {
+        let mut items = says;
+        items.push(Item::Hang);
+        let bed = Bed::new(1 << 20, move |_| items.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stop);
+        let mut source = bed
+            .source
+            .with_stop(StopCheck::new(move || asked.load(Relaxed)));
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while bed.server.asked().is_empty() {
+                    std::thread::yield_now();
+                }
+                stop.store(true, Relaxed);
+            });
+            assert!(delta(&mut source).is_err());
+        });
+        // It is patient for thirty seconds otherwise.
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
 }

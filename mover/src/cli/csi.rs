@@ -20,8 +20,10 @@ use crate::attach::csi::base::KeptBase;
 use crate::attach::csi::info::DriverReport;
 use crate::attach::csi::profile::{BasePolicy, CloneCost};
 use crate::attach::csi::secrets::Secrets;
+use crate::attach::csi::state::Begun;
+use crate::attach::csi::sweep::Purpose;
 use crate::attach::csi::{CsiOptions, Deadlines, Driver, PREFIX, sweep};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::session::resolve::resolve;
 
@@ -59,7 +61,8 @@ fn options(
         options.secrets = Secrets::read(folder)?;
     }
     if let Some(state) = &driver.csi_state {
-        options.state.clone_from(state);
+        // A journal tells paths, which must be found from another folder, too.
+        options.state = std::path::absolute(state).unwrap_or(state.clone());
     }
     let usual = Deadlines::default();
     options.deadlines = Deadlines {
@@ -110,26 +113,50 @@ fn sweep_up(
     run: &Run,
     driver: &Driver,
     options: &CsiOptions,
+    purpose: Purpose<'_>,
     repository: Option<&Repository>,
 ) -> Result<()> {
-    let told = sweep::dead_runs(driver, options, &|begun, snapshot| {
-        let Some(repository) =
-            repository.filter(|ours| ours.config.repository.to_string() == begun.repository)
-        else {
-            return Ok(None);
-        };
-        let newest = resolve(repository, &format!("{}@latest", begun.name));
-        Ok(newest.ok().map(|point| {
-            let pairs = &point.manifest.identity;
-            pairs
-                .iter()
-                .any(|(key, value)| key == "csi.snapshot" && value == snapshot)
-        }))
+    let told = sweep::dead_runs(driver, options, purpose, &|begun, snapshot| {
+        is_committed(repository, begun, snapshot)
     })?;
     for text in told {
         run.warn(text);
     }
     Ok(())
+}
+
+/// Whether the newest point of a run's volume was made from this snapshot; `None` for another repository.
+fn is_committed(
+    repository: Option<&Repository>,
+    begun: &Begun,
+    snapshot: &str,
+) -> Result<Option<bool>> {
+    let ours = repository.filter(|ours| ours.config.repository.to_string() == begun.repository);
+    let Some(repository) = ours else {
+        return Ok(None);
+    };
+    let newest = format!("{}@latest", begun.name);
+    let point = resolve(repository, &newest).map(|point| point.manifest.identity);
+    is_made_from(point, &newest, snapshot).map(Some)
+}
+
+/// Only "there is no such point" is a no: a repository that cannot be asked says nothing.
+fn is_made_from(
+    point: Result<Vec<(String, String)>>,
+    newest: &str,
+    snapshot: &str,
+) -> Result<bool> {
+    match point {
+        Ok(pairs) => Ok(pairs
+            .iter()
+            .any(|(key, value)| key == "csi.snapshot" && value == snapshot)),
+        Err(error)
+            if error.kind() == ErrorKind::NotFound && error.object_name() == Some(newest) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn info(args: &CsiInfoArgs) -> Result<Outcome> {
@@ -188,19 +215,41 @@ struct ReleaseReport {
 fn release(run: &Run, args: &CsiReleaseArgs) -> Result<Outcome> {
     let options = options(&args.driver, None, None)?;
     let driver = Driver::connect(&options)?;
-    sweep_up(run, &driver, &options, None)?;
     let volume = args.volume_id.as_deref();
     let volume = volume.map(|id| id.strip_prefix(PREFIX).unwrap_or(id));
-    let released = sweep::release(&driver, &options, volume)?;
+    let is_release = args.all || volume.is_some();
+    let purpose = if is_release {
+        Purpose::Release(volume)
+    } else {
+        Purpose::Only
+    };
+    sweep_up(run, &driver, &options, purpose, None)?;
+    let released = if is_release {
+        sweep::release(&driver, &options, volume)?
+    } else {
+        sweep::Released::default()
+    };
+    let mut failed = released.failed.into_iter();
+    if let Some(first) = failed.next() {
+        for base in &released.gone {
+            run.warn(removed(base));
+        }
+        for error in failed {
+            run.warn(sweep::with_causes(&error));
+        }
+        return Err(first);
+    }
+    let released = released.gone;
     let text = match released.len() {
+        0 if !is_release => "nothing else is left of runs that died".to_owned(),
         0 => "no snapshot is kept".to_owned(),
-        _ => released
-            .iter()
-            .map(|base| format!("removed snapshot {} of {}", base.snapshot, base.volume))
-            .collect::<Vec<_>>()
-            .join("\n"),
+        _ => released.iter().map(removed).collect::<Vec<_>>().join("\n"),
     };
     Outcome::new(&ReleaseReport { released }, Text::Answer(text))
+}
+
+fn removed(base: &KeptBase) -> String {
+    format!("removed snapshot {} of {}", base.snapshot, base.volume)
 }
 
 #[cfg(test)]

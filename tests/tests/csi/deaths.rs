@@ -13,6 +13,8 @@ use crate::rig::{DELTA, Rig, SMALL, says};
 
 const VARIABLE: &str = "SNAPHAUL_TEST_DIE_AT";
 const LIMIT: Duration = Duration::from_secs(60);
+/// In which a signal is heard: less than one call may take.
+const HEARD: Duration = Duration::from_secs(30);
 
 /// Every line of the journal of a backup that has a base before, on a driver with attachment.
 const BACKUP: [&str; 17] = [
@@ -202,7 +204,14 @@ pub(crate) fn stopped_during_a_call(driver: &mut TestDriver) -> Result<()> {
     let before = rig.plugin.leaks()?;
     for call in &CALLS[..5] {
         let running = stalled(driver, &rig, &volume, (call, When::After)).context(*call)?;
+        let calls = driver.calls()?.len();
         running.signal(Signal::SIGTERM)?;
+        // Whoever hears it leaves the call that has no answer and makes another, to take back what it made; nobody else does
+        // that before the call is out of time.
+        driver
+            .wait_for(HEARD, |all| all.len() > calls)
+            .with_context(|| format!("{call}: the stop is not heard"))?;
+        // The driver is busy with the call until then, and refuses what takes it back.
         driver.order(&[])?;
         running.wait()?.expect(75).context(*call)?;
         rig.left(&before, 0, 0).context(*call)?;

@@ -246,8 +246,25 @@ pub(crate) fn metadata(driver: &mut TestDriver) -> Result<()> {
         for place in 0..4 {
             volume.write(place * (1 << 20), 4096, &mut random)?;
         }
+        let first = driver.calls()?.len();
         rig.good_backup(&volume, &[]).with_context(context)?;
         rig.left(&before, 1, 0).with_context(context)?;
+        // A stream that nobody reads to its end is recorded a moment later.
+        driver
+            .wait_for(LIMIT, |all| {
+                all[first..].iter().any(|one| one.fault.is_some())
+            })
+            .with_context(|| format!("{} was not hit", context()))?;
+        if matches!(fault, Fault::Refuse { .. }) {
+            let calls = driver.calls()?;
+            ensure!(
+                calls[first..]
+                    .iter()
+                    .any(|one| one.call == "GetMetadataAllocated"),
+                "{}: more was read than what is allocated",
+                context()
+            );
+        }
     }
     Ok(())
 }

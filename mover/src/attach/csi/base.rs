@@ -1,7 +1,7 @@
-//! The one snapshot that is kept for each volume and repository, because the next delta needs it.
+//! The one snapshot that is kept for each volume and each name that it has in a repository, because the next delta needs it.
 //!
 //! ```text
-//!   STATE/csi/bases/HASH.json       of driver, socket, volume and repository
+//!   STATE/csi/bases/HASH.json       of driver, socket, volume, repository, and name of the volume in there
 //! ```
 //!
 //! Owns: the notes, each replaced whole, and the lock on a volume. Must not: delete a snapshot.
@@ -11,6 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ use serde::{Deserialize, Serialize};
 use super::journal::{failed, make_folder, sync_folder};
 use super::state::Begun;
 use crate::error::{Error, ErrorKind, Result};
+
+/// How often a volume that is held is tried again.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A kept snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +34,8 @@ pub struct KeptBase {
     pub volume: String,
     /// The repository.
     pub repository: String,
+    /// Name of the volume in there: each has points of its own, and so a base of its own.
+    pub name: String,
     /// The snapshot.
     pub snapshot: String,
 }
@@ -43,6 +49,7 @@ impl KeptBase {
             socket: begun.socket.clone(),
             volume: begun.volume.clone().unwrap_or_default(),
             repository: begun.repository.clone(),
+            name: begun.name.clone(),
             snapshot,
         }
     }
@@ -77,7 +84,15 @@ impl Bases {
     /// `Io`, `AccessDenied` where the note cannot be read.
     pub fn find(&self, begun: &Begun) -> Result<Option<KeptBase>> {
         let base = KeptBase::of(begun, String::new());
-        read(&self.path(&base))
+        self.now(&base)
+    }
+
+    /// What is noted in the place of a note that was read before; only under the lock of its volume does that stay so.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn now(&self, base: &KeptBase) -> Result<Option<KeptBase>> {
+        read(&self.path(base))
     }
 
     /// Every base.
@@ -96,7 +111,9 @@ impl Bases {
                 bases.extend(read(&path)?);
             }
         }
-        bases.sort_by(|a, b| (&a.volume, &a.repository).cmp(&(&b.volume, &b.repository)));
+        bases.sort_by(|a, b| {
+            (&a.volume, &a.repository, &a.name).cmp(&(&b.volume, &b.repository, &b.name))
+        });
         Ok(bases)
     }
 
@@ -121,6 +138,23 @@ impl Bases {
             sync_folder(&self.folder)
         };
         write().map_err(|error| failed(&path, error))
+    }
+
+    /// Notes a base if the one before is still `old`: a run that comes late must not take the place of a newer one. Whether it
+    /// is noted.
+    ///
+    /// # Errors
+    /// As [`note`](Self::note) and [`find`](Self::find).
+    pub fn succeed(&self, base: &KeptBase, old: Option<&str>) -> Result<bool> {
+        let present = self.now(base)?.map(|present| present.snapshot);
+        // A run may have died after its note, before it wrote that it was done.
+        if present.as_ref() == Some(&base.snapshot) {
+            return Ok(true);
+        }
+        if present.as_deref() != old {
+            return Ok(false);
+        }
+        self.note(base).map(|()| true)
     }
 
     /// Forgets a base that is gone.
@@ -176,10 +210,38 @@ impl Bases {
         }
     }
 
+    /// Takes hold of a volume as soon as it is free: whoever cleans up may have it for a moment.
+    ///
+    /// # Errors
+    /// `Unavailable` while another run holds it for longer than `patience`.
+    pub fn lock_within(
+        &self,
+        (driver, socket, volume): (&str, &Path, &str),
+        patience: Duration,
+    ) -> Result<VolumeLock> {
+        let started = Instant::now();
+        loop {
+            match self.lock(driver, socket, volume) {
+                Err(error)
+                    if error.kind() == ErrorKind::Unavailable && started.elapsed() < patience =>
+                {
+                    std::thread::sleep(LOOK);
+                }
+                lock => return lock,
+            }
+        }
+    }
+
     /// Ids of drivers are no names of files.
     fn path(&self, base: &KeptBase) -> PathBuf {
         let socket = base.socket.display().to_string();
-        let name = hash(&[&base.driver, &socket, &base.volume, &base.repository]);
+        let name = hash(&[
+            &base.driver,
+            &socket,
+            &base.volume,
+            &base.repository,
+            &base.name,
+        ]);
         self.folder.join(format!("{name}.json"))
     }
 }
@@ -217,6 +279,7 @@ mod tests {
             socket: "/s".into(),
             volume: volume.to_owned(),
             repository: repository.to_owned(),
+            name: String::new(),
             snapshot: format!("{volume}-{repository}"),
         }
     }
@@ -251,6 +314,54 @@ mod tests {
         bases.forget(&base("v", "/../1r")).unwrap();
         bases.forget(&base("v", "/../1r")).unwrap();
         assert_eq!(bases.find(&begun("v", "/../1r")).unwrap(), None);
+    }
+
+    #[test]
+    fn each_name_of_a_volume_has_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let bases = Bases::at(folder.path().join("b"), folder.path().join("l"));
+        let named = |name: &str| Begun {
+            name: name.to_owned(),
+            ..begun("v", "r")
+        };
+        for name in ["a", "b"] {
+            let kept = KeptBase::of(&named(name), format!("s-{name}"));
+            bases.note(&kept).unwrap();
+        }
+        for name in ["a", "b"] {
+            let found = bases.find(&named(name)).unwrap().unwrap();
+            assert_eq!(found.snapshot, format!("s-{name}"));
+        }
+    }
+
+    #[test]
+    fn who_comes_late_does_not_take_the_place_of_a_newer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let bases = Bases::at(folder.path().join("b"), folder.path().join("l"));
+        let of = |snapshot: &str| KeptBase::of(&begun("v", "r"), snapshot.to_owned());
+        assert!(bases.succeed(&of("s1"), None).unwrap());
+        assert!(bases.succeed(&of("s2"), Some("s1")).unwrap());
+        // The same again, because it died in between.
+        assert!(bases.succeed(&of("s2"), Some("s1")).unwrap());
+        assert!(!bases.succeed(&of("late"), Some("s1")).unwrap());
+        assert!(!bases.succeed(&of("late"), None).unwrap());
+        let noted = bases.find(&begun("v", "r")).unwrap().unwrap();
+        assert_eq!(noted.snapshot, "s2");
+    }
+
+    #[test]
+    fn a_volume_that_is_held_for_a_moment_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let bases = Bases::at(folder.path().join("b"), folder.path().join("l"));
+        let subject = ("d", Path::new("/s"), "v");
+        let held = bases.lock(subject.0, subject.1, subject.2).unwrap();
+        let refused = bases.lock_within(subject, LOOK).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| bases.lock_within(subject, Duration::from_secs(60)));
+            drop(held);
+            waits.join().unwrap().unwrap();
+        });
     }
 
     #[test]

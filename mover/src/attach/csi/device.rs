@@ -3,13 +3,14 @@
 //! Owns: what names it, and who says what changed. Must not: make it or take it away (`session` does).
 
 use changed_blocks::ChangedBlocks;
-use changed_blocks::csi::{self, CsiSnapshot, CsiSource, DriverMetadata, Notices};
+use changed_blocks::csi::{self, CsiSnapshot, CsiSource, DriverMetadata, Notices, StopCheck};
 
 use super::driver::Driver;
 use super::secrets::Group;
 use crate::device::queue::{IoQueue, QueueOptions};
 use crate::device::source::{DeltaSources, Source, SourceDevice, SourceIdentity, Unusable};
 use crate::error::Result;
+use crate::pipeline::progress::StopFlag;
 
 /// A volume made from a snapshot, attached here and opened for reading.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct CsiDevice {
     driver: Driver,
     snapshot: CsiSnapshot,
     notices: Notices,
+    stop: StopFlag,
     warnings: Vec<String>,
 }
 
@@ -26,6 +28,7 @@ impl CsiDevice {
         source: Source,
         driver: &Driver,
         snapshot: CsiSnapshot,
+        stop: &StopFlag,
         warnings: Vec<String>,
     ) -> Self {
         Self {
@@ -33,6 +36,7 @@ impl CsiDevice {
             driver: driver.clone(),
             snapshot,
             notices: Notices::default(),
+            stop: stop.clone(),
             warnings,
         }
     }
@@ -46,9 +50,11 @@ impl CsiDevice {
     fn metadata(&self) -> Box<dyn ChangedBlocks + Send> {
         let secrets = self.driver.caller().secrets.of(Group::Snapshotter);
         let service = DriverMetadata::new(self.driver.channel(), &self.snapshot.snapshot, secrets);
+        let stop = self.stop.clone();
         let runtime = self.driver.caller().runtime.handle();
         let source = CsiSource::new(service, self.snapshot.clone(), self.source.size(), runtime)
-            .with_notices(self.notices.clone());
+            .with_notices(self.notices.clone())
+            .with_stop(StopCheck::new(move || stop.is_stopped()));
         self.driver.timing().ask(Box::new(source))
     }
 }

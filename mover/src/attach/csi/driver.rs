@@ -9,6 +9,7 @@ mod node;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use csi_proto::csi::{self, controller_client, identity_client, node_client};
 use csi_proto::{Channel, Request, connect};
@@ -97,6 +98,16 @@ impl Driver {
 
     pub(super) fn channel(&self) -> Channel {
         self.controller.clone()
+    }
+
+    /// The same driver, whose answers to what is taken back are not waited for as long.
+    pub(super) fn with_patience(&self, longest: Duration) -> Self {
+        let mut driver = self.clone();
+        let deadlines = &mut driver.caller.deadlines;
+        deadlines.call = deadlines.call.min(longest);
+        deadlines.snapshot = deadlines.snapshot.min(longest);
+        deadlines.expose = deadlines.expose.min(longest);
+        driver
     }
 
     fn probe(&self) -> Result<()> {

@@ -20,8 +20,6 @@ pub type SecretMap = BTreeMap<String, String>;
 
 /// A map of a request has at most 4 KiB.
 const MAX_LEN: u64 = 4 << 10;
-/// What is shorter stands in too many words to be cut out of them.
-const SHORTEST_CUT: usize = 4;
 
 /// A group of calls that share secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,12 +90,7 @@ impl Secrets {
     /// Cuts out of a text of a driver what is a secret.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
-        let values = self.0.values().flat_map(BTreeMap::values);
-        values
-            .filter(|value| value.len() >= SHORTEST_CUT)
-            .fold(text.to_owned(), |text, value| {
-                text.replace(value.as_str(), "(redacted)")
-            })
+        changed_blocks::csi::redact(text, self.0.values().flat_map(BTreeMap::values))
     }
 }
 
@@ -182,7 +175,11 @@ mod tests {
 
     #[test]
     fn nothing_shows_a_secret() {
-        let folder = folder(&[("snapshotter/key", "hunter22"), ("snapshotter/id", "a")]);
+        let folder = folder(&[
+            ("provisioner/key", "hunter"),
+            ("snapshotter/key", "hunter22"),
+            ("snapshotter/id", "a"),
+        ]);
         let secrets = Secrets::read(folder.path()).unwrap();
         assert!(!format!("{secrets:?}").contains("hunter"));
         assert_eq!(

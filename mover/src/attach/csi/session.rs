@@ -6,6 +6,7 @@
 //! the base of the newest point is there, or is found to be missing and everything is read.
 
 use std::path::Path;
+use std::time::Duration;
 
 use changed_blocks::csi::CsiSnapshot;
 
@@ -16,6 +17,7 @@ use super::journal::Journal;
 use super::options::CsiOptions;
 use super::profile::BasePolicy;
 use super::state::{Begun, Entry, Thing, VERSION, WantedSnapshot, WantedVolume};
+use super::sweep::{self, IsCommitted};
 use super::undo;
 use super::working_copy::WorkingCopy;
 use crate::device::source::{Source, SourceDevice as _, SourceOptions};
@@ -24,6 +26,9 @@ use crate::pipeline::progress::StopFlag;
 
 /// Some drivers make volumes of whole MiB and tell the size that they were asked for.
 const ROUNDED: u64 = 1 << 20;
+
+/// How long a volume is waited for that somebody else holds: who cleans up after others does not hold it longer.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whether a snapshot stays for the next delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,18 +61,28 @@ pub struct Backup {
     journal: Journal,
     stop: StopFlag,
     begun: Begun,
+    told: Vec<String>,
     _lock: VolumeLock,
 }
 
 impl Backup {
-    /// Checks that the driver can do it, takes hold of the volume, and begins the journal.
+    /// Checks that the driver can do it, takes hold of the volume, takes back what a run left of it that died meanwhile, and
+    /// begins the journal.
     ///
     /// # Errors
-    /// `InvalidRequest` where the driver cannot; `Unavailable` while another run works on the volume; what the disk answers.
-    pub fn begin(driver: &Driver, options: &CsiOptions, subject: &Subject<'_>) -> Result<Self> {
+    /// `InvalidRequest` where the driver cannot; `Unavailable` while another run works on the volume; `Io` where the note of the
+    /// base before cannot be understood; what the disk answers.
+    pub fn begin(
+        driver: &Driver,
+        options: &CsiOptions,
+        subject: &Subject<'_>,
+        is_committed: &IsCommitted<'_>,
+    ) -> Result<Self> {
         driver.check_backup()?;
         let bases = Bases::at(options.bases(), options.locks());
-        let lock = bases.lock(&driver.name, &driver.socket, subject.volume)?;
+        let held = (&*driver.name, &*driver.socket, subject.volume);
+        let lock = bases.lock_within(held, LOCK_PATIENCE)?;
+        let told = sweep::dead_runs_of(driver, options, subject.volume, is_committed)?;
         let begun = Begun {
             version: VERSION,
             driver: driver.name.clone(),
@@ -77,6 +92,8 @@ impl Backup {
             name: subject.name.to_owned(),
             keeps_base: subject.keep == KeepBase::Auto && driver.needs_base(),
         };
+        // Whoever finds only after the backup that the note is broken has done all of it for nothing.
+        bases.find(&begun)?;
         let journal = Journal::begin(&options.journals(), begun.clone())?;
         Ok(Self {
             driver: driver.clone(),
@@ -85,8 +102,15 @@ impl Backup {
             journal,
             stop: StopFlag::default(),
             begun,
+            told,
             _lock: lock,
         })
+    }
+
+    /// What a person should know of what was there before.
+    #[must_use]
+    pub fn told(&self) -> &[String] {
+        &self.told
     }
 
     /// Takes the snapshot and makes its device.
@@ -117,7 +141,7 @@ impl Backup {
         })?;
         let claimed = clone.bytes;
         let path = copy.device(clone, &self.options.devices(), true)?;
-        self.open(&path, (&snapshot, claimed), &volume)
+        self.open(&path, (&snapshot, claimed), &volume, stop)
     }
 
     fn open(
@@ -125,6 +149,7 @@ impl Backup {
         path: &Path,
         (snapshot, claimed): (&MadeSnapshot, i64),
         volume: &str,
+        stop: &StopFlag,
     ) -> Result<CsiDevice> {
         let source = Source::open(path, &SourceOptions::default())?;
         let promised = u64::try_from(snapshot.bytes.max(claimed)).unwrap_or(0);
@@ -133,7 +158,7 @@ impl Backup {
         let warnings = Vec::from_iter(warning);
         let identity = CsiSnapshot::new(&self.driver.name, volume, &snapshot.id)
             .with_driver_version(&self.driver.version);
-        let device = CsiDevice::new(source, &self.driver, identity, warnings);
+        let device = CsiDevice::new(source, &self.driver, identity, stop, warnings);
         tracing::info!(
             device = %path.display(),
             snapshot = snapshot.id,
@@ -157,6 +182,25 @@ impl Backup {
         let keeps = self.begun.keeps_base;
         undo::all(&self.driver, &self.bases, self.journal)?;
         Ok(keeps)
+    }
+
+    /// The backup failed, and whether there is a point may be known: where it was committed all the same, its snapshot is the
+    /// base; where nobody can tell, the snapshot is left to the next run, which asks again.
+    ///
+    /// # Errors
+    /// What could not be taken back, or why it is not known: the next run goes on with it.
+    pub fn failed_at_the_end(mut self, is_committed: &IsCommitted<'_>) -> Result<()> {
+        let snapshot = self.snapshot().filter(|_| self.begun.keeps_base);
+        let known = snapshot.map_or(Ok(Some(false)), |id| is_committed(&self.begun, id));
+        match known {
+            Ok(Some(true)) => self.committed().map(drop),
+            Ok(Some(false)) => self.failed(),
+            Ok(None) => undo::clone(&self.driver, &self.bases, &mut self.journal),
+            Err(error) => {
+                undo::clone(&self.driver, &self.bases, &mut self.journal)?;
+                Err(error.context("look whether the point was committed"))
+            }
+        }
     }
 
     /// There is no point: everything that was made goes, the base before stays.

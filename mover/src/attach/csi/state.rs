@@ -120,6 +120,8 @@ pub enum Entry {
     },
     /// The new base is noted.
     BaseNoted,
+    /// A newer base was noted meanwhile: the snapshot goes.
+    BaseSuperseded,
     /// The base before goes, and none comes in its place.
     DropBase {
         /// The base before.
@@ -155,6 +157,7 @@ impl Entry {
             Self::VolumeKept => "volume-kept",
             Self::KeepBase { .. } => "keep-base",
             Self::BaseNoted => "base-noted",
+            Self::BaseSuperseded => "base-superseded",
             Self::DropBase { .. } => "drop-base",
             Self::OldBaseDeleted => "old-base-deleted",
             Self::SnapshotDeleted => "snapshot-deleted",
@@ -193,6 +196,8 @@ pub struct State {
     pub published: Option<PathBuf>,
     /// The snapshot is a base that still has to be noted.
     pub base_wanted: bool,
+    /// The snapshot came too late to be a base.
+    pub base_superseded: bool,
     /// The base before, which has to go.
     pub old_base: Option<String>,
     /// A volume that was handed over.
@@ -266,6 +271,7 @@ impl State {
                 self.base_wanted = false;
                 self.snapshot = Thing::Absent;
             }
+            Entry::BaseSuperseded => (self.base_wanted, self.base_superseded) = (false, true),
             Entry::DropBase { old } => self.old_base = Some(old.clone()),
             Entry::OldBaseDeleted => self.old_base = None,
         }
@@ -280,21 +286,8 @@ impl State {
         if let (true, Thing::Made(id)) = (self.base_wanted, &self.snapshot) {
             return Some(Undo::NoteBase(id.clone()));
         }
-        match &self.volume {
-            Thing::Wanted(wanted) => return Some(Undo::FindVolume(wanted.clone())),
-            Thing::Made(id) => return Some(self.undo_volume(id)),
-            Thing::Absent => {}
-        }
-        // What belongs to the user is detached, and stays.
-        if let Some(undo) = self
-            .kept_volume
-            .as_ref()
-            .and_then(|id| self.undo_attach(id))
-        {
+        if let Some(undo) = self.undo_clone() {
             return Some(undo);
-        }
-        if let Some(path) = &self.folder {
-            return Some(Undo::RemoveFolder(path.clone()));
         }
         match &self.snapshot {
             Thing::Wanted(wanted) => return Some(Undo::FindSnapshot(wanted.clone())),
@@ -303,6 +296,23 @@ impl State {
         }
         let old = self.old_base.as_ref();
         old.map(|id| Undo::DeleteOldBase(id.clone()))
+    }
+
+    /// What is to be taken back next of the volume and its device; the snapshot stays.
+    #[must_use]
+    pub fn undo_clone(&self) -> Option<Undo> {
+        match &self.volume {
+            Thing::Wanted(wanted) => Some(Undo::FindVolume(wanted.clone())),
+            Thing::Made(id) => Some(self.undo_volume(id)),
+            // What belongs to the user is detached, and stays.
+            Thing::Absent => {
+                let kept = self.kept_volume.as_ref();
+                kept.and_then(|id| self.undo_attach(id)).or_else(|| {
+                    let folder = self.folder.as_ref();
+                    folder.map(|path| Undo::RemoveFolder(path.clone()))
+                })
+            }
+        }
     }
 
     fn undo_volume(&self, id: &str) -> Undo {

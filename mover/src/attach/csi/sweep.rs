@@ -2,6 +2,9 @@
 //!
 //! Owns: whose journals are taken up. Must not: touch what belongs to a run that lives, or to another driver.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use super::base::{Bases, KeptBase};
 use super::driver::Driver;
 use super::journal::{self, Found, Journal};
@@ -10,8 +13,49 @@ use super::state::{Begun, Entry, Thing};
 use super::undo;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Whether the newest point of the volume that a run backed up was made from this snapshot. `None` where nobody can tell.
+/// Whether the newest point of the volume that a run backed up was made from this snapshot. `None` where nobody can tell, because
+/// the run worked for another repository.
 pub type IsCommitted<'a> = dyn Fn(&Begun, &str) -> Result<Option<bool>> + 'a;
+
+/// How long one call may be repeated for what concerns another volume, and all of them together: who is about to work on a volume
+/// does not wait for the troubles of others.
+const FOREIGN: Duration = Duration::from_secs(5);
+
+/// What is cleaned up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose<'a> {
+    /// A run that works on this volume next; on a new one without.
+    Work(Option<&'a str>),
+    /// To remove all that is kept of this volume; of every volume without.
+    Release(Option<&'a str>),
+    /// Nothing else.
+    Only,
+}
+
+impl Purpose<'_> {
+    /// Whether this volume is the one that everything is about.
+    fn is_about(self, volume: Option<&str>) -> bool {
+        match self {
+            Self::Work(own) => own.is_some() && own == volume,
+            Self::Release(Some(own)) => volume == Some(own),
+            Self::Release(None) | Self::Only => true,
+        }
+    }
+
+    /// Whether no base of this volume is wanted any more, whoever it is for.
+    fn releases(self, volume: Option<&str>) -> bool {
+        matches!(self, Self::Release(_)) && self.is_about(volume)
+    }
+}
+
+/// What becomes of what a dead run made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// All of it is known to be superfluous, or noted.
+    TakeBack,
+    /// Its snapshot may be the base of a point in another repository, whose next run knows.
+    Undecided,
+}
 
 /// Takes back what dead runs of this driver left, and says what a person should know.
 ///
@@ -21,9 +65,12 @@ pub type IsCommitted<'a> = dyn Fn(&Begun, &str) -> Result<Option<bool>> + 'a;
 pub fn dead_runs(
     driver: &Driver,
     options: &CsiOptions,
+    purpose: Purpose<'_>,
     is_committed: &IsCommitted<'_>,
 ) -> Result<Vec<String>> {
     let bases = Bases::at(options.bases(), options.locks());
+    let hurried = driver.with_patience(FOREIGN);
+    let mut left = FOREIGN;
     let mut told = Vec::new();
     for found in journal::dead(&options.journals())? {
         let journal = match found {
@@ -36,59 +83,144 @@ pub fn dead_runs(
                 continue;
             }
         };
-        let session = journal.session().to_owned();
-        match take_up(driver, &bases, journal, is_committed) {
-            Ok(None) => {}
-            Ok(Some(text)) => told.push(text),
-            Err(error) => told.push(format!(
-                "what run {session} left behind cannot be removed yet: {}; the next run tries again",
-                with_causes(&error)
-            )),
+        let volume = begun_volume(&journal);
+        let is_own = purpose.is_about(volume.as_deref());
+        if !is_own && left.is_zero() {
+            continue;
+        }
+        let started = Instant::now();
+        let taker = Taker {
+            driver: if is_own { driver } else { &hurried },
+            bases: &bases,
+            purpose,
+            is_committed,
+        };
+        told.extend(taker.told(journal, true));
+        if !is_own {
+            left = left.saturating_sub(started.elapsed());
         }
     }
     Ok(told)
 }
 
-fn take_up(
+/// The same for the one volume that the caller holds: a run may have died after everything was swept, while it was waited for.
+pub(super) fn dead_runs_of(
     driver: &Driver,
-    bases: &Bases,
-    mut journal: Journal,
+    options: &CsiOptions,
+    volume: &str,
     is_committed: &IsCommitted<'_>,
-) -> Result<Option<String>> {
-    let Some(begun) = journal.state().begun.clone() else {
-        // It died before its first line: there is nothing.
-        return journal.end().map(|()| None);
+) -> Result<Vec<String>> {
+    let bases = Bases::at(options.bases(), options.locks());
+    let taker = Taker {
+        driver,
+        bases: &bases,
+        purpose: Purpose::Work(Some(volume)),
+        is_committed,
     };
-    if begun.driver != driver.name || begun.socket != driver.socket {
-        return Ok(Some(format!(
-            "a run that died left something of {} behind: `snaphaul csi release --csi-socket {}` removes it",
-            begun.driver,
-            begun.socket.display()
-        )));
+    let mut told = Vec::new();
+    for found in journal::dead(&options.journals())? {
+        if let Found::Dead(journal) = found
+            && is_of(&journal, &driver.name, &driver.socket, volume)
+        {
+            told.extend(taker.told(*journal, false));
+        }
     }
-    let _lock = match &begun.volume {
-        None => None,
-        Some(volume) => match bases.lock(&begun.driver, &begun.socket, volume) {
-            // Whoever works on it swept before.
-            Err(error) if error.kind() == ErrorKind::Unavailable => return Ok(None),
-            lock => Some(lock?),
-        },
-    };
-    let kept = journal.state().kept_volume.clone();
-    adopt_base(bases, &mut journal, &begun, is_committed)?;
-    let left = journal.state().next_undo().is_some();
-    undo::all(driver, bases, journal)?;
-    tracing::info!(
-        driver = driver.name,
-        "removed what a run that died left behind"
-    );
-    Ok(match (kept, left) {
-        (Some(volume), _) => Some(format!(
-            "an earlier restore was complete when it died: its volume is {volume}"
-        )),
-        (None, true) => Some("removed what an earlier run left behind when it died".to_owned()),
-        (None, false) => None,
+    Ok(told)
+}
+
+fn is_of(journal: &Journal, driver: &str, socket: &Path, volume: &str) -> bool {
+    journal.state().begun.as_ref().is_some_and(|begun| {
+        begun.driver == driver && begun.socket == socket && begun.volume.as_deref() == Some(volume)
     })
+}
+
+fn begun_volume(journal: &Journal) -> Option<String> {
+    let begun = journal.state().begun.as_ref();
+    begun.and_then(|begun| begun.volume.clone())
+}
+
+/// Takes up journals.
+struct Taker<'a> {
+    driver: &'a Driver,
+    bases: &'a Bases,
+    purpose: Purpose<'a>,
+    is_committed: &'a IsCommitted<'a>,
+}
+
+impl Taker<'_> {
+    fn told(&self, journal: Journal, locks: bool) -> Option<String> {
+        let session = journal.session().to_owned();
+        self.take_up(journal, locks).unwrap_or_else(|error| {
+            Some(format!(
+                "what run {session} left behind cannot be removed yet: {}; the next run tries again",
+                with_causes(&error)
+            ))
+        })
+    }
+
+    fn take_up(&self, mut journal: Journal, locks: bool) -> Result<Option<String>> {
+        let driver = self.driver;
+        let Some(begun) = journal.state().begun.clone() else {
+            // It died before its first line: there is nothing.
+            return journal.end().map(|()| None);
+        };
+        if begun.driver != driver.name || begun.socket != driver.socket {
+            return Ok(Some(elsewhere(&begun)));
+        }
+        let _lock = match &begun.volume {
+            Some(volume) if locks => match self.bases.lock(&begun.driver, &begun.socket, volume) {
+                // Whoever works on it looked before, and looks again when it holds the volume.
+                Err(error) if error.kind() == ErrorKind::Unavailable => return Ok(None),
+                lock => Some(lock?),
+            },
+            _ => None,
+        };
+        let kept = journal.state().kept_volume.clone();
+        let releases = self.purpose.releases(begun.volume.as_deref());
+        let fate = adopt_base(
+            self.bases,
+            &mut journal,
+            &begun,
+            releases,
+            self.is_committed,
+        );
+        if !matches!(fate, Ok(Fate::TakeBack)) {
+            undo::clone(driver, self.bases, &mut journal)?;
+            return fate.map(|_| Some(undecided(&begun)));
+        }
+        let left = journal.state().next_undo().is_some();
+        undo::all(driver, self.bases, journal)?;
+        tracing::info!(
+            driver = driver.name,
+            "removed what a run that died left behind"
+        );
+        Ok(match (kept, left) {
+            (Some(volume), _) => Some(format!(
+                "an earlier restore was complete when it died: its volume is {volume}"
+            )),
+            (None, true) => Some("removed what an earlier run left behind when it died".to_owned()),
+            (None, false) => None,
+        })
+    }
+}
+
+fn elsewhere(begun: &Begun) -> String {
+    format!(
+        "a run that died left something of {} behind: `snaphaul csi release --csi-socket {}` removes it",
+        begun.driver,
+        begun.socket.display()
+    )
+}
+
+fn undecided(begun: &Begun) -> String {
+    let volume = begun.volume.as_deref().unwrap_or_default();
+    format!(
+        "a run that died left a snapshot of {volume}, which the newest point of {} in another repository may need: the next \
+         backup to repository {} decides, `snaphaul csi release {volume} --csi-socket {}` removes it",
+        begun.name,
+        begun.repository,
+        begun.socket.display()
+    )
 }
 
 /// A run that died between its commit and the note of its base: the point is there, and its snapshot is the base.
@@ -96,53 +228,100 @@ fn adopt_base(
     bases: &Bases,
     journal: &mut Journal,
     begun: &Begun,
+    releases: bool,
     is_committed: &IsCommitted<'_>,
-) -> Result<()> {
+) -> Result<Fate> {
     let state = journal.state();
     let Thing::Made(snapshot) = state.snapshot.clone() else {
-        return Ok(());
+        return Ok(Fate::TakeBack);
     };
-    if !begun.keeps_base || state.base_wanted || is_committed(begun, &snapshot)? != Some(true) {
-        return Ok(());
+    // A snapshot that is not wanted any more has been judged before.
+    if !begun.keeps_base || state.base_wanted || state.base_superseded {
+        return Ok(Fate::TakeBack);
     }
-    let old = bases.find(begun)?.map(|base| base.snapshot);
-    journal.write(&Entry::KeepBase { old })
+    match is_committed(begun, &snapshot)? {
+        Some(false) => Ok(Fate::TakeBack),
+        None if releases => Ok(Fate::TakeBack),
+        None => Ok(Fate::Undecided),
+        Some(true) => {
+            let old = bases.find(begun)?.map(|base| base.snapshot);
+            journal.write(&Entry::KeepBase { old })?;
+            Ok(Fate::TakeBack)
+        }
+    }
 }
 
-/// Deletes the bases of a volume, or of every volume of the driver. The snapshots that went.
+/// What a release came to.
+#[derive(Debug, Default)]
+pub struct Released {
+    /// The snapshots that went.
+    pub gone: Vec<KeptBase>,
+    /// Why the others did not.
+    pub failed: Vec<Error>,
+}
+
+/// Deletes the bases of a volume, or of every volume of the driver. One that stays does not keep the others.
 ///
 /// # Errors
-/// `Unavailable` while a run works on such a volume; what the driver answers.
-pub fn release(
-    driver: &Driver,
-    options: &CsiOptions,
-    volume: Option<&str>,
-) -> Result<Vec<KeptBase>> {
+/// `Io`, `AccessDenied` where the notes cannot be read.
+pub fn release(driver: &Driver, options: &CsiOptions, volume: Option<&str>) -> Result<Released> {
     let bases = Bases::at(options.bases(), options.locks());
-    let mut gone = Vec::new();
-    for base in bases.all()? {
-        let is_meant = base.driver == driver.name
+    let mut noted = bases.all()?;
+    noted.retain(|base| {
+        base.driver == driver.name
             && base.socket == driver.socket
-            && volume.is_none_or(|volume| volume == base.volume);
-        if !is_meant {
-            continue;
-        }
-        let _lock = bases.lock(&base.driver, &base.socket, &base.volume)?;
-        driver
-            .delete_snapshot(&base.snapshot)
-            .map_err(Error::from)?;
-        bases.forget(&base)?;
-        gone.push(base);
-    }
-    Ok(gone)
+            && volume.is_none_or(|volume| volume == base.volume)
+    });
+    Ok(release_each(&bases, &noted, &|snapshot| {
+        driver.delete_snapshot(snapshot).map_err(Error::from)
+    }))
 }
 
-fn with_causes(error: &Error) -> String {
+fn release_each(
+    bases: &Bases,
+    noted: &[KeptBase],
+    delete: &dyn Fn(&str) -> Result<()>,
+) -> Released {
+    let mut released = Released::default();
+    for base in noted {
+        match release_one(bases, base, delete) {
+            Ok(gone) => released.gone.extend(gone),
+            Err(error) => released
+                .failed
+                .push(error.context(format!("release the snapshot of {}", base.volume))),
+        }
+    }
+    released
+}
+
+fn release_one(
+    bases: &Bases,
+    base: &KeptBase,
+    delete: &dyn Fn(&str) -> Result<()>,
+) -> Result<Option<KeptBase>> {
+    let _lock = bases.lock(&base.driver, &base.socket, &base.volume)?;
+    // A backup may have noted another one before the volume was held.
+    let Some(base) = bases.now(base)? else {
+        return Ok(None);
+    };
+    delete(&base.snapshot)?;
+    bases.forget(&base)?;
+    Ok(Some(base))
+}
+
+/// An error in one line: its causes, and what to do about it.
+pub(crate) fn with_causes(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         text.push_str(&format!(": {error}"));
         cause = error.source();
     }
+    if let Some(hint) = error.hint_text() {
+        text.push_str(&format!(" ({hint})"));
+    }
     text
 }
+
+#[cfg(test)]
+mod tests;

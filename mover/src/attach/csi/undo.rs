@@ -44,6 +44,18 @@ pub(super) fn all_unless(
     journal.end()
 }
 
+/// Takes back everything but the snapshot, which may be the base of a point; the journal goes on to know of it.
+///
+/// # Errors
+/// As [`all`].
+pub(super) fn clone(driver: &Driver, bases: &Bases, journal: &mut Journal) -> Result<()> {
+    while let Some(undo) = journal.state().undo_clone() {
+        tracing::debug!(?undo, "take back");
+        one(driver, bases, journal, (undo, None))?;
+    }
+    Ok(())
+}
+
 /// A stop that came before is why things are taken back: it does not end that, too.
 fn new_stop(stop: Option<&StopFlag>) -> Option<&StopFlag> {
     stop.filter(|stop| !stop.is_stopped())
@@ -91,8 +103,12 @@ fn one(
             let begun = begun.ok_or_else(|| {
                 Error::new(ErrorKind::Internal, "keep a base of a run that never began")
             })?;
-            bases.note(&KeptBase::of(&begun, snapshot))?;
-            Entry::BaseNoted
+            let old = journal.state().old_base.clone();
+            if bases.succeed(&KeptBase::of(&begun, snapshot), old.as_deref())? {
+                Entry::BaseNoted
+            } else {
+                Entry::BaseSuperseded
+            }
         }
         Undo::DeleteOldBase(id) => {
             driver.delete_snapshot(&id)?;

@@ -50,8 +50,8 @@ pub struct CsiInfoArgs {
 /// Flags of `csi release`.
 #[derive(Args, Debug)]
 pub struct CsiReleaseArgs {
-    /// What the driver calls the volume: the volumeHandle of its PersistentVolume
-    #[arg(required_unless_present = "all")]
+    /// What the driver calls the volume: the volumeHandle of its PersistentVolume; without it only what runs that died left
+    /// behind goes
     pub volume_id: Option<String>,
 
     /// Every volume of the driver that a snapshot is kept of

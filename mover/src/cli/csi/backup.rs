@@ -12,8 +12,10 @@ use super::super::config::{self, invalid};
 use super::super::output::table::Table;
 use super::super::run::{Outcome, Run, Text};
 use super::super::{memory, open, units};
-use super::{options, sweep_up};
+use super::{is_committed, options, sweep_up};
 use crate::attach::csi::session::{Backup, KeepBase, Subject};
+use crate::attach::csi::state::Begun;
+use crate::attach::csi::sweep::{Purpose, with_causes};
 use crate::attach::csi::{Driver, PREFIX};
 use crate::error::Result;
 use crate::pipeline::backup;
@@ -55,7 +57,8 @@ pub(in crate::cli) fn run(
     let repository = open::repository(repository, limits, run)?;
     memory::check(run, &repository, repository.keys.volume_id(&request.volume))?;
     let driver = Driver::connect(&options)?;
-    sweep_up(run, &driver, &options, Some(&repository))?;
+    let purpose = Purpose::Work(Some(id));
+    sweep_up(run, &driver, &options, purpose, Some(&repository))?;
     let subject = Subject {
         volume: id,
         repository: &repository.config.repository.to_string(),
@@ -65,18 +68,30 @@ pub(in crate::cli) fn run(
             KeepBaseFlag::Never => KeepBase::Never,
         },
     };
-    let mut session = Backup::begin(&driver, &options, &subject)?;
+    let committed =
+        |begun: &Begun, snapshot: &str| is_committed(Some(&repository), begun, snapshot);
+    let mut session = Backup::begin(&driver, &options, &subject, &committed)?;
+    for text in session.told() {
+        run.warn(text.clone());
+    }
     // From here on a signal stops between two steps, and what was made is taken back.
     let monitor = run.watch(format!("backup {}", request.volume), ON_STOP)?;
     let stop = run.stop_flag();
-    let result = session.device(&stop).and_then(|device| {
-        let report = backup::run(&run.context(&repository), &device, &request)?;
-        Ok((report, device.snapshot().to_owned()))
-    });
-    let (report, snapshot_id) = match result {
-        Ok(done) => done,
+    let device = match session.device(&stop) {
+        Ok(device) => device,
         Err(error) => {
             cleaned(run, session.failed());
+            return Err(error);
+        }
+    };
+    let snapshot_id = device.snapshot().to_owned();
+    let result = backup::run(&run.context(&repository), &device, &request);
+    drop(device);
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => {
+            // The commit may have arrived although its answer did not.
+            cleaned(run, session.failed_at_the_end(&committed));
             return Err(error);
         }
     };
@@ -115,10 +130,9 @@ pub(super) fn cleaned<T>(run: &Run, result: Result<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
         Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
             run.warn(format!(
-                "something was left behind, which the next run with this driver removes: {error}{}",
-                cause.map(|cause| format!(": {cause}")).unwrap_or_default()
+                "something was left behind, which the next run with this driver removes: {}",
+                with_causes(&error)
             ));
             None
         }

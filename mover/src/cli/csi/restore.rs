@@ -10,6 +10,7 @@ use super::super::restore::{ON_STOP, finding, request, to_text};
 use super::super::run::{Outcome, Run, Text};
 use super::super::{memory, open};
 use super::{options, sweep_up};
+use crate::attach::csi::sweep::Purpose;
 use crate::attach::csi::{Driver, NEW, NewVolume, PREFIX};
 use crate::error::Result;
 use crate::pipeline::report::RestoreReport;
@@ -52,7 +53,8 @@ pub(in crate::cli) fn run(
     request.point = point.id().to_string();
     let size = args.range.map_or(point.manifest.size, |(_, length)| length);
     let driver = Driver::connect(&options)?;
-    sweep_up(run, &driver, &options, Some(&repository))?;
+    let purpose = Purpose::Work(None);
+    sweep_up(run, &driver, &options, purpose, Some(&repository))?;
     let repository_id = repository.config.repository.to_string();
     let mut volume = NewVolume::begin(&driver, &options, &repository_id)?;
     let monitor = run.watch(format!("restore {}", args.point), ON_STOP)?;

@@ -4,7 +4,7 @@ use clap::Parser as _;
 
 use super::*;
 use crate::cli::args::{Cli, Command};
-use crate::error::ErrorKind;
+use crate::error::Error;
 
 #[test]
 fn ids_of_volumes_become_names() {
@@ -56,8 +56,40 @@ fn a_socket_is_needed() {
     };
     let refused = options(&args.driver, None, None).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidRequest);
-    assert!(Cli::try_parse_from(["snaphaul", "csi", "release"]).is_err());
+    // As a run that finds something of another driver advises.
+    let CsiCommand::Release(args) = csi("csi release --csi-socket /s") else {
+        panic!("not release")
+    };
+    assert!(!args.all && args.volume_id.is_none());
     assert!(Cli::try_parse_from(["snaphaul", "csi", "release", "v", "--all"]).is_err());
+}
+
+#[test]
+fn only_a_point_that_is_not_there_is_a_no() {
+    let told = |kind, object| {
+        let error = Error::new(kind, "look").object(object);
+        is_made_from(Err(error), "n@latest", "s").map_err(|error| error.kind())
+    };
+    assert_eq!(told(ErrorKind::NotFound, "n@latest"), Ok(false));
+    for (kind, object) in [
+        (ErrorKind::NotFound, "bucket"),
+        (ErrorKind::Unavailable, "n@latest"),
+        (ErrorKind::Corrupt, "n@latest"),
+    ] {
+        assert_eq!(told(kind, object), Err(kind), "{object}");
+    }
+    let pairs = |value: &str| Ok(vec![("csi.snapshot".to_owned(), value.to_owned())]);
+    assert!(is_made_from(pairs("s"), "n@latest", "s").unwrap());
+    assert!(!is_made_from(pairs("t"), "n@latest", "s").unwrap());
+}
+
+#[test]
+fn the_state_does_not_depend_on_the_working_directory() {
+    let CsiCommand::Info(args) = csi("csi info --csi-socket /s --csi-state here") else {
+        panic!("not info")
+    };
+    let options = options(&args.driver, None, None).unwrap();
+    assert!(options.state.is_absolute() && options.state.ends_with("here"));
 }
 
 #[test]

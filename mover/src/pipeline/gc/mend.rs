@@ -55,6 +55,6 @@ fn copy(context: &Context, key: &SessionKey) -> Result<bool> {
 /// Whether another run purged the point, or is about to. A start record that the store lost is no purge: there is no order to
 /// forget, which goes last of all, and the manifest stands.
 fn is_purged(repository: &Repository, key: &SessionKey) -> Result<bool> {
-    let has = |name: String| Ok(repository.store.head(&name)?.is_some());
+    let has = |name: String| -> Result<bool> { Ok(repository.store.head(&name)?.is_some()) };
     Ok(!has(name::open(key))? && (has(name::tomb(key))? || !has(name::slot(key))?))
 }

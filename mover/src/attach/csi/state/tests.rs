@@ -156,6 +156,28 @@ fn what_may_exist_is_asked_for_by_the_same_request() {
 }
 
 #[test]
+fn the_clone_goes_without_the_snapshot() {
+    let mut state = State::of(&whole_run()[..9]);
+    while let Some(undo) = state.undo_clone() {
+        state.apply(&undone(&undo));
+    }
+    assert_eq!(state.volume, Thing::Absent);
+    assert_eq!(state.folder, None);
+    assert_eq!(state.snapshot, Thing::Made("s1".to_owned()));
+}
+
+#[test]
+fn a_snapshot_that_comes_too_late_to_be_a_base_goes() {
+    let mut late = whole_run()[..10].to_vec();
+    late.push(Entry::BaseSuperseded);
+    let order = take_back(&late);
+    assert!(
+        order.contains(&Undo::DeleteSnapshot("s1".to_owned())),
+        "{order:?}"
+    );
+}
+
+#[test]
 fn a_volume_that_was_handed_over_is_detached_and_stays() {
     let mut entries = vec![
         begun(),

@@ -1,0 +1,127 @@
+//! Whose base stays, whose goes; what needs a driver is in the end-to-end tests.
+
+use std::cell::RefCell;
+
+use super::super::state::VERSION;
+use super::*;
+
+struct Bed {
+    folder: tempfile::TempDir,
+    bases: Bases,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bases = Bases::at(folder.path().join("b"), folder.path().join("l"));
+        Self { folder, bases }
+    }
+
+    fn noted(&self, volume: &str, snapshot: &str) -> KeptBase {
+        let base = KeptBase::of(&begun(volume), snapshot.to_owned());
+        self.bases.note(&base).unwrap();
+        base
+    }
+
+    /// The journal of a run that made its snapshot.
+    fn journal(&self) -> Journal {
+        let mut journal = Journal::begin(&self.folder.path().join("s"), begun("v")).unwrap();
+        let id = "new".to_owned();
+        journal.write(&Entry::SnapshotMade { id }).unwrap();
+        journal
+    }
+}
+
+fn begun(volume: &str) -> Begun {
+    Begun {
+        version: VERSION,
+        driver: "d".to_owned(),
+        socket: "/s".into(),
+        volume: Some(volume.to_owned()),
+        repository: "r".to_owned(),
+        name: "n".to_owned(),
+        keeps_base: true,
+    }
+}
+
+#[test]
+fn a_base_that_was_noted_meanwhile_is_the_one_that_goes() {
+    let bed = Bed::new();
+    let stale = bed.noted("v", "s1");
+    bed.noted("v", "s2");
+    let deleted = RefCell::new(Vec::new());
+    let delete = |id: &str| {
+        deleted.borrow_mut().push(id.to_owned());
+        Ok(())
+    };
+    let released = release_each(&bed.bases, &[stale.clone(), stale], &delete);
+    assert_eq!(*deleted.borrow(), ["s2"]);
+    assert_eq!(released.gone.len(), 1);
+    assert_eq!(bed.bases.all().unwrap(), []);
+}
+
+#[test]
+fn one_that_stays_does_not_keep_the_others() {
+    let bed = Bed::new();
+    let noted = ["busy", "failing", "good"].map(|volume| bed.noted(volume, volume));
+    let _held = bed.bases.lock("d", Path::new("/s"), "busy").unwrap();
+    let delete = |id: &str| match id {
+        "failing" => Err(Error::new(ErrorKind::Io, "no")),
+        _ => Ok(()),
+    };
+    let released = release_each(&bed.bases, &noted, &delete);
+    assert_eq!(released.gone, [noted[2].clone()]);
+    let kinds: Vec<_> = released.failed.iter().map(Error::kind).collect();
+    assert_eq!(kinds, [ErrorKind::Unavailable, ErrorKind::Io]);
+    assert_eq!(bed.bases.all().unwrap().len(), 2);
+}
+
+#[test]
+fn a_snapshot_that_another_repository_may_need_is_left_to_it() {
+    let bed = Bed::new();
+    let judge = |releases: bool, answer: Option<bool>| {
+        let mut journal = bed.journal();
+        let fate = adopt_base(&bed.bases, &mut journal, &begun("v"), releases, &|_, id| {
+            assert_eq!(id, "new");
+            Ok(answer)
+        });
+        (fate.unwrap(), journal.state().base_wanted)
+    };
+    assert_eq!(judge(false, None), (Fate::Undecided, false));
+    assert_eq!(judge(true, None), (Fate::TakeBack, false));
+    assert_eq!(judge(false, Some(false)), (Fate::TakeBack, false));
+    assert_eq!(judge(true, Some(true)), (Fate::TakeBack, true));
+    let failed = adopt_base(
+        &bed.bases,
+        &mut bed.journal(),
+        &begun("v"),
+        true,
+        &|_, _| Err(Error::new(ErrorKind::Unavailable, "no")),
+    );
+    assert_eq!(failed.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[test]
+fn only_the_volume_that_is_named_is_released() {
+    assert!(Purpose::Release(Some("v")).releases(Some("v")));
+    assert!(Purpose::Release(None).releases(Some("v")));
+    for purpose in [
+        Purpose::Release(Some("w")),
+        Purpose::Work(Some("v")),
+        Purpose::Work(None),
+        Purpose::Only,
+    ] {
+        assert!(!purpose.releases(Some("v")), "{purpose:?}");
+    }
+    assert!(Purpose::Work(Some("v")).is_about(Some("v")));
+    assert!(!Purpose::Work(Some("v")).is_about(Some("w")));
+    assert!(!Purpose::Work(None).is_about(None));
+}
+
+#[test]
+fn what_to_do_is_told_with_the_causes() {
+    let error = Error::new(ErrorKind::Io, "outer")
+        .hint("do this")
+        .source(std::io::Error::other("inner"));
+    assert_eq!(with_causes(&error), "outer: inner (do this)");
+}

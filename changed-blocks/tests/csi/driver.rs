@@ -117,7 +117,7 @@ fn the_driver_gets_handles_offsets_and_secrets() {
 fn nothing_is_asked_about_an_empty_device() {
     let mut bed = Bed::new(0, |_| panic!("a call about nothing"));
     assert_eq!(delta(&mut bed.source).unwrap(), []);
-    assert_eq!(crate::allocated(&mut bed.source), []);
+    assert_eq!(allocated(&mut bed.source), []);
 }
 
 #[test]

@@ -364,13 +364,13 @@ def rbd(lab, results):
         def read(repeat):
             sample, out = runner.run("rbd", "rbd-read", repeat, [tools.rbd_read, "rbd:images/disk@0"], env=environment)
             sample.extra = last_json(out)
-            sample.seconds = sample.extra["seconds"] / sample.extra["bytes"] * MIB
+            sample.seconds = sample.extra["seconds"] / sample.extra["bytes"] * 1024 * MIB
             return sample
 
         def bench(repeat):
             words = ["rbd", "-c", cluster.conf, "bench", "--io-type", "read", "--io-size", "1M", "--io-threads", "16", "--io-total", written, "images/disk"]
             sample, out = runner.run("rbd", "rbd-bench", repeat, words)
-            sample.seconds = MIB / images.bench_rate(out)
+            sample.seconds = 1024 * MIB / images.bench_rate(out)
             return sample
 
         samples = lab.paired("rbd", [
@@ -393,10 +393,10 @@ def rbd(lab, results):
     results.figure("RBD incremental, times as fast as export-diff | zstd -1", ratio(export, ours), "×", "at least 2", lambda v: v >= 2, beside=("export-diff", seconds(export)), measured=seconds(ours))
     fine_ours, fine_export = fine["snaphaul"], fine["export-diff | zstd -1"]
     results.figure("the same in chunks of 64 KiB", ratio(fine_export, fine_ours), "×", "none", lambda _: None, beside=("export-diff", seconds(fine_export)), measured=seconds(fine_ours))
-    results.figure("RBD reader alone, of rbd bench", ratio(samples["rbd bench"], samples["rbd-read"]), "share", "at least 0.90", lambda v: v >= 0.9, beside=("rbd bench, s/MiB", seconds(samples["rbd bench"])), measured=seconds(samples["rbd-read"]))
+    results.figure("RBD reader alone, of rbd bench", ratio(samples["rbd bench"], samples["rbd-read"]), "share", "at least 0.90", lambda v: v >= 0.9, beside=("rbd bench, s/GiB", seconds(samples["rbd bench"])), measured=seconds(samples["rbd-read"]))
     rate = [sample.extra["read_bytes"] / sample.seconds for sample in scan]
-    share = statistics.median(mine * theirs / MIB for mine, theirs in zip(rate, seconds(samples["rbd bench"])))
-    results.figure("RBD scan of an unchanged image, of rbd bench", share, "share", "at least 0.75", lambda v: v >= 0.75, beside=("rbd bench, s/MiB", seconds(samples["rbd bench"])), measured=seconds(scan))
+    share = statistics.median(mine * theirs / (1024 * MIB) for mine, theirs in zip(rate, seconds(samples["rbd bench"])))
+    results.figure("RBD scan of an unchanged image, of rbd bench", share, "share", "at least 0.75", lambda v: v >= 0.75, beside=("rbd bench, s/GiB", seconds(samples["rbd bench"])), measured=seconds(scan))
 
 
 def s3(lab, results):

@@ -39,15 +39,18 @@ const BOTH: &[Case] = &[
 const OWN: &[OwnCase] = &[
     ("backup_dies_anywhere", deaths::backup_dies_anywhere),
     ("restore_dies_anywhere", deaths::restore_dies_anywhere),
+    ("restore_cannot_detach", deaths::restore_cannot_detach),
     ("dies_during_a_call", deaths::dies_during_a_call),
     ("stopped_during_a_call", deaths::stopped_during_a_call),
     ("answers_that_are_repeated", faults::repeated),
     ("answers_that_are_final", faults::final_answers),
+    ("refused_clean_up", faults::refused_clean_up),
     ("driver_dies", faults::driver_dies),
     ("clean_up_fails", faults::clean_up_fails),
     ("metadata_faults", faults::metadata),
     ("mounted_source", whole::mounted_source),
     ("sizes", faults::sizes),
+    ("wrong_sources", faults::wrong_sources),
     ("secrets_stay_secret", faults::secrets),
     ("hundred_in_a_row", load::hundred_in_a_row),
 ];

@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use tests::csi::Plugin;
+use tests::csi::client::Client;
 use tests::in_process::InProcess;
 use tests::part;
 use tests::scratch::Scratch;
 use tests::server::S3Server;
 use tests::snaphaul::{Snaphaul, binary};
+use tests::test_driver::TestDriver;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -130,8 +133,8 @@ fn flags_shown_in_the_readme_exist() -> Result<()> {
                 .unwrap_or_default()
                 .split_whitespace()
                 .collect();
-            // `key` has commands of its own.
-            let command = &words[1..2 + usize::from(words[1] == "key")];
+            // These have commands of their own.
+            let command = &words[1..2 + usize::from(["key", "csi"].contains(&words[1]))];
             let help = Snaphaul::new(&[command, &["--help"]].concat())?
                 .run()?
                 .expect(0)
@@ -214,4 +217,30 @@ fn the_first_backup_to_s3_runs() -> Result<()> {
             ("BUCKET", "readme"),
         ],
     )
+}
+
+#[test]
+fn the_volume_of_a_csi_driver_runs() -> Result<()> {
+    let driver = TestDriver::start(|_| ())?;
+    let client = Client::connect(driver.socket())?;
+    let volume = client.create_volume("readme", 8 << 20, None)?;
+    run_blocks(
+        "csi",
+        &[
+            ("SOCKET", &driver.socket().to_string_lossy()),
+            ("KUBELET", &driver.kubelet().to_string_lossy()),
+            ("VOLUME_ID", &volume.volume_id),
+        ],
+    )?;
+    let snapshots = client.snapshots()?;
+    ensure!(
+        snapshots.is_empty(),
+        "released, and still there: {snapshots:?}"
+    );
+    let volumes = client.volumes()?;
+    ensure!(
+        volumes.len() == 2,
+        "the volume and the restored one, not {volumes:?}"
+    );
+    Ok(())
 }

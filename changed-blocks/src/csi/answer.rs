@@ -51,7 +51,7 @@ fn doubt<T>(reason: impl Into<String>) -> Result<T, Doubt> {
 /// What to do after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Call, at [`Answer::offset`].
+    /// Call, at the offset that [`Answer::begin`] tells.
     Call {
         /// How long to wait before.
         wait: Duration,

@@ -198,6 +198,13 @@ impl RbdName {
         }
     }
 
+    /// Whether a name is the handle of a snapshot of ceph-csi, right or wrong.
+    #[must_use]
+    pub fn is_snapshot_handle(name: &str) -> bool {
+        let rest = name.strip_prefix(SCHEME);
+        rest.is_some_and(|rest| rest.starts_with(CSI_SNAPSHOT))
+    }
+
     /// The frozen image of a snapshot of ceph-csi, for snapshot classes without a `snapshotNamePrefix`, in the default
     /// namespace.
     #[must_use]

@@ -16,7 +16,7 @@ use super::units;
 use crate::device::queue::EngineChoice;
 use crate::device::rbd::{self, RbdVolume};
 use crate::device::source::{Source, SourceDevice, SourceOptions};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::backup::{self, BackupRequest, ChangedBlocksChoice, ParentChoice};
 use crate::pipeline::report::BackupReport;
 
@@ -73,11 +73,19 @@ fn volume(args: &BackupArgs) -> Result<String> {
     if csi::is_meant(&args.source) {
         return csi::volume_name(args.volume.as_deref(), &args.source);
     }
-    let image = args.source.to_str().filter(|text| rbd::is_meant(text));
-    match image.map(rbd::image_of).transpose()? {
-        Some(image) => config::volume_name(args.volume.as_deref(), Path::new(&image)),
-        None => config::volume_name(args.volume.as_deref(), &args.source),
+    let flag = args.volume.as_deref();
+    let Some(text) = args.source.to_str().filter(|text| rbd::is_meant(text)) else {
+        return config::volume_name(flag, &args.source);
+    };
+    let image = rbd::image_of(text)?;
+    if flag.is_none() && rbd::is_snapshot_handle(text) {
+        // Each snapshot would be a volume of its own: no parent, ever, and nobody would be told.
+        let message = "take a volume name from a snapshot's handle: each snapshot has another";
+        return Err(Error::new(ErrorKind::InvalidRequest, message)
+            .object(text)
+            .hint("give all snapshots of the volume one name with --volume NAME, so that each builds on the one before"));
     }
+    config::volume_name(flag, Path::new(&image))
 }
 
 pub(super) fn request(args: &BackupArgs) -> Result<BackupRequest> {
@@ -184,7 +192,6 @@ mod tests {
 
     use super::*;
     use crate::cli::args::{Cli, Command};
-    use crate::error::ErrorKind;
 
     fn args(line: &str) -> BackupArgs {
         let cli = Cli::try_parse_from(std::iter::once("snaphaul").chain(line.split_whitespace()))
@@ -236,6 +243,18 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn a_snapshots_handle_is_no_name_of_a_volume() {
+        let handle = "0001-0024-fed5480a-f00f-417a-a51d-31d8a8144c03-0000000000000003-eee8e87e-9f8a-4c3b-9b0e-0242ac110004";
+        let error = request(&args(&format!("backup rbd:csi-snap={handle}"))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+        assert!(error.hint_text().unwrap().contains("--volume"), "{error}");
+        let named = format!("backup rbd:csi-snap={handle} --volume db");
+        assert_eq!(request(&args(&named)).unwrap().volume, "db");
+        let volume = request(&args(&format!("backup rbd:csi-vol={handle}"))).unwrap();
+        assert!(volume.volume.starts_with("csi-vol-"), "{}", volume.volume);
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn totals(report: &GcReport) -> Table {
         let left = units::size(report.dead_bytes_left);
         pairs.push((
             "left dead",
-            format!("about {left} in segments that mostly live"),
+            format!("about {left} in segments that stay as they are"),
         ));
     }
     let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);

@@ -39,6 +39,12 @@ pub fn image_of(text: &str) -> Result<String> {
     })
 }
 
+/// Whether a name is the handle of a snapshot of ceph-csi: an image of its own for each snapshot, so that its name is no volume's.
+#[must_use]
+pub fn is_snapshot_handle(text: &str) -> bool {
+    RbdName::is_snapshot_handle(text)
+}
+
 fn parse(text: &str) -> Result<RbdName> {
     text.parse().map_err(|error| {
         Error::new(ErrorKind::InvalidRequest, "understand the name of an image")

@@ -154,7 +154,7 @@ fn attempt(
         start,
         began,
     };
-    run.go(begun.newest.as_ref(), again)
+    run.go(&begun.newest, again)
         .map_err(|error| Failed { error, session })
 }
 
@@ -162,7 +162,7 @@ fn attempt(
 struct Begun {
     session: WriterSession,
     parent: Option<Point>,
-    newest: Option<Point>,
+    newest: Vec<Point>,
     warnings: Vec<String>,
 }
 
@@ -196,7 +196,7 @@ fn begin(context: &Context, request: &BackupRequest, again: Option<&Again>) -> R
         match WriterSession::begin(repository, &begin, &catalog) {
             Ok(session) => {
                 let newest = match request.changed_blocks {
-                    ChangedBlocksChoice::Delta => None,
+                    ChangedBlocksChoice::Delta => Vec::new(),
                     _ => parent::newest(repository, &chosen, &catalog)?,
                 };
                 return Ok(Begun {
@@ -224,7 +224,7 @@ fn begin(context: &Context, request: &BackupRequest, again: Option<&Again>) -> R
 
 impl Run<'_> {
     /// Decides what is read, reads it, and makes it a point.
-    fn go(mut self, newest: Option<&Point>, again: Option<&Again>) -> Result<BackupReport> {
+    fn go(mut self, newest: &[Point], again: Option<&Again>) -> Result<BackupReport> {
         let (reading, mut blocks) = changes::decide(&Question {
             source: self.source,
             request: self.request,

@@ -110,6 +110,8 @@ pub fn run(context: &Context, request: &GcRequest) -> Result<GcReport> {
     }
     if request.rewrite {
         rewrite::sparse(&job, &plan, &policy)?;
+    } else {
+        tally.stays(plan.dead_bytes(&policy));
     }
     if !request.dry_run {
         context.repository.store.sync()?;

@@ -25,7 +25,7 @@ use crate::pipeline::verify::{self, VerifyLevel, VerifyRequest};
 use crate::repository::access::mend_roots;
 use crate::repository::ids::{SessionKey, name};
 use crate::repository::segments::SegmentReader;
-use crate::repository::session::points::{self, Point, PointStatus};
+use crate::repository::session::points::{self, PointStatus};
 
 /// What to repair.
 #[derive(Clone, Debug)]
@@ -123,21 +123,29 @@ impl Repair<'_> {
             if !hurt.contains(id.as_str()) {
                 continue;
             }
-            let found = points::load(&self.context.repository, key)?;
-            let Some(point) = found.filter(|point| point.status != PointStatus::Forgotten) else {
-                let gone = format!("point {id} was forgotten or removed meanwhile");
-                self.report.warnings.push(gone);
-                settled.insert(id);
-                continue;
+            let (volume, done) = match points::load(&self.context.repository, key) {
+                Ok(found) => {
+                    let found = found.filter(|point| point.status != PointStatus::Forgotten);
+                    let Some(point) = found else {
+                        let gone = format!("point {id} was forgotten or removed meanwhile");
+                        self.report.warnings.push(gone);
+                        settled.insert(id);
+                        continue;
+                    };
+                    let done = self.point(&point);
+                    (Some(point.manifest.volume), done)
+                }
+                // It became unreadable since it was looked at.
+                Err(error) => (None, Err(error)),
             };
-            match self.point(&point) {
+            match done {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     let gone = format!("point {id} was forgotten or removed meanwhile: {error}");
                     self.report.warnings.push(gone);
                 }
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.report.lost.push(hopeless(&point, &error));
+                    self.report.lost.push(hopeless(&id, volume, &error));
                 }
                 Err(error) => return Err(error),
             }
@@ -161,7 +169,7 @@ impl Repair<'_> {
 }
 
 /// A point that nothing can be done for; the others are mended all the same.
-fn hopeless(point: &Point, error: &Error) -> VerifyFinding {
+fn hopeless(id: &str, volume: Option<String>, error: &Error) -> VerifyFinding {
     let next = error
         .hint_text()
         .map_or(String::new(), |hint| format!("; {hint}"));
@@ -169,8 +177,8 @@ fn hopeless(point: &Point, error: &Error) -> VerifyFinding {
         kind: "damaged".to_owned(),
         object: error.object_name().unwrap_or_default().to_owned(),
         message: format!("{}{next}", describe(error)),
-        volume: Some(point.manifest.volume.clone()),
-        points: vec![point.id().to_string()],
+        volume,
+        points: vec![id.to_owned()],
         ranges: Vec::new(),
     }
 }

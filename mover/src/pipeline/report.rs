@@ -297,7 +297,7 @@ pub struct GcReport {
     pub freed_bytes: u64,
     /// Bytes written in their place.
     pub written_bytes: u64,
-    /// Estimate of the dead bytes that stay in segments whose rewriting would write more than it frees.
+    /// Estimate of the dead bytes that stay in segments that are not rewritten, be it that it would write more than it frees.
     pub dead_bytes_left: u64,
     /// Objects that the store refuses to delete, because these credentials may not.
     pub refused: u64,

@@ -131,7 +131,7 @@ pub(crate) fn check(
     }
     if !faults.is_empty() {
         maps::tell_own(&faults, &findings);
-        selection.again(repository, &held.keys, &mut |points| {
+        selection.again(repository, &held.keys, &findings, &mut |points| {
             maps::attribute(context, &reader, points, &faults, &findings)
         })?;
         // Without a record of ours a collector may have removed what is missing.

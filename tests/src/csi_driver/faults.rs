@@ -137,6 +137,11 @@ pub enum Fault {
     },
     /// CreateSnapshot, CreateVolume: the size in the answer is 0, which means unknown.
     UnknownSize,
+    /// CreateVolume: the volume is empty, whatever it was to be made of.
+    IgnoreSource,
+    /// CreateSnapshot: the answer names another volume as the source. CreateVolume: it has the id of the volume that the snapshot
+    /// is one of.
+    OtherSource,
     /// A stream of metadata is spoilt. One that ends before is not, and its record names no fault.
     Stream {
         /// How.

@@ -44,6 +44,9 @@ pub(super) fn create(
         if job.fault == Some(Fault::UnknownSize) {
             snapshot.size_bytes = 0;
         }
+        if job.fault == Some(Fault::OtherSource) {
+            snapshot.source_volume_id.push_str("-other");
+        }
         Ok(CreateSnapshotResponse {
             snapshot: Some(snapshot),
         })

@@ -44,7 +44,11 @@ pub(super) fn create(
     for capability in &request.volume_capabilities {
         Access::read(Some(capability))?;
     }
-    let source = read_source(request.volume_content_source.as_ref())?;
+    let mut source = read_source(request.volume_content_source.as_ref())?;
+    let asked = source.clone();
+    if job.fault == Some(Fault::IgnoreSource) {
+        source = None;
+    }
     let mut volume = job.core.store.change(|state| {
         let present = state
             .volumes
@@ -67,6 +71,12 @@ pub(super) fn create(
     })?;
     if job.fault == Some(Fault::UnknownSize) {
         volume.capacity_bytes = 0;
+    }
+    if let (Some(Fault::OtherSource), Some(Source::Snapshot(id))) = (&job.fault, &asked) {
+        volume.volume_id = job
+            .core
+            .store
+            .read(|state| state.snapshot(id).map(|snapshot| snapshot.volume.clone()))?;
     }
     Ok(CreateVolumeResponse {
         volume: Some(volume),

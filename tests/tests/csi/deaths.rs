@@ -46,12 +46,14 @@ const RESTORE: [&str; 12] = [
     "attach-wanted",
     "stage-wanted",
     "publish-wanted",
+    "volume-kept",
     "unpublished",
     "unstaged",
     "detached",
     "folder-removed",
-    "volume-kept",
 ];
+/// The line of it from which on the volume is the user's.
+const KEPT: usize = 7;
 
 pub(crate) fn backup_dies_anywhere(driver: &mut TestDriver) -> Result<()> {
     let mut rig = Rig::new("csi-deaths", driver)?;
@@ -84,7 +86,7 @@ pub(crate) fn restore_dies_anywhere(driver: &mut TestDriver) -> Result<()> {
     let volume = rig.volume("v", SMALL)?;
     let before = rig.plugin.leaks()?;
     rig.good_backup(&volume, &["--keep-base", "never"])?;
-    for step in RESTORE {
+    for (number, step) in RESTORE.into_iter().enumerate() {
         for when in ["before", "after"] {
             let at = format!("{when}:{step}");
             let died = rig
@@ -93,7 +95,7 @@ pub(crate) fn restore_dies_anywhere(driver: &mut TestDriver) -> Result<()> {
                 .run()?;
             ensure!(died.status.signal() == Some(9), "{at}: {}", died.stderr);
             let next = rig.csi(&["release", "--all"])?;
-            let is_complete = at == "after:volume-kept";
+            let is_complete = number > KEPT || at == "after:volume-kept";
             rig.left(&before, 0, usize::from(is_complete))
                 .with_context(|| at.clone())?;
             if is_complete {
@@ -108,6 +110,34 @@ pub(crate) fn restore_dies_anywhere(driver: &mut TestDriver) -> Result<()> {
                 rig.client.delete_volume(&id)?;
             }
         }
+    }
+    rig.left(&before, 0, 0)
+}
+
+/// A new volume that is complete stays, whatever cannot be detached.
+pub(crate) fn restore_cannot_detach(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-restore-attached", driver)?;
+    let volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    rig.good_backup(&volume, &["--keep-base", "never"])?;
+    for call in &CALLS[5..8] {
+        driver.order(&[Order::next(call, Fault::Refuse { code: 3 }).times(0)])?;
+        let restored = rig
+            .command(&rig.restore_words("v@latest"))?
+            .run()?
+            .expect(0)?;
+        let id = restored.string("volume_id")?;
+        let warnings = restored.json()?["warnings"].to_string();
+        ensure!(
+            warnings.contains(&id) && warnings.contains("stays"),
+            "{call}: {warnings}"
+        );
+        driver.order(&[])?;
+        rig.csi(&["release", "--all"])?;
+        rig.left(&before, 0, 1).context(*call)?;
+        rig.check_volume(&id, &volume)?;
+        rig.client.delete_volume(&id)?;
     }
     rig.left(&before, 0, 0)
 }

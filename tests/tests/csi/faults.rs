@@ -108,11 +108,45 @@ pub(crate) fn final_answers(driver: &mut TestDriver) -> Result<()> {
             let hint = outcome.json()?["error"]["hint"].to_string();
             ensure!(hint.len() > 10, "{}: no hint", context());
             driver.order(&[])?;
+            if code == 8 && ["CreateSnapshot", "CreateVolume"].contains(&call) {
+                // Drivers also say so while they go on trying: the next run asks again what came of it.
+                rig.csi(&["release", "nobody"])?;
+            }
             // The base before stays.
             rig.left(&before, 1, 0).with_context(context)?;
         }
     }
     says(&rig.good_backup(&volume, &[])?, "csi", DELTA)
+}
+
+/// A refusal of the run that cleans up says nothing of what the run before made: it is kept in mind until the driver tells.
+pub(crate) fn refused_clean_up(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-refused-clean-up", driver)?;
+    let volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    for call in ["CreateSnapshot", "CreateVolume"] {
+        for code in [3, 6, 7, 8, 9, 13, 16] {
+            let context = || format!("{call} {code}");
+            // It is made, nobody hears of it, and from then on the driver refuses.
+            driver.order(&[
+                Order::next(call, Fault::Lose { code: 4 }),
+                Order::next(call, Fault::Refuse { code }).after(1).times(0),
+            ])?;
+            let outcome = rig.backup(&volume, &[])?;
+            ensure!(!outcome.status.success(), "{}: a point", context());
+            let warnings = outcome.stderr.clone();
+            ensure!(
+                warnings.contains("left behind"),
+                "{}: {warnings}",
+                context()
+            );
+            driver.order(&[])?;
+            rig.csi(&["release", "nobody"])?;
+            rig.left(&before, 0, 0).with_context(context)?;
+        }
+    }
+    Ok(())
 }
 
 /// A driver that dies during a call, and comes back.
@@ -235,33 +269,68 @@ pub(crate) fn metadata(driver: &mut TestDriver) -> Result<()> {
     Ok(())
 }
 
-/// Sizes that the driver does not tell, and devices that are smaller than it tells.
+/// Sizes that the driver does not tell, and devices that are smaller than it tells: all of the volume, or no point.
 pub(crate) fn sizes(driver: &mut TestDriver) -> Result<()> {
     let driver = &*driver;
     let mut rig = Rig::new("csi-sizes", driver)?;
     let volume = rig.volume("v", SMALL)?;
     let before = rig.plugin.leaks()?;
     rig.good_backup(&volume, &[])?;
-    let unknown =
-        ["CreateSnapshot", "CreateVolume"].map(|call| Order::next(call, Fault::UnknownSize));
-    driver.order(&unknown)?;
-    rig.good_backup(&volume, &[])?;
+    let unknown = |call| Order::next(call, Fault::UnknownSize);
+    for call in ["CreateSnapshot", "CreateVolume"] {
+        driver.order(&[unknown(call)])?;
+        rig.good_backup(&volume, &[]).context(call)?;
+        rig.left(&before, 1, 0).context(call)?;
+    }
+    driver.order(&[unknown("CreateSnapshot"), unknown("CreateVolume")])?;
+    rig.backup(&volume, &[])?
+        .expect(69)?
+        .names("tells no size")?;
     rig.left(&before, 1, 0)?;
     let short = |bytes| Order::next("NodeStageVolume", Fault::ShortDevice { bytes });
+    for bytes in [512, 1 << 20] {
+        driver.order(&[short(bytes)])?;
+        rig.backup(&volume, &[])?
+            .expect(69)?
+            .names("would be lost")?;
+        rig.left(&before, 1, 0)?;
+    }
+    // A driver that makes volumes of whole MiB, and tells the size that it was asked for.
+    let odd = rig.volume("odd", SMALL + 512)?;
+    let with_both = rig.plugin.leaks()?;
     driver.order(&[short(512)])?;
-    let rounded = rig.backup(&volume, &[])?.expect(0)?;
-    ensure!(rounded.number("size_bytes")? == SMALL - 512);
+    let rounded = rig.backup(&odd, &["--keep-base", "never"])?.expect(0)?;
+    ensure!(rounded.number("size_bytes")? == SMALL);
     ensure!(
         rounded.json()?["warnings"]
             .to_string()
             .contains("its device has")
     );
-    rig.left(&before, 1, 0)?;
-    driver.order(&[short(1 << 20)])?;
-    rig.backup(&volume, &[])?
-        .expect(69)?
-        .names("would be lost")?;
-    rig.left(&before, 1, 0)?;
+    rig.left(&with_both, 0, 0)?;
+    rig.good_backup(&volume, &[])?;
+    rig.left(&with_both, 1, 0)
+}
+
+/// Volumes and snapshots that are not of what was asked for: no point, nothing left, and the volume of the user stays.
+pub(crate) fn wrong_sources(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-wrong-sources", driver)?;
+    let volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    rig.good_backup(&volume, &[])?;
+    for (call, fault, names) in [
+        ("CreateVolume", Fault::IgnoreSource, "from nothing"),
+        ("CreateVolume", Fault::OtherSource, "the volume itself"),
+        (
+            "CreateSnapshot",
+            Fault::OtherSource,
+            "says that it is one of",
+        ),
+    ] {
+        driver.order(&[Order::next(call, fault)])?;
+        rig.backup(&volume, &[])?.expect(69)?.names(names)?;
+        rig.left(&before, 1, 0).with_context(|| names)?;
+    }
     rig.good_backup(&volume, &[])?;
     rig.left(&before, 1, 0)
 }

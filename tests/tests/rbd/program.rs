@@ -70,6 +70,7 @@ impl<'a> Bench<'a> {
 /// One volume through all that may happen to its base.
 pub(crate) fn bases_that_change(site: &Site) -> Result<()> {
     const CHANGED: &str = "what changed since";
+    const RESIZED: &str = " before: after a change of size";
     let bench = Bench::new(site, "rbd-bases")?;
     let mut writer = Writer::start(site, 65_536)?;
     let image = site.name("bases");
@@ -100,9 +101,9 @@ pub(crate) fn bases_that_change(site: &Site) -> Result<()> {
     point(&image, "e", CHANGED)?;
     let [half, whole] = [(SIZE / 2).to_string(), (SIZE + MIB / 2).to_string()];
     step(&[&["resize", &image, &half]], "f", 7)?;
-    point(&image, "f", "")?;
+    point(&image, "f", RESIZED)?;
     step(&[&["resize", &image, &whole]], "g", 8)?;
-    point(&image, "g", "")?;
+    point(&image, "g", RESIZED)?;
 
     // Another image, then a clone of it, which loses its parent.
     let other = site.name("bases");

@@ -99,6 +99,21 @@ impl Caller {
         rpc: Rpc,
         object: &str,
         stop: Option<&StopFlag>,
+        attempt: F,
+    ) -> std::result::Result<Option<T>, CallError>
+    where
+        F: FnMut() -> A,
+        A: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        self.call_for((rpc, rpc.purpose()), object, stop, attempt)
+    }
+
+    /// The same for another purpose than the usual one of the call, which is tried as long as that purpose is worth.
+    pub(super) fn call_for<T, F, A>(
+        &self,
+        (rpc, purpose): (Rpc, Purpose),
+        object: &str,
+        stop: Option<&StopFlag>,
         mut attempt: F,
     ) -> std::result::Result<Option<T>, CallError>
     where
@@ -106,12 +121,8 @@ impl Caller {
         A: Future<Output = std::result::Result<Response<T>, Status>>,
     {
         let (started, mut pause) = (Instant::now(), Pause::new());
-        let limit = match rpc.purpose() {
-            Purpose::Undo => self.deadlines.expose.min(UNDO_LIMIT),
-            Purpose::Make if rpc == Rpc::CreateSnapshot => self.deadlines.snapshot,
-            Purpose::Make => self.deadlines.expose,
-            Purpose::Ask => self.deadlines.expose.min(ASK_LIMIT),
-        };
+        let mut earlier = Outcome::NotDone;
+        let limit = self.limit(rpc, purpose);
         loop {
             let asked = Instant::now();
             let ended = self.timing.of_driver(|| self.one_try(stop, attempt()));
@@ -130,15 +141,27 @@ impl Caller {
             let outcome = match answer::next(rpc, code) {
                 Next::Done => return Ok(None),
                 Next::Again if started.elapsed() < limit => {
+                    // It may still be at work, or done, whatever the next try is told.
+                    earlier = Outcome::Unknown;
                     if self.rest(pause.next(), stop) {
                         continue;
                     }
                     return Err(stopped(rpc, object));
                 }
                 Next::Again => Outcome::Unknown,
-                Next::Stop(outcome) => outcome,
+                Next::Stop(Outcome::NotDone) => earlier,
+                Next::Stop(Outcome::Unknown) => Outcome::Unknown,
             };
             return Err(self.failed(rpc, object, outcome, Answered { code, message }));
+        }
+    }
+
+    fn limit(&self, rpc: Rpc, purpose: Purpose) -> Duration {
+        match purpose {
+            Purpose::Undo => self.deadlines.expose.min(UNDO_LIMIT),
+            Purpose::Make if rpc == Rpc::CreateSnapshot => self.deadlines.snapshot,
+            Purpose::Make => self.deadlines.expose,
+            Purpose::Ask => self.deadlines.expose.min(ASK_LIMIT),
         }
     }
 
@@ -286,6 +309,17 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_after_an_unknown_outcome_leaves_it_unknown() {
+        for unknown in [Code::DeadlineExceeded, Code::Unavailable, Code::Aborted] {
+            let codes = [unknown, Code::Unauthenticated];
+            let (calls, result) = run(Rpc::CreateVolume, &codes, None);
+            let failed = result.unwrap_err();
+            assert_eq!((calls, failed.outcome), (2, Outcome::Unknown));
+            assert_eq!(failed.code, Some(Code::Unauthenticated));
+        }
+    }
+
+    #[test]
     fn what_is_not_there_is_taken_back() {
         let (calls, result) = run(Rpc::DeleteVolume, &[Code::NotFound], None);
         assert_eq!((calls, result.unwrap()), (1, None));
@@ -299,6 +333,18 @@ mod tests {
         let failed = result.unwrap_err();
         assert_eq!(failed.outcome, Outcome::Unknown);
         assert_eq!(failed.error.kind(), ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn what_is_looked_for_to_be_taken_back_is_not_waited_for_as_long() {
+        let caller = Caller {
+            deadlines: Deadlines::default(),
+            ..caller(Duration::ZERO)
+        };
+        for rpc in [Rpc::CreateSnapshot, Rpc::CreateVolume] {
+            assert_eq!(caller.limit(rpc, Purpose::Undo), UNDO_LIMIT);
+            assert!(caller.limit(rpc, rpc.purpose()) > UNDO_LIMIT);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod abilities;
 mod controller;
+mod made;
 mod node;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use super::runtime::ControlPlane;
 use super::timing::Timing;
 use crate::error::{Error, ErrorKind, Result};
 pub use abilities::Abilities;
+pub use made::{MadeSnapshot, MadeVolume};
 
 type Answer<T> = std::result::Result<T, CallError>;
 
@@ -44,28 +46,6 @@ pub struct Driver {
     controller: Channel,
     node_channel: Channel,
     caller: Caller,
-}
-
-/// What a driver says of a volume that it made.
-#[derive(Clone, Debug)]
-pub struct MadeVolume {
-    /// What it calls it.
-    pub id: String,
-    /// Bytes; 0 where it does not say.
-    pub bytes: i64,
-    context: BTreeMap<String, String>,
-    publish: BTreeMap<String, String>,
-}
-
-/// What a driver says of a snapshot.
-#[derive(Clone, Debug)]
-pub struct MadeSnapshot {
-    /// What it calls it.
-    pub id: String,
-    /// Bytes of a volume made from it; 0 where it does not say.
-    pub bytes: i64,
-    /// Whether volumes can be made from it.
-    pub ready: bool,
 }
 
 impl Driver {

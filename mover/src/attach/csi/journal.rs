@@ -29,6 +29,8 @@ const EXTENSION: &str = "jsonl";
 pub struct Journal {
     path: PathBuf,
     file: Flock<File>,
+    /// Bytes of whole lines: what lies behind was never acted on, and nothing may follow it.
+    len: u64,
     state: State,
 }
 
@@ -65,6 +67,7 @@ impl Journal {
         let mut journal = Self {
             path,
             file,
+            len: 0,
             state: State::default(),
         };
         journal.write(&Entry::Begin(begun))?;
@@ -93,15 +96,29 @@ impl Journal {
     /// `Io`, `NoSpace`.
     pub fn write(&mut self, entry: &Entry) -> Result<()> {
         dying::here("before", entry);
-        let failed = |error| failed(&self.path, error);
         let mut line = serde_json::to_vec(entry).map_err(|error| {
             Error::new(ErrorKind::Internal, "write a line of a journal").source(error)
         })?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(failed)?;
-        self.file.sync_data().map_err(failed)?;
+        self.append(&line)
+            .map_err(|error| failed(&self.path, error))?;
         self.state.apply(entry);
         dying::here("after", entry);
+        Ok(())
+    }
+
+    /// Brings a line to the disk, or leaves the file as it was: a part of a line in the middle would make all of it useless.
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.file.metadata()?.len() != self.len {
+            self.file.set_len(self.len)?;
+        }
+        let written = self.file.write_all(line);
+        if let Err(error) = written.and_then(|()| self.file.sync_data()) {
+            // Where not even that works, the next line tries it again, or whoever finds the file does.
+            let _ = self.file.set_len(self.len);
+            return Err(error);
+        }
+        self.len += u64::try_from(line.len()).unwrap_or_default();
         Ok(())
     }
 
@@ -144,32 +161,45 @@ fn open_dead(path: &Path) -> Result<Option<Found>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(|error| failed(path, error))?,
     };
-    let Ok(mut file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+    let Ok(file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
         return Ok(None);
     };
     if !is_at(&file, path) {
         return Ok(None);
     }
-    let mut text = String::new();
-    let read = (&mut *file).take(MAX_LEN).read_to_string(&mut text);
-    if let Err(error) = read {
-        return Ok(Some(Found::Unreadable(path.to_owned(), error.to_string())));
-    }
-    Ok(Some(match parse(&text) {
-        Ok(state) => Found::Dead(Box::new(Journal {
+    Ok(Some(match read_whole(&file) {
+        Ok((state, len)) => Found::Dead(Box::new(Journal {
             path: path.to_owned(),
             file,
+            len,
             state,
         })),
         Err(why) => Found::Unreadable(path.to_owned(), why),
     }))
 }
 
-/// Understands a journal. A last line without an end was being written when the run died, before what it announces.
+/// What the whole lines of a file add up to, and their bytes. A last line without an end was being written when the run died,
+/// before what it announces.
+fn read_whole(file: &File) -> std::result::Result<(State, u64), String> {
+    let mut bytes = Vec::new();
+    let mut limited = file.take(MAX_LEN + 1);
+    let read = limited.read_to_end(&mut bytes);
+    let len = read.map_err(|error| error.to_string())?;
+    if u64::try_from(len).map_or(true, |len| len > MAX_LEN) {
+        return Err(format!("it has more than {MAX_LEN} bytes"));
+    }
+    let end = bytes.iter().rposition(|byte| *byte == b'\n');
+    // The cut may go through a letter of several bytes, so that only whole lines are text.
+    bytes.truncate(end.map_or(0, |end| end + 1));
+    let text = std::str::from_utf8(&bytes).map_err(|error| error.to_string())?;
+    let len = u64::try_from(bytes.len()).map_err(|error| error.to_string())?;
+    Ok((parse(text)?, len))
+}
+
+/// Understands the whole lines of a journal.
 fn parse(text: &str) -> std::result::Result<State, String> {
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let mut state = State::default();
-    for (number, line) in whole.lines().enumerate() {
+    for (number, line) in text.lines().enumerate() {
         let entry: Entry = serde_json::from_str(line)
             .map_err(|error| format!("line {} is not understood: {error}", number + 1))?;
         state.apply(&entry);
@@ -253,88 +283,4 @@ mod dying {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn begun() -> Begun {
-        Begun {
-            version: VERSION,
-            driver: "d".to_owned(),
-            socket: "/s".into(),
-            volume: None,
-            repository: "r".to_owned(),
-            name: "n".to_owned(),
-            keeps_base: true,
-        }
-    }
-
-    fn made() -> Entry {
-        Entry::SnapshotMade { id: "s".to_owned() }
-    }
-
-    #[test]
-    fn a_run_that_lives_is_left_alone_and_a_dead_one_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::begin(folder.path(), begun()).unwrap();
-        journal.write(&made()).unwrap();
-        assert!(dead(folder.path()).unwrap().is_empty());
-        let state = journal.state().clone();
-        drop(journal);
-        let found = dead(folder.path()).unwrap();
-        let [Found::Dead(journal)] = &found[..] else {
-            panic!("{found:?}")
-        };
-        assert_eq!(*journal.state(), state);
-    }
-
-    #[test]
-    fn a_line_without_an_end_was_never_acted_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::begin(folder.path(), begun()).unwrap();
-        journal.write(&made()).unwrap();
-        let path = journal.path.clone();
-        drop(journal);
-        let whole = fs::read_to_string(&path).unwrap();
-        let first = whole.lines().next().unwrap().len() + 1;
-        for len in 0..whole.len() {
-            fs::write(&path, &whole[..len]).unwrap();
-            let found = dead(folder.path()).unwrap();
-            let [Found::Dead(journal)] = &found[..] else {
-                panic!("cut after {len}: {found:?}")
-            };
-            assert_eq!(journal.state().begun.is_some(), len >= first);
-            assert_eq!(journal.state().next_undo(), None);
-        }
-    }
-
-    #[test]
-    fn what_is_no_journal_is_named_and_left() {
-        let folder = tempfile::tempdir().unwrap();
-        for text in [
-            "{}\n",
-            "x\n",
-            "{\"step\":\"begin\",\"version\":2,\"driver\":\"\",\"socket\":\"\",\"volume\":null,\"repository\":\"\",\"name\":\"\",\"keeps_base\":true}\n",
-        ] {
-            let path = folder.path().join("a.jsonl");
-            fs::write(&path, text).unwrap();
-            let found = dead(folder.path()).unwrap();
-            assert!(matches!(&found[..], [Found::Unreadable(..)]), "{text}");
-            assert!(path.exists());
-        }
-        assert!(dead(&folder.path().join("none")).unwrap().is_empty());
-    }
-
-    #[test]
-    fn the_file_goes_when_nothing_is_left_and_not_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::begin(folder.path(), begun()).unwrap();
-        journal.write(&made()).unwrap();
-        let path = journal.path.clone();
-        assert_eq!(journal.end().unwrap_err().kind(), ErrorKind::Internal);
-        assert!(path.exists());
-        let journal = Journal::begin(folder.path(), begun()).unwrap();
-        let path = journal.path.clone();
-        journal.end().unwrap();
-        assert!(!path.exists());
-    }
-}
+mod tests;

@@ -21,6 +21,7 @@ pub struct NewVolume {
     options: CsiOptions,
     bases: Bases,
     journal: Journal,
+    stop: StopFlag,
 }
 
 impl NewVolume {
@@ -54,6 +55,7 @@ impl NewVolume {
             options: options.clone(),
             bases: Bases::at(options.bases(), options.locks()),
             journal: Journal::begin(&options.journals(), begun)?,
+            stop: StopFlag::default(),
         })
     }
 
@@ -65,6 +67,7 @@ impl NewVolume {
         let bytes = i64::try_from(bytes).map_err(|error| {
             Error::new(ErrorKind::InvalidRequest, "make a volume of this size").source(error)
         })?;
+        self.stop = stop.clone();
         let name = format!("snaphaul-{}", self.journal.session());
         let mut copy = WorkingCopy {
             driver: &self.driver,
@@ -81,21 +84,26 @@ impl NewVolume {
         copy.device(volume, &self.options.devices(), false)
     }
 
-    /// Everything is written: detaches the volume and leaves it to the user. What the driver calls it.
+    /// Everything is written: from here on the volume is the user's, and then it is detached. What the driver calls it, and what
+    /// could not be detached or forgotten, which the next run does.
     ///
     /// # Errors
-    /// What could not be detached; the volume is deleted by the next run then.
-    pub fn handed_over(mut self) -> Result<String> {
+    /// `Io`, `NoSpace` where it cannot be noted whose it is: the next run deletes it.
+    pub fn handed_over(mut self) -> Result<(String, Result<()>)> {
         let Thing::Made(id) = self.journal.state().volume.clone() else {
             return Err(Error::new(
                 ErrorKind::Internal,
                 "hand over a volume that was never made",
             ));
         };
-        undo::attachment(&self.driver, &self.bases, &mut self.journal, &id)?;
-        self.journal.write(&Entry::VolumeKept)?;
-        self.journal.end()?;
-        Ok(id)
+        let kept = self.journal.write(&Entry::VolumeKept);
+        kept.map_err(|error| {
+            error.context(format!(
+                "note that the new volume {id} is complete; it is, and the next run with this driver deletes it"
+            ))
+        })?;
+        let left = undo::all(&self.driver, &self.bases, self.journal);
+        Ok((id, left))
     }
 
     /// The restore failed: the volume goes.
@@ -103,6 +111,6 @@ impl NewVolume {
     /// # Errors
     /// What could not be taken back: the next run goes on with it.
     pub fn failed(self) -> Result<()> {
-        undo::all(&self.driver, &self.bases, self.journal)
+        undo::all_unless(&self.driver, &self.bases, self.journal, Some(&self.stop))
     }
 }

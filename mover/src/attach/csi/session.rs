@@ -24,7 +24,7 @@ use crate::device::source::{Source, SourceDevice as _, SourceOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::StopFlag;
 
-/// Some drivers round a size down to whole MiB and tell the size that they were asked for; the volume itself is then as small.
+/// Some drivers make volumes of whole MiB and tell the size that they were asked for.
 const ROUNDED: u64 = 1 << 20;
 
 /// How long a volume is waited for that somebody else holds: who cleans up after others does not hold it longer.
@@ -59,6 +59,7 @@ pub struct Backup {
     options: CsiOptions,
     bases: Bases,
     journal: Journal,
+    stop: StopFlag,
     begun: Begun,
     told: Vec<String>,
     _lock: VolumeLock,
@@ -99,6 +100,7 @@ impl Backup {
             options: options.clone(),
             bases,
             journal,
+            stop: StopFlag::default(),
             begun,
             told,
             _lock: lock,
@@ -116,6 +118,7 @@ impl Backup {
     /// # Errors
     /// What driver, system and disk answer; `Interrupted` on request. The caller ends with [`failed`](Self::failed).
     pub fn device(&mut self, stop: &StopFlag) -> Result<CsiDevice> {
+        self.stop = stop.clone();
         let name = format!("snaphaul-{}", self.journal.session());
         let volume = self.begun.volume.clone().unwrap_or_default();
         let mut copy = WorkingCopy {
@@ -149,22 +152,10 @@ impl Backup {
         stop: &StopFlag,
     ) -> Result<CsiDevice> {
         let source = Source::open(path, &SourceOptions::default())?;
-        let mut warnings = Vec::new();
         let promised = u64::try_from(snapshot.bytes.max(claimed)).unwrap_or(0);
-        let missing = promised.saturating_sub(source.size());
-        if missing > 0 {
-            let text = format!(
-                "{} tells {promised} bytes of the volume, its device has {}",
-                self.driver.name,
-                source.size()
-            );
-            if missing >= ROUNDED {
-                return Err(Error::new(ErrorKind::Io, text)
-                    .object(volume)
-                    .hint("the end of the volume would be lost: look at the log of the driver"));
-            }
-            warnings.push(format!("{text}: what the device has is backed up"));
-        }
+        let warning = check_size(&self.driver.name, promised, source.size())
+            .map_err(|error| error.object(volume))?;
+        let warnings = Vec::from_iter(warning);
         let identity = CsiSnapshot::new(&self.driver.name, volume, &snapshot.id)
             .with_driver_version(&self.driver.version);
         let device = CsiDevice::new(source, &self.driver, identity, stop, warnings);
@@ -217,7 +208,7 @@ impl Backup {
     /// # Errors
     /// What could not be taken back: the next run goes on with it.
     pub fn failed(self) -> Result<()> {
-        undo::all(&self.driver, &self.bases, self.journal)
+        undo::all_unless(&self.driver, &self.bases, self.journal, Some(&self.stop))
     }
 
     /// What the driver calls the snapshot, once there is one.
@@ -275,5 +266,66 @@ impl Driver {
         self.topology
             .clone()
             .filter(|place| self.abilities.topology && !place.is_empty())
+    }
+}
+
+/// That the device holds the whole volume: a disk with a GPT has a part of it in its last sectors. What a person should know.
+fn check_size(driver: &str, promised: u64, device: u64) -> Result<Option<String>> {
+    if promised == 0 {
+        let message = format!(
+            "compare the device with the volume: {driver} tells no size of either snapshot or volume"
+        );
+        return Err(Error::new(ErrorKind::Io, message).hint(
+            "nobody can tell whether the device is all of the volume: ask the makers of the driver for size_bytes in the answer of \
+             CreateSnapshot",
+        ));
+    }
+    if device >= promised {
+        return Ok(None);
+    }
+    let text = format!("{driver} tells {promised} bytes of the volume, its device has {device}");
+    if !promised.is_multiple_of(ROUNDED) && device == promised / ROUNDED * ROUNDED {
+        return Ok(Some(format!("{text}: what the device has is backed up")));
+    }
+    Err(Error::new(ErrorKind::Io, text)
+        .hint("the end of the volume would be lost: look at the log of the driver"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_device_holds_all_of_the_volume() {
+        for (promised, device) in [(MIB, MIB), (MIB, MIB + 512), (MIB + 512, 2 * MIB), (1, 1)] {
+            assert_eq!(check_size("d", promised, device).unwrap(), None);
+        }
+        // A volume of whole MiB, whose driver told what it was asked for.
+        for promised in [4 * MIB + 8, 4 * MIB + 512, 5 * MIB - 1] {
+            let told = check_size("d", promised, 4 * MIB).unwrap().unwrap();
+            assert!(told.contains(&promised.to_string()), "{told}");
+        }
+        for (promised, device) in [
+            (4 * MIB, 4 * MIB - 512),
+            (4 * MIB, 3 * MIB),
+            (4 * MIB + 512, 4 * MIB - 512),
+            (4 * MIB + 512, 3 * MIB),
+            (4 * MIB + 1024, 4 * MIB + 512),
+            (MIB, 0),
+        ] {
+            let refused = check_size("d", promised, device).unwrap_err();
+            assert!(
+                refused.hint_text().unwrap().contains("would be lost"),
+                "{promised} {device}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_volume_of_no_known_size_is_refused() {
+        let refused = check_size("d", 0, MIB).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Io);
     }
 }

@@ -305,8 +305,12 @@ impl State {
             Thing::Wanted(wanted) => Some(Undo::FindVolume(wanted.clone())),
             Thing::Made(id) => Some(self.undo_volume(id)),
             Thing::Absent => {
-                let folder = self.folder.as_ref();
-                folder.map(|path| Undo::RemoveFolder(path.clone()))
+                // What belongs to the user is detached, and stays.
+                let kept = self.kept_volume.as_ref();
+                kept.and_then(|id| self.undo_attach(id)).or_else(|| {
+                    let folder = self.folder.as_ref();
+                    folder.map(|path| Undo::RemoveFolder(path.clone()))
+                })
             }
         }
     }

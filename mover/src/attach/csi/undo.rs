@@ -9,22 +9,37 @@ use std::path::Path;
 
 use csi_proto::Code;
 
-use super::answer::Outcome;
+use super::answer::Purpose;
 use super::base::{Bases, KeptBase};
 use super::call::CallError;
 use super::driver::Driver;
 use super::journal::{self, Journal};
 use super::state::{Entry, Undo};
+use super::working_copy;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::progress::StopFlag;
 
 /// Takes everything back, and removes the journal.
 ///
 /// # Errors
 /// What the driver answers after all tries: the journal stays, and the next run goes on.
-pub(super) fn all(driver: &Driver, bases: &Bases, mut journal: Journal) -> Result<()> {
+pub(super) fn all(driver: &Driver, bases: &Bases, journal: Journal) -> Result<()> {
+    all_unless(driver, bases, journal, None)
+}
+
+/// The same, where a stop ends the search for what may exist. Nothing ends what is known to have to go.
+///
+/// # Errors
+/// As [`all`]; `Interrupted`.
+pub(super) fn all_unless(
+    driver: &Driver,
+    bases: &Bases,
+    mut journal: Journal,
+    stop: Option<&StopFlag>,
+) -> Result<()> {
     while let Some(undo) = journal.state().next_undo() {
         tracing::debug!(?undo, "take back");
-        one(driver, bases, &mut journal, undo)?;
+        one(driver, bases, &mut journal, (undo, new_stop(stop)))?;
     }
     journal.end()
 }
@@ -36,35 +51,30 @@ pub(super) fn all(driver: &Driver, bases: &Bases, mut journal: Journal) -> Resul
 pub(super) fn clone(driver: &Driver, bases: &Bases, journal: &mut Journal) -> Result<()> {
     while let Some(undo) = journal.state().undo_clone() {
         tracing::debug!(?undo, "take back");
-        one(driver, bases, journal, undo)?;
+        one(driver, bases, journal, (undo, None))?;
     }
     Ok(())
 }
 
-/// Takes back what stands before the volume itself: device, stage, attachment, folder.
-///
-/// # Errors
-/// As [`all`].
-pub(super) fn attachment(
+/// A stop that came before is why things are taken back: it does not end that, too.
+fn new_stop(stop: Option<&StopFlag>) -> Option<&StopFlag> {
+    stop.filter(|stop| !stop.is_stopped())
+}
+
+fn one(
     driver: &Driver,
     bases: &Bases,
     journal: &mut Journal,
-    volume: &str,
+    (undo, stop): (Undo, Option<&StopFlag>),
 ) -> Result<()> {
-    while let Some(undo) = journal.state().undo_attach(volume) {
-        one(driver, bases, journal, undo)?;
-    }
-    Ok(())
-}
-
-fn one(driver: &Driver, bases: &Bases, journal: &mut Journal, undo: Undo) -> Result<()> {
+    let purpose = Purpose::Undo;
     let entry = match undo {
-        Undo::FindSnapshot(wanted) => match driver.create_snapshot(&wanted, None) {
+        Undo::FindSnapshot(wanted) => match driver.create_snapshot(&wanted, purpose, stop) {
             Ok(snapshot) => Entry::SnapshotMade { id: snapshot.id },
             Err(failed) => never_made(failed, Entry::SnapshotRefused)?,
         },
-        Undo::FindVolume(wanted) => match driver.create_volume(&wanted, None) {
-            Ok(volume) => Entry::VolumeMade { id: volume.id },
+        Undo::FindVolume(wanted) => match driver.create_volume(&wanted, purpose, stop) {
+            Ok(volume) => return working_copy::note_volume(journal, &volume),
             Err(failed) => never_made(failed, Entry::VolumeRefused)?,
         },
         Undo::Unpublish(id, path) => {
@@ -113,16 +123,24 @@ fn one(driver: &Driver, bases: &Bases, journal: &mut Journal, undo: Undo) -> Res
     journal.write(&entry)
 }
 
-/// A final refusal of the same request says that it made nothing. Where even that is not clear, the driver had its time: what it
-/// says about space will not be another thing at the next start.
+/// Only where its source is gone, or nothing of its size can be, was it never made: secrets that are missing now were there then,
+/// and what is full or out of order now was not.
 fn never_made(failed: CallError, entry: Entry) -> Result<Entry> {
-    let is_final =
-        failed.outcome == Outcome::NotDone || failed.code == Some(Code::ResourceExhausted);
-    if is_final {
-        Ok(entry)
-    } else {
-        Err(failed.error)
+    match failed.code {
+        Some(Code::NotFound | Code::OutOfRange) => Ok(entry),
+        _ => Err(still_unknown(failed.error)),
     }
+}
+
+fn still_unknown(error: Error) -> Error {
+    let why = error.hint_text().unwrap_or_default();
+    let hint = format!(
+        "{why}; whether that run made something is known only when the driver answers the same request: run again with the secrets \
+         of that run"
+    );
+    error
+        .context("look whether a run made something of which it never heard")
+        .hint(hint)
 }
 
 /// A driver that does not know the volume any more cannot say that it is detached, and will not ever.
@@ -153,8 +171,8 @@ fn remove_target(path: &Path) -> Result<()> {
 /// Folders only, and empty ones only: whatever else is in there is somebody's.
 fn remove_folder(path: &Path) -> Result<()> {
     for folder in [
-        path.join(super::working_copy::STAGING),
-        path.join(super::working_copy::PUBLISH),
+        path.join(working_copy::STAGING),
+        path.join(working_copy::PUBLISH),
         path.to_owned(),
     ] {
         match fs::remove_dir(&folder) {
@@ -169,4 +187,45 @@ fn remove_folder(path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answer::Outcome;
+    use super::*;
+
+    #[test]
+    fn the_stop_that_ended_the_run_does_not_end_what_follows() {
+        let stop = StopFlag::default();
+        assert!(new_stop(Some(&stop)).is_some());
+        stop.stop();
+        assert!(new_stop(Some(&stop)).is_none());
+    }
+
+    #[test]
+    fn only_a_source_that_is_gone_says_that_nothing_was_made() {
+        for number in 1..=16 {
+            let code = Code::from(number);
+            let failed = CallError {
+                error: Error::new(ErrorKind::AccessDenied, "create").hint("give the secrets"),
+                outcome: Outcome::NotDone,
+                code: Some(code),
+            };
+            let is_clear = matches!(code, Code::NotFound | Code::OutOfRange);
+            match never_made(failed, Entry::VolumeRefused) {
+                Ok(entry) => assert!(is_clear && entry == Entry::VolumeRefused, "{code:?}"),
+                Err(error) => {
+                    assert!(!is_clear, "{code:?}");
+                    let hint = error.hint_text().unwrap();
+                    assert!(hint.starts_with("give the secrets; "), "{hint}");
+                }
+            }
+        }
+        let stopped = CallError {
+            error: Error::new(ErrorKind::Interrupted, "stop").hint("run again"),
+            outcome: Outcome::Unknown,
+            code: None,
+        };
+        never_made(stopped, Entry::SnapshotRefused).unwrap_err();
+    }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use csi_proto::Code;
 
-use super::answer::Outcome;
+use super::answer::{Outcome, Purpose};
 use super::call::{CallError, Pause};
 use super::driver::{Driver, MadeSnapshot, MadeVolume};
 use super::journal::Journal;
@@ -48,6 +48,7 @@ impl WorkingCopy<'_> {
         self.journal.write(&Entry::SnapshotMade {
             id: snapshot.id.clone(),
         })?;
+        snapshot.check_source(wanted)?;
         // The same request again tells, and it tells of errors of the storage, too.
         while !snapshot.ready {
             if started.elapsed() > self.driver.caller().deadlines.snapshot {
@@ -61,7 +62,9 @@ impl WorkingCopy<'_> {
             if !self.driver.caller().rest(pause.next(), Some(self.stop)) {
                 self.stop.check()?;
             }
-            let again = self.driver.create_snapshot(wanted, Some(self.stop))?;
+            let again = self
+                .driver
+                .create_snapshot(wanted, Purpose::Make, Some(self.stop))?;
             if again.id != snapshot.id {
                 return Err(Error::new(
                     ErrorKind::Io,
@@ -80,18 +83,21 @@ impl WorkingCopy<'_> {
     }
 
     fn created_snapshot(&mut self, wanted: &WantedSnapshot) -> Result<MadeSnapshot> {
-        let answer = self.driver.create_snapshot(wanted, Some(self.stop));
+        let answer = self
+            .driver
+            .create_snapshot(wanted, Purpose::Make, Some(self.stop));
         answer.or_else(|failed| self.refused(failed, &Entry::SnapshotRefused))
     }
 
     /// Makes a volume.
     pub(super) fn volume(&mut self, wanted: &WantedVolume) -> Result<MadeVolume> {
         self.journal.write(&Entry::VolumeWanted(wanted.clone()))?;
-        let answer = self.driver.create_volume(wanted, Some(self.stop));
+        let answer = self
+            .driver
+            .create_volume(wanted, Purpose::Make, Some(self.stop));
         let volume = answer.or_else(|failed| self.refused(failed, &Entry::VolumeRefused))?;
-        self.journal.write(&Entry::VolumeMade {
-            id: volume.id.clone(),
-        })?;
+        note_volume(self.journal, &volume)?;
+        volume.check_filled(wanted)?;
         Ok(volume)
     }
 
@@ -193,6 +199,17 @@ impl WorkingCopy<'_> {
             pause = (pause * 2).min(LONGEST_LOOK);
         }
     }
+}
+
+/// Notes a volume as ours, which is deleted in the end.
+///
+/// # Errors
+/// `Io` where it is the one that the run backs up, or the line cannot be brought to the disk.
+pub(super) fn note_volume(journal: &mut Journal, volume: &MadeVolume) -> Result<()> {
+    let begun = journal.state().begun.as_ref();
+    volume.check_new(begun.and_then(|begun| begun.volume.as_deref()))?;
+    let id = volume.id.clone();
+    journal.write(&Entry::VolumeMade { id })
 }
 
 fn make_folders(folders: &[&Path]) -> Result<()> {

@@ -72,9 +72,15 @@ pub(in crate::cli) fn run(
             return Err(error.context("restore to a new volume, which is deleted again"));
         }
     };
-    let id = volume.handed_over().map_err(|error| {
-        error.context("detach the volume that was restored to; the next run deletes it")
-    })?;
+    let (id, left) = volume.handed_over()?;
+    if let Err(error) = left {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        run.warn(format!(
+            "the new volume {id} is complete and stays, but something of it was left behind on this node, which the next run with \
+             this driver removes: {error}{}",
+            cause.map(|cause| format!(": {cause}")).unwrap_or_default()
+        ));
+    }
     drop(monitor);
     report.target = format!("{PREFIX}{id}");
     run.metrics.observe_restore(&report);

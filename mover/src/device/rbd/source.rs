@@ -120,6 +120,17 @@ impl RbdVolume {
     }
 }
 
+/// What is read of a snapshot that is gone is no mix of moments, which might be accepted, but zeros that were data.
+fn still_frozen(is_there: bool, text: &str) -> Result<bool> {
+    if is_there {
+        return Ok(true);
+    }
+    let message = "trust what was read: the snapshot was deleted while it was read";
+    Err(Error::new(ErrorKind::SourceChanged, message)
+        .object(text)
+        .hint("take another one, keep it until the backup is done, and back that up"))
+}
+
 /// A snapshot is frozen whoever has it open.
 fn is_open_elsewhere(image: &Image, text: &str) -> Result<bool> {
     if image.snapshot().is_some() {
@@ -171,7 +182,8 @@ impl SourceDevice for RbdVolume {
 
     fn check_unchanged(&self) -> Result<bool> {
         if let Some(snapshot) = self.image.snapshot() {
-            return self.has_snapshot(snapshot);
+            let is_there = self.has_snapshot(snapshot)?;
+            return still_frozen(is_there, &self.text);
         }
         if self.live || is_open_elsewhere(&self.image, &self.text)? {
             return Ok(false);
@@ -204,5 +216,19 @@ impl SourceDevice for RbdVolume {
             kind: "rbd".to_owned(),
             immutable,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_was_deleted_is_an_error_of_its_own() {
+        assert!(still_frozen(true, "rbd:p/i@s").unwrap());
+        let error = still_frozen(false, "rbd:p/i@s").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SourceChanged);
+        assert!(error.to_string().contains("was deleted while it was read"));
+        assert!(error.hint_text().unwrap().contains("take another one"));
     }
 }

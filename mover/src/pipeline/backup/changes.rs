@@ -140,8 +140,8 @@ pub struct Question<'a> {
     pub request: &'a BackupRequest,
     /// What the new point builds on.
     pub parent: Option<&'a Point>,
-    /// The newest point of the volume, be it the parent or not: it knows who was caught.
-    pub newest: Option<&'a Point>,
+    /// The newest points of the volume, be one the parent or not: they know who was caught. Runs at the same time make several.
+    pub newest: &'a [Point],
     /// Size of the volume and its chunks.
     pub geometry: Geometry,
     /// Why an earlier try of this very run was given up.
@@ -236,16 +236,20 @@ fn known(source: &dyn SourceDevice) -> Result<(Reading, Blocks)> {
     Ok((reading, blocks))
 }
 
-/// The records of what is built on, else of the newest point. Who was caught is what the newest point says: to build on an older
-/// one, or on none, is no pardon.
+/// The records of what is built on, else of the newest point. Who was caught is what the newest points say, any of them: to build
+/// on an older one, on none, or on that of a run beside the one that caught somebody is no pardon.
 fn standing_history(question: &Question<'_>) -> Option<History> {
     let of = |point: &Point| History::of(&point.manifest);
-    let newest = question.newest.map(of);
-    let mut history = question.parent.map(of).or_else(|| newest.clone())?;
-    if let Some(newest) = newest {
-        history.verdict = newest.verdict;
+    let newest: Vec<_> = question.newest.iter().map(of).collect();
+    let mut history = question
+        .parent
+        .map(of)
+        .or_else(|| newest.first().cloned())?;
+    if !newest.is_empty() {
+        history.verdicts.clear();
     }
-    Some(history)
+    let verdicts = newest.into_iter().flat_map(|point| point.verdicts);
+    Some(verdicts.fold(history, History::with_verdict))
 }
 
 /// What is said where ranges that were discarded read as anything (rule R15).
@@ -268,7 +272,7 @@ fn now() -> i64 {
 }
 
 /// Another choice of samples for each pair of states, and the same for the same: a run that was killed after it caught a liar
-/// meets the same chunk again.
+/// meets the same chunk again, unless the record holds what goes on by itself (thin: the time of the pool, which each snapshot moves).
 fn seed(before: Option<&Point>, blocks: &Blocks) -> u64 {
     let mut hash = blake3::Hasher::new();
     if let Some(point) = before {

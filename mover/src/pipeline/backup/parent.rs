@@ -54,19 +54,16 @@ pub fn choose(
     })
 }
 
-/// The newest point of the volume, whatever is built on, and be it forgotten: it says who was caught.
+/// The newest points of the volume, whatever is built on, and be they forgotten: they say who was caught. More than one where runs
+/// went on at the same time.
 ///
 /// # Errors
 /// What the store answers.
-pub fn newest(
-    repository: &Repository,
-    chosen: &Chosen,
-    catalog: &Catalog,
-) -> Result<Option<Point>> {
+pub fn newest(repository: &Repository, chosen: &Chosen, catalog: &Catalog) -> Result<Vec<Point>> {
     let parent = chosen.parent.as_ref();
     // The parent may be of another volume, or older.
-    match parent.filter(|parent| catalog.has_copy(&parent.key) && !catalog.has_newer(&parent.key)) {
-        Some(parent) => Ok(Some(parent.clone())),
+    match parent.filter(|parent| catalog.has_copy(&parent.key) && catalog.is_newest(&parent.key)) {
+        Some(parent) => Ok(Vec::from([parent.clone()])),
         None => catalog.newest_known(repository),
     }
 }

@@ -5,6 +5,7 @@
 use super::Job;
 use crate::error::{ErrorKind, Result};
 use crate::pipeline::Context;
+use crate::repository::access::Repository;
 use crate::repository::format::Manifest;
 use crate::repository::gc::Plan;
 use crate::repository::ids::{SessionKey, name};
@@ -38,10 +39,22 @@ fn copy(context: &Context, key: &SessionKey) -> Result<bool> {
     Manifest::open(&repository.keys, key, &slot, &object)?;
     // A manifest that came late, into a slot that a purge had freed, is no point's, though the listings may show it beside a start
     // record that has gone since. A copy would make it look like a point that the store has damaged. What stands while its
-    // start record does was committed; a copy that comes after the purge of that is known for a ghost by the next run.
+    // start record does was committed; a copy that comes after the purge of that is taken back, by this run or, where it dies, the next.
     if repository.store.head(&name::open(key))?.is_none() {
         return Ok(false);
     }
     repository.store.put(&copy, object)?;
+    if is_purged(repository, key)? {
+        // Until it is gone it makes the point look like one that the store has damaged.
+        repository.store.delete(&copy)?;
+        return Ok(false);
+    }
     Ok(true)
+}
+
+/// Whether another run purged the point, or is about to. A start record that the store lost is no purge: there is no order to
+/// forget, which goes last of all, and the manifest stands.
+fn is_purged(repository: &Repository, key: &SessionKey) -> Result<bool> {
+    let has = |name: String| Ok(repository.store.head(&name)?.is_some());
+    Ok(!has(name::open(key))? && (has(name::tomb(key))? || !has(name::slot(key))?))
 }

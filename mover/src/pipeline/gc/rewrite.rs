@@ -43,6 +43,7 @@ pub(super) fn sparse(job: &Job<'_>, plan: &Plan, policy: &CompactionPolicy) -> R
         job.tally.warn(
             "sparse segments stay as they are: this store has no create-only writes".to_owned(),
         );
+        job.tally.stays(plan.dead_bytes(policy));
         return Ok(());
     }
     let freed = job.tally.freed();

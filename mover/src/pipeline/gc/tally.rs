@@ -157,7 +157,7 @@ impl Tally {
         self.change(|report| report.warnings.push(warning));
     }
 
-    /// Dead bytes, about, that are not worth rewriting what they lie in.
+    /// Dead bytes, about, in segments that are not rewritten.
     pub(super) fn stays(&self, bytes: u64) {
         self.change(|report| report.dead_bytes_left = bytes);
     }

@@ -18,7 +18,7 @@ use crate::repository::ids::SessionKey;
 use crate::repository::map::Location;
 use crate::repository::session::points::Point;
 use crate::repository::session::writer::WriterSession;
-use crate::repository::store::faulty::{Fault, FaultyStore, Operation, Rule};
+use crate::repository::store::faulty::{Fault, FaultyStore, Gate, Operation, Rule};
 use world::World;
 
 fn collect(world: &World) -> GcReport {
@@ -152,6 +152,26 @@ fn a_sparse_segment_is_rewritten_and_every_chunk_stays_readable() {
     assert_eq!(segments.len(), 2, "{segments:?}");
     assert!(segments.iter().all(|name| name.ends_with(".g01")));
     assert_eq!(collect(&world).segments_rewritten, 0);
+}
+
+#[test]
+fn what_stays_dead_is_told_where_nothing_is_rewritten() {
+    for has_conditional_writes in [true, false] {
+        let world = World::new(1000);
+        let first = world.point(&[10, 10, 10], None, &[]);
+        world.point(&[4], Some(&first), &ordinals(&first, 1, 3..4));
+        world.forget(&first);
+        let request = GcRequest {
+            rewrite: !has_conditional_writes,
+            ..GcRequest::default()
+        };
+        let mut repository = world.repository_over(Arc::clone(&world.store) as Arc<dyn Store>);
+        let profile = &mut Arc::get_mut(&mut repository).unwrap().config.profile;
+        profile.conditional_writes = has_conditional_writes;
+        let report = run(&world::context(&repository), &request).unwrap();
+        assert_eq!(report.segments_rewritten, 0);
+        assert!(report.dead_bytes_left > 0, "{report:?}");
+    }
 }
 
 #[test]

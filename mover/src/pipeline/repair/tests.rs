@@ -248,3 +248,41 @@ fn a_point_that_cannot_be_helped_does_not_stop_the_others() {
     assert_eq!(report.lost[0].object, name::slot(&bad));
     assert!(report.lost[0].message.contains("--salvage"), "{report:?}");
 }
+
+#[test]
+fn a_point_that_became_unreadable_does_not_end_the_repair_of_the_others() {
+    let bed = Bed::new();
+    let image = image(40, 0, 31);
+    let keys = [1, 2].map(|_| bed.point("disk", &image, PLAIN));
+    let [gone, hurt] = keys;
+    fs::remove_file(bed.object(&name::copy(&hurt))).unwrap();
+    // Both were whole enough to be listed when they were looked at.
+    for object in [name::slot(&gone), name::copy(&gone)] {
+        let path = bed.object(&object);
+        flip(&path, fs::metadata(&path).unwrap().len() - 5);
+    }
+    let context = bed.context();
+    let mut repair = Repair {
+        context: &context,
+        dry_run: false,
+        reader: Arc::new(SegmentReader::new(&bed.repository)),
+        report: RepairReport::default(),
+    };
+    let found = |key: &SessionKey| VerifyFinding {
+        kind: "missing".to_owned(),
+        object: name::copy(key),
+        message: String::new(),
+        volume: None,
+        points: vec![key.point().to_string()],
+        ranges: Vec::new(),
+    };
+    let settled = repair.points(&keys, &keys.each_ref().map(found)).unwrap();
+    assert_eq!(settled.len(), 2);
+    let report = repair.report;
+    assert_eq!(report.lost.len(), 1, "{report:?}");
+    assert_eq!(report.lost[0].points, [gone.point().to_string()]);
+    assert!(
+        bed.objects(name::COPY).contains(&name::copy(&hurt)),
+        "{report:?}"
+    );
+}

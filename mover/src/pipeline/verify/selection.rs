@@ -85,7 +85,8 @@ impl Selection {
         Ok(())
     }
 
-    /// The points of `held` again, which ascend; for as long as the records of [`hold`](Self::hold) are there.
+    /// The points of `held` again, which ascend; for as long as the records of [`hold`](Self::hold) are there. One that cannot be
+    /// read any more is a finding.
     ///
     /// # Errors
     /// Those of `work`, and what the store answers.
@@ -93,6 +94,7 @@ impl Selection {
         &self,
         repository: &Repository,
         held: &[SessionKey],
+        findings: &Findings,
         work: &mut dyn FnMut(&[Point]) -> Result<()>,
     ) -> Result<()> {
         let listed = match self {
@@ -100,8 +102,15 @@ impl Selection {
             Self::All(listed) => listed,
         };
         listed.chunks(BATCH).try_for_each(|batch| {
-            let mut points = points::load_candidates(repository, batch)?.points;
-            points.retain(|point| held.binary_search(&point.key).is_ok());
+            let is_held = |key: &SessionKey| held.binary_search(key).is_ok();
+            let loaded = points::load_candidates(repository, batch)?;
+            let Listing {
+                mut points,
+                mut unreadable,
+            } = loaded;
+            points.retain(|point| is_held(&point.key));
+            unreadable.retain(|(key, _)| is_held(key));
+            note(findings, unreadable)?;
             work(&points)
         })
     }
@@ -198,13 +207,36 @@ mod tests {
         assert_eq!(seen, left);
         let mut again = Vec::new();
         selection
-            .again(&bed.repository, &left, &mut |points| {
+            .again(&bed.repository, &left, &findings, &mut |points| {
                 again.extend(points.iter().map(|point| point.key));
                 Ok(())
             })
             .unwrap();
         assert_eq!(again, left);
         assert_eq!(findings.finish().0, []);
+    }
+
+    #[test]
+    fn what_became_unreadable_since_the_first_look_is_a_finding() {
+        let bed = Bed::new();
+        let keys = ["v0", "v1"].map(|name| bed.point(name, &image(20, 0, 63), Layout::default()));
+        let selection = Selection::new(&bed.repository, &all()).unwrap();
+        let mut held = keys.to_vec();
+        held.sort_unstable();
+        for object in [name::slot(&keys[0]), name::copy(&keys[0])] {
+            crate::pipeline::testing::flip(&bed.object(&object), 40);
+        }
+        let (findings, mut again) = (Findings::default(), Vec::new());
+        selection
+            .again(&bed.repository, &held, &findings, &mut |points| {
+                again.extend(points.iter().map(|point| point.key));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(again, [keys[1]]);
+        let (found, _) = findings.finish();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].points, [keys[0].point().to_string()]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub struct CompactionPolicy {
     pub max_body: u32,
     /// A segment is rewritten if at least so many thousandths of it are dead.
     pub min_dead_permille: u32,
-    /// Dead bytes, in thousandths of all stored ones, that may stay: below, nothing is rewritten.
+    /// Dead bytes, in thousandths of all stored ones, that may stay: below, nothing is rewritten, unless at any cost.
     pub tolerated_permille: u32,
     /// Rewrite also where that writes more than it frees.
     pub at_any_cost: bool,
@@ -88,7 +88,8 @@ impl Plan {
                 sparse.push(found);
             }
         });
-        if dead * 1000 <= stored * u64::from(policy.tolerated_permille) {
+        let is_tolerated = dead * 1000 <= stored * u64::from(policy.tolerated_permille);
+        if is_tolerated && !policy.at_any_cost {
             return (Vec::new(), dead);
         }
         sparse.sort_unstable_by_key(|found| {
@@ -110,6 +111,15 @@ impl Plan {
             .map(|found| u64::from(found.size - found.live_bytes));
         let stays = dead - gone.sum::<u64>();
         (sparse, stays)
+    }
+
+    /// An estimate of the dead bytes in all segments, which stay where nothing is rewritten.
+    pub(crate) fn dead_bytes(&self, policy: &CompactionPolicy) -> u64 {
+        let mut dead = 0;
+        self.estimate(policy, &mut |found| {
+            dead += u64::from(found.size - found.live_bytes);
+        });
+        dead
     }
 
     /// Estimates every living segment. The number of its chunks is at least the highest live ordinal, and about what the

@@ -354,6 +354,31 @@ fn sparse_segments_are_rewritten_while_that_writes_less_than_it_frees() {
 }
 
 #[test]
+fn what_is_tolerated_is_rewritten_all_the_same_at_any_cost() {
+    let listed = (1..10).fold(Listed::default().point(1), |listed, number| {
+        listed.with(name::segment(segment(1, number), 0), SEGMENT)
+    });
+    // Of 64 chunks each: 60 in the first one, else all.
+    let live = |_: &SessionKey| {
+        let first = (4..64).map(|at| chunk(1, 0, at));
+        let others = (1..10).flat_map(|number| (0..64).map(move |at| chunk(1, number, at)));
+        Some(Liveness::of(&first.chain(others).collect::<Vec<_>>(), &[]))
+    };
+    let plan = finish(listed.census(), &live);
+    let policy = CompactionPolicy::new(16 * 1024);
+    let (compactions, stays) = plan.choose(&policy, u64::MAX >> 1);
+    assert_eq!((compactions.len(), stays), (0, 4 * 16 * 1024));
+    assert_eq!(plan.dead_bytes(&policy), stays);
+    let thorough = CompactionPolicy {
+        at_any_cost: true,
+        ..policy
+    };
+    let (compactions, stays) = plan.choose(&thorough, 0);
+    assert_eq!((compactions.len(), stays), (1, 0));
+    assert_eq!(plan.dead_bytes(&thorough), 4 * 16 * 1024);
+}
+
+#[test]
 fn heartbeats_without_an_owner_are_leftovers() {
     let listed = Listed::default()
         .point(1)

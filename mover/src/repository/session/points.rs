@@ -153,31 +153,35 @@ impl Catalog {
         Ok(None)
     }
 
-    /// The newest point whose manifest can be read, forgotten or damaged ones not left out: what it knew stays true. Nothing is
-    /// built on it.
+    /// The newest points whose manifest can be read, forgotten or damaged ones not left out: what they knew stays true. Nothing is
+    /// built on them. Runs that began at the same time have one sequence, and none of them knows what the others met.
     ///
     /// # Errors
     /// What the store answers.
-    pub fn newest_known(&self, repository: &Repository) -> Result<Option<Point>> {
+    pub fn newest_known(&self, repository: &Repository) -> Result<Vec<Point>> {
         let may_be = self.0.iter().filter(|(_, c)| c.may_be_point());
         let mut newest: Vec<_> = may_be.collect();
         newest.sort_by_key(|(key, _)| std::cmp::Reverse((key.sequence, key.session)));
+        let mut known: Vec<Point> = Vec::new();
         for (key, controls) in newest {
+            let found = known.first();
+            if found.is_some_and(|point| point.key.sequence != key.sequence) {
+                break;
+            }
             match load_listed(repository, key, *controls) {
-                Ok(None) => {}
+                Ok(point) => known.extend(point),
                 Err(error) if error.kind() == ErrorKind::Corrupt => {}
-                found => return found,
+                Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        Ok(known)
     }
 
-    /// Whether a point of the volume is newer than `key`.
+    /// Whether no other point of the volume is newer than `key`, or as new.
     #[must_use]
-    pub fn has_newer(&self, key: &SessionKey) -> bool {
-        let order = |key: &SessionKey| (key.sequence, key.session);
+    pub fn is_newest(&self, key: &SessionKey) -> bool {
         let mut keys = self.0.iter();
-        keys.any(|(other, c)| c.may_be_point() && order(other) > order(key))
+        !keys.any(|(other, c)| c.may_be_point() && other != key && other.sequence >= key.sequence)
     }
 
     /// Whether the second copy of a point's manifest is there.

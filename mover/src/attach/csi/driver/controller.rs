@@ -6,16 +6,18 @@ use std::collections::BTreeMap;
 
 use csi_proto::csi;
 
-use super::super::answer::Rpc;
+use super::super::answer::{Purpose, Rpc};
 use super::super::secrets::Group;
 use super::super::state::{WantedSnapshot, WantedVolume};
 use super::{Answer, Driver, MadeSnapshot, MadeVolume};
 use crate::pipeline::progress::StopFlag;
 
 impl Driver {
+    /// With [`Purpose::Undo`] where it is asked only to know what there is to take back.
     pub(in crate::attach::csi) fn create_snapshot(
         &self,
         wanted: &WantedSnapshot,
+        purpose: Purpose,
         stop: Option<&StopFlag>,
     ) -> Answer<MadeSnapshot> {
         let rpc = Rpc::CreateSnapshot;
@@ -26,21 +28,18 @@ impl Driver {
             parameters: wanted.parameters.clone(),
         };
         let client = self.controller_client();
-        let answer = self.caller.call(rpc, &wanted.volume, stop, || {
-            let (mut client, request) = (client.clone(), self.request(message.clone()));
-            async move { client.create_snapshot(request).await }
-        })?;
+        let answer = self
+            .caller
+            .call_for((rpc, purpose), &wanted.volume, stop, || {
+                let (mut client, request) = (client.clone(), self.request(message.clone()));
+                async move { client.create_snapshot(request).await }
+            })?;
         let snapshot = answer.and_then(|answer| answer.snapshot);
         let snapshot = snapshot.filter(|snapshot| !snapshot.snapshot_id.is_empty());
         let snapshot = snapshot.ok_or_else(|| self.unclear(rpc, "snapshot"))?;
-        if !snapshot.source_volume_id.is_empty() && snapshot.source_volume_id != wanted.volume {
-            tracing::warn!(
-                snapshot.source_volume_id,
-                "the driver names another volume as the source of the snapshot"
-            );
-        }
         Ok(MadeSnapshot {
             id: snapshot.snapshot_id,
+            source: snapshot.source_volume_id,
             bytes: snapshot.size_bytes.max(0),
             ready: snapshot.ready_to_use,
         })
@@ -59,9 +58,11 @@ impl Driver {
         answer.map(drop)
     }
 
+    /// As [`create_snapshot`](Self::create_snapshot).
     pub(in crate::attach::csi) fn create_volume(
         &self,
         wanted: &WantedVolume,
+        purpose: Purpose,
         stop: Option<&StopFlag>,
     ) -> Answer<MadeVolume> {
         use csi::volume_content_source::{SnapshotSource, Type};
@@ -93,7 +94,7 @@ impl Driver {
         };
         let client = self.controller_client();
         let object = wanted.snapshot.as_deref().unwrap_or(&wanted.name);
-        let answer = self.caller.call(rpc, object, stop, || {
+        let answer = self.caller.call_for((rpc, purpose), object, stop, || {
             let (mut client, request) = (client.clone(), self.request(message.clone()));
             async move { client.create_volume(request).await }
         })?;
@@ -103,6 +104,7 @@ impl Driver {
         Ok(MadeVolume {
             id: volume.volume_id,
             bytes: volume.capacity_bytes.max(0),
+            source: volume.content_source.and_then(|source| source.r#type),
             context: volume.volume_context,
             publish: BTreeMap::new(),
         })

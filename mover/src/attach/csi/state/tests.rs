@@ -178,18 +178,40 @@ fn a_snapshot_that_comes_too_late_to_be_a_base_goes() {
 }
 
 #[test]
-fn a_volume_that_was_handed_over_stays() {
-    let entries = [
+fn a_volume_that_was_handed_over_is_detached_and_stays() {
+    let mut entries = vec![
         begun(),
         Entry::VolumeWanted(volume()),
         Entry::VolumeMade {
             id: "v1".to_owned(),
         },
+        Entry::FolderWanted { path: "/f".into() },
+        Entry::AttachWanted {
+            node: "n".to_owned(),
+        },
+        Entry::StageWanted {
+            path: "/f/s".into(),
+        },
+        Entry::PublishWanted {
+            path: "/f/p".into(),
+        },
         Entry::VolumeKept,
     ];
-    let state = State::of(&entries);
-    assert_eq!(state.next_undo(), None);
-    assert_eq!(state.kept_volume.as_deref(), Some("v1"));
+    let id = || "v1".to_owned();
+    let steps = [
+        Undo::Unpublish(id(), "/f/p".into()),
+        Undo::Unstage(id(), "/f/s".into()),
+        Undo::Detach(id(), "n".to_owned()),
+        Undo::RemoveFolder("/f".into()),
+    ];
+    // Wherever it dies, or cannot go on, the rest follows.
+    for done in 0..=steps.len() {
+        assert_eq!(take_back(&entries), steps[done..]);
+        assert_eq!(State::of(&entries).kept_volume.as_deref(), Some("v1"));
+        if let Some(step) = steps.get(done) {
+            entries.push(undone(step));
+        }
+    }
 }
 
 #[test]

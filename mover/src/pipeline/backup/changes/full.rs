@@ -85,7 +85,7 @@ impl Full {
 
 fn claim(question: &Question<'_>, blocks: &mut Blocks) -> Step<Claim> {
     let chunks = allocated(question, blocks)?;
-    let seed = seed(question.parent.or(question.newest), blocks);
+    let seed = seed(question.parent.or(question.newest.first()), blocks);
     let samples = outside(question.geometry, &chunks, seed);
     Ok(Claim {
         chunks,

@@ -43,8 +43,7 @@ pub(super) fn may_ask(
     // Whoever names the source in spite of the verdict takes it back, and is watched like before.
     let is_named = request.changed_blocks.is_by_name();
     let name = blocks.capabilities().name;
-    let verdict = history.verdict.as_ref();
-    if let Some(verdict) = verdict.filter(|verdict| verdict.source == name && !is_named) {
+    if let Some(verdict) = history.verdict_on(name).filter(|_| !is_named) {
         return scan(format!(
             "{verdict}; name the source with --changed-blocks to trust it again"
         ));

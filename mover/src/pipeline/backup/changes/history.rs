@@ -34,8 +34,8 @@ pub struct History {
     pub rolled_to: u64,
     /// What it ran on.
     pub environment: Option<Environment>,
-    /// Who was caught, until a person takes it back.
-    pub verdict: Option<Verdict>,
+    /// Who was caught, until a person takes it back; at most one verdict on each source.
+    pub verdicts: Vec<Verdict>,
 }
 
 impl History {
@@ -67,7 +67,7 @@ impl History {
                 .unwrap_or(manifest.created_unix_millis),
             rolled_to: number(ROLLED_TO).unwrap_or(0),
             environment: record(ENVIRONMENT).map(|text| Environment(text.to_owned())),
-            verdict: Verdict::among(record),
+            verdicts: Verdict::among(&manifest.identity),
         }
     }
 
@@ -95,7 +95,7 @@ impl History {
             .then(|| format!("the last full read is {} days old", days.max(0)))
     }
 
-    /// The records of a point of which everything is read. The verdict stays.
+    /// The records of a point of which everything is read. Verdicts stay.
     #[must_use]
     pub fn after_full(self, now: i64, environment: &Environment) -> Self {
         Self {
@@ -103,7 +103,7 @@ impl History {
             full_at: now,
             rolled_to: 0,
             environment: Some(environment.clone()),
-            verdict: self.verdict,
+            verdicts: self.verdicts,
         }
     }
 
@@ -120,11 +120,9 @@ impl History {
     /// The records of a point that is made by a delta of `source`: it is believed, so that no verdict on it stands.
     #[must_use]
     pub fn after_delta(self, source: &str, environment: &Environment) -> Self {
-        let after = self.after_claim(environment);
-        Self {
-            verdict: after.verdict.filter(|verdict| verdict.source != source),
-            ..after
-        }
+        let mut after = self.after_claim(environment);
+        after.verdicts.retain(|verdict| verdict.source != source);
+        after
     }
 
     /// Whether a record of a manifest is one of these.
@@ -133,13 +131,19 @@ impl History {
         key.starts_with("changed-blocks.")
     }
 
-    /// The same with a verdict.
+    /// The same with a verdict, which replaces the one on this source and no other.
     #[must_use]
-    pub fn with_verdict(self, verdict: Verdict) -> Self {
-        Self {
-            verdict: Some(verdict),
-            ..self
-        }
+    pub fn with_verdict(mut self, verdict: Verdict) -> Self {
+        self.verdicts.retain(|old| old.source != verdict.source);
+        self.verdicts.push(verdict);
+        self
+    }
+
+    /// The verdict on `source`.
+    #[must_use]
+    pub fn verdict_on(&self, source: &str) -> Option<&Verdict> {
+        let mut verdicts = self.verdicts.iter();
+        verdicts.find(|verdict| verdict.source == source)
     }
 
     /// The records as they are kept.
@@ -153,7 +157,7 @@ impl History {
         if let Some(environment) = &self.environment {
             pairs.push((ENVIRONMENT.to_owned(), environment.to_string()));
         }
-        pairs.extend(self.verdict.iter().flat_map(Verdict::pairs));
+        pairs.extend(self.verdicts.iter().flat_map(Verdict::pairs));
         pairs
     }
 
@@ -216,11 +220,11 @@ mod tests {
         let caught = history().with_verdict(verdict.clone());
         let here = environment("a");
         let next = caught.clone().after_full(NOW, &here).after_claim(&here);
-        assert_eq!(next.verdict, Some(verdict.clone()));
-        assert_eq!(
-            next.clone().after_delta("thin", &here).verdict,
-            Some(verdict)
-        );
-        assert_eq!(next.after_delta("rbd", &here).verdict, None);
+        assert_eq!(next.verdict_on("rbd"), Some(&verdict));
+        let list = Verdict::new("extents", "chunk 9".to_owned(), "");
+        let both = next.with_verdict(list.clone()).after_delta("thin", &here);
+        assert_eq!(both.verdict_on("rbd"), Some(&verdict));
+        assert_eq!(both.verdict_on("extents"), Some(&list));
+        assert_eq!(both.after_delta("rbd", &here).verdicts, [list]);
     }
 }

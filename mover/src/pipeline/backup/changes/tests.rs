@@ -61,6 +61,13 @@ fn newest(bed: &Bed) -> Point {
         .unwrap()
 }
 
+/// The only verdict that the newest point keeps.
+fn verdict(bed: &Bed) -> Verdict {
+    let mut verdicts = History::of(&newest(bed).manifest).verdicts;
+    assert_eq!(verdicts.len(), 1, "{verdicts:?}");
+    verdicts.remove(0)
+}
+
 /// The newest point holds what is on disk: its content hash is that of a scan that compares with nothing.
 fn check_newest(bed: &Bed, storage: &Storage) {
     let point = newest(bed);
@@ -203,7 +210,7 @@ fn a_liar_is_caught_and_the_point_is_right() {
                 .any(|warning| warning.contains("did not tell"))
         );
         check_newest(&bed, &storage);
-        let verdict = History::of(&newest(&bed).manifest).verdict.expect("kept");
+        let verdict = verdict(&bed);
         assert_eq!(verdict.source, "told");
         assert!(verdict.evidence.contains("byte"), "{verdict:?}");
 

@@ -9,9 +9,9 @@ use changed_blocks::Identity;
 /// The longest text that a manifest takes is far longer; evidence is cut here.
 const MAX_TEXT: usize = 1024;
 
-const LIAR: &str = "changed-blocks.liar";
-const EVIDENCE: &str = "changed-blocks.evidence";
-const TARGET: &str = "changed-blocks.liar-target";
+/// Each source that was caught has records of its own, which end in its name: another one that is caught later is no pardon.
+const LIAR: &str = "changed-blocks.liar.";
+const TARGET: &str = "changed-blocks.liar-target.";
 
 /// A source that was caught.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,23 +35,29 @@ impl Verdict {
         }
     }
 
-    /// The one that a point keeps; `record` looks a record up by its name.
-    pub(super) fn among<'a>(record: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
-        record(LIAR).map(|source| Self {
-            source: source.to_owned(),
-            evidence: record(EVIDENCE).unwrap_or("evidence lost").to_owned(),
-            target: record(TARGET).unwrap_or_default().to_owned(),
-        })
+    /// Those that a point keeps among its identity records, one for each source.
+    pub(super) fn among(records: &[(String, String)]) -> Vec<Self> {
+        let target = |source: &str| {
+            let mut pairs = records.iter();
+            pairs.find(|(key, _)| key.strip_prefix(TARGET) == Some(source))
+        };
+        let pairs = records.iter();
+        pairs
+            .filter_map(|(key, evidence)| Some((key.strip_prefix(LIAR)?, evidence)))
+            .map(|(source, evidence)| Self {
+                source: source.to_owned(),
+                evidence: evidence.clone(),
+                target: target(source).map_or_else(String::new, |(_, target)| target.clone()),
+            })
+            .collect()
     }
 
     /// The records as they are kept.
     pub(super) fn pairs(&self) -> Vec<(String, String)> {
-        let mut pairs = Vec::from([
-            (LIAR.to_owned(), self.source.clone()),
-            (EVIDENCE.to_owned(), cut(&self.evidence)),
-        ]);
+        let source = &self.source;
+        let mut pairs = Vec::from([(format!("{LIAR}{source}"), cut(&self.evidence))]);
         if !self.target.is_empty() {
-            pairs.push((TARGET.to_owned(), cut(&self.target)));
+            pairs.push((format!("{TARGET}{source}"), cut(&self.target)));
         }
         pairs
     }
@@ -93,16 +99,9 @@ mod tests {
         assert_eq!(target, "rbd.image=1a rbd.snapshot=4");
         for target in [target.as_str(), ""] {
             let verdict = Verdict::new("rbd", "chunk 7".to_owned(), target);
-            let pairs = verdict.pairs();
-            let record = |name: &str| {
-                let mut pairs = pairs.iter();
-                pairs
-                    .find(|(key, _)| key == name)
-                    .map(|(_, value)| value.as_str())
-            };
-            assert_eq!(Verdict::among(record), Some(verdict));
+            assert_eq!(Verdict::among(&verdict.pairs()), [verdict]);
         }
-        assert_eq!(Verdict::among(|_| None), None);
+        assert_eq!(Verdict::among(&[]), []);
     }
 
     #[test]

@@ -212,3 +212,30 @@ fn a_kill_between_any_two_requests_leaves_work_for_the_next_run_only() {
     }
     panic!("a run takes fewer requests than that");
 }
+
+#[test]
+fn a_copy_that_comes_after_the_purge_of_its_point_is_taken_back() {
+    let world = World::new(1000);
+    let [purged, lost] = [(), ()].map(|()| world.point(&[3], None, &[]));
+    for (point, is_purged) in [(&purged, true), (&lost, false)] {
+        let copy = name::copy(&point.key);
+        world.store.delete(&copy).unwrap();
+        let gate = Arc::new(Gate::default());
+        let stalled = Rule::always(Operation::Put, &copy, Fault::Stall(Arc::clone(&gate)));
+        std::thread::scope(|scope| {
+            let late = scope.spawn(|| collect_over(&world, [stalled]));
+            gate.wait_for(1);
+            if is_purged {
+                world.forget(point);
+                collect(&world);
+            } else {
+                // The store lost it: the copy is all that says so.
+                world.store.delete(&name::open(&point.key)).unwrap();
+            }
+            gate.open();
+            drop(late.join().unwrap());
+        });
+        assert_eq!(world.has(&copy), !is_purged);
+    }
+    assert!(!any_left_of(&world, &purged.key));
+}

@@ -241,7 +241,8 @@ impl World {
             .expect("otherwise idle")
     }
 
-    /// Looks for the copy that a listing did not show, reads the manifest, and stores it again if it is still a point's.
+    /// Looks for the copy that a listing did not show, reads the manifest, and stores it again if it is still a point's; what is
+    /// purged meanwhile is taken back.
     fn mend_task(&self, after: &mut State, at: usize, session: usize) -> Option<&'static str> {
         let store = &mut after.store;
         let (what, next) = match after.collectors[at].tasks.mends[session]? {
@@ -259,7 +260,26 @@ impl World {
             ),
             Mend::Store => {
                 store.copy.add(session);
-                ("PUT missing copy", None)
+                ("PUT missing copy", self.after_storing())
+            }
+            Mend::Again => (
+                "HEAD open of what was copied",
+                (!store.open.has(session)).then_some(Mend::Forgotten),
+            ),
+            Mend::Forgotten => (
+                "HEAD tomb of what was copied",
+                Some(match store.tomb.has(session) {
+                    true => Mend::TakeBack,
+                    false => Mend::Purged,
+                }),
+            ),
+            Mend::Purged => (
+                "HEAD slot of what was copied",
+                (store.slot[session] == Slot::Empty).then_some(Mend::TakeBack),
+            ),
+            Mend::TakeBack => {
+                store.copy.remove(session);
+                ("DELETE copy that came late", None)
             }
         };
         after.collectors[at].tasks.mends[session] = next;
@@ -271,6 +291,10 @@ impl World {
             Mutation::MendUnconfirmed => Mend::Store,
             _ => Mend::Confirm,
         }
+    }
+
+    fn after_storing(&self) -> Option<Mend> {
+        (self.mutation != Mutation::MendUnconfirmed).then_some(Mend::Again)
     }
 
     fn chain_task(&self, after: &mut State, at: usize, session: usize) -> Option<&'static str> {

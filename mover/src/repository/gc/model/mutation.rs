@@ -85,7 +85,7 @@ pub(super) enum Mutation {
     LivenessLate,
     /// Whoever reads through a copy does not check that the point is still there.
     NoCopyCheck,
-    /// A collector copies a manifest without a look whether its start record is still there.
+    /// A collector copies a manifest without a look whether its start record is still there, before or after.
     MendUnconfirmed,
     /// Any order of the listings.
     Order([Stage; 5]),

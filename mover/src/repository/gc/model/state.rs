@@ -270,6 +270,13 @@ pub(super) enum Mend {
     Read,
     Confirm,
     Store,
+    /// Whether the start record is still there, after the PUT.
+    Again,
+    /// Where it is gone: whether somebody purges it,
+    Forgotten,
+    /// or did.
+    Purged,
+    TakeBack,
 }
 
 /// Cause of a chain, as the planner names it.

@@ -43,7 +43,7 @@ fn who_hides_data_from_the_first_point_is_caught() {
             report.warnings
         );
         check_newest(&bed, &storage);
-        let verdict = History::of(&newest(&bed).manifest).verdict.expect("kept");
+        let verdict = verdict(&bed);
         assert!(verdict.evidence.contains("unallocated"), "{verdict:?}");
         assert_eq!(verdict.target, "told.state=0");
     }
@@ -98,7 +98,7 @@ fn a_delta_that_tells_of_data_where_nothing_is_allocated_is_a_contradiction() {
             .any(|text| text.contains("contradicts"))
     );
     check_newest(&bed, &storage);
-    let verdict = History::of(&newest(&bed).manifest).verdict.expect("kept");
+    let verdict = verdict(&bed);
     assert!(verdict.target.contains("told.state"), "{verdict:?}");
 }
 

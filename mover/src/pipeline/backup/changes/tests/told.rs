@@ -56,6 +56,8 @@ pub(super) struct Storage {
     pub(super) path: PathBuf,
     pub(super) states: Arc<Mutex<Vec<Vec<u8>>>>,
     pub(super) answer: Answer,
+    /// Name of who tells.
+    pub(super) name: &'static str,
     /// It has no file system that could tell holes.
     pub(super) is_device: bool,
     /// Discarded ranges read as anything, it declares.
@@ -77,6 +79,7 @@ impl Storage {
             path,
             states,
             answer: Answer::Honest,
+            name: "told",
             is_device: false,
             discard_unstable: false,
             goes_back: false,
@@ -178,13 +181,13 @@ impl ChangedBlocks for Blocks {
             precision: Precision::Exact,
             needs_base: true,
             discard_unstable: self.storage.discard_unstable,
-            ..Capabilities::without_base("told", ByteLen(BLOCK as u64))
+            ..Capabilities::without_base(self.storage.name, ByteLen(BLOCK as u64))
         }
     }
 
     fn identity(&self) -> Option<Identity> {
         let state = self.storage.states.lock().unwrap().len() - 1;
-        Some(Identity::new("told").with("state", state))
+        Some(Identity::new(self.storage.name).with("state", state))
     }
 
     fn bind(&mut self, base: &Base<'_>) -> std::result::Result<(), SourceError> {
@@ -303,7 +306,7 @@ impl SourceDevice for Told {
             return DeltaSources::one(Box::new(self.blocks.clone()));
         };
         let error = SourceError::full(reason);
-        DeltaSources::none(Unusable::new("told", &error, is_fault))
+        DeltaSources::none(Unusable::new(self.blocks.storage.name, &error, is_fault))
     }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {

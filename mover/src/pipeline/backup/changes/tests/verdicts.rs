@@ -1,7 +1,10 @@
 //! A verdict stays with the volume, whatever the next point builds on.
 
 use super::*;
+use crate::repository::session::adopt::Takeover;
 use crate::repository::session::forget::{self, Tomb};
+use crate::repository::session::origin::Origin;
+use crate::repository::session::writer::{Begin, WriterSession};
 
 /// A volume whose storage was caught; the id of the point before.
 fn caught() -> (Bed, Storage, String) {
@@ -36,7 +39,7 @@ fn neither_no_parent_nor_an_older_one_is_a_pardon() {
             assert_eq!(report.changed_blocks, scan, "{parent:?}");
             let reason = &report.changed_blocks_reason;
             assert!(reason.contains("lied"), "{parent:?}: {reason}");
-            let verdict = History::of(&newest(&bed).manifest).verdict.expect("kept");
+            let verdict = verdict(&bed);
             assert_eq!(
                 (verdict.source.as_str(), verdict.target.as_str()),
                 ("told", "told.state=1")
@@ -56,8 +59,81 @@ fn to_forget_the_point_that_knows_is_no_pardon() {
     assert_eq!(report.parent, Some(before));
     let reason = &report.changed_blocks_reason;
     assert!(reason.contains("lied"), "{reason}");
-    let verdict = History::of(&newest(&bed).manifest).verdict;
-    assert!(verdict.is_some());
+    verdict(&bed);
+}
+
+fn liars(bed: &Bed) -> Vec<String> {
+    let verdicts = History::of(&newest(bed).manifest).verdicts.into_iter();
+    verdicts.map(|verdict| verdict.source).collect()
+}
+
+#[test]
+fn another_liar_is_no_pardon_for_the_first_nor_the_pardon_of_one_for_the_other() {
+    let (bed, mut storage, _) = caught();
+    storage.name = "other";
+    on(&bed, &storage, ParentChoice::Auto);
+    storage.change(scatter(11, 5000));
+    storage.answer = Answer::Nothing;
+    let report = on(&bed, &storage, ParentChoice::Auto);
+    assert_eq!(report.changed_blocks_liar.as_deref(), Some("other"));
+    assert_eq!(liars(&bed), ["told", "other"]);
+
+    storage.answer = Answer::Honest;
+    for name in ["told", "other"] {
+        storage.name = name;
+        storage.change(scatter(12, 5));
+        let report = on(&bed, &storage, ParentChoice::Auto);
+        assert_eq!(report.changed_blocks, "hole-map");
+        let reason = &report.changed_blocks_reason;
+        assert!(reason.contains(&format!("{name} lied")), "{reason}");
+        check_newest(&bed, &storage);
+    }
+    let named = ChangedBlocksChoice::Source("other".to_owned());
+    let report = back_up(&bed, &storage, named).unwrap();
+    assert_eq!(report.changed_blocks, "other");
+    assert_eq!(liars(&bed), ["told"]);
+}
+
+/// A point of a run beside that of the newest point, which met nothing.
+fn beside(bed: &Bed) -> Point {
+    let newest = newest(bed);
+    let listed = Catalog::list(bed.repository.store.as_ref(), newest.key.volume).unwrap();
+    let begin = Begin {
+        volume: "db",
+        pins: &newest.manifest.pins,
+        sequence: newest.key.sequence,
+        takeover: Takeover {
+            after: std::time::Duration::from_secs(600),
+            here: Origin::current(),
+            given_up: None,
+        },
+    };
+    let session = WriterSession::begin(&bed.repository, &begin, &listed).unwrap();
+    let mut manifest = newest.manifest;
+    manifest.session = session.key();
+    manifest.identity.retain(|(key, _)| !key.contains("liar"));
+    session.commit(manifest).unwrap()
+}
+
+#[test]
+fn a_run_beside_the_one_that_caught_somebody_is_no_pardon() {
+    for is_automatic in [true, false] {
+        let (bed, storage, before) = caught();
+        let knows = newest(&bed).key;
+        // Of points with one sequence the higher session counts as the newest.
+        let is_higher = (0..64).any(|_| beside(&bed).key.session > knows.session);
+        assert!(is_higher && newest(&bed).key.session > knows.session);
+        assert_eq!(liars(&bed), [""; 0]);
+        let parent = match is_automatic {
+            true => ParentChoice::Auto,
+            false => ParentChoice::Point(before),
+        };
+        let report = on(&bed, &storage, parent.clone());
+        let reason = &report.changed_blocks_reason;
+        assert!(reason.contains("told lied"), "{parent:?}: {reason}");
+        assert_eq!(liars(&bed), ["told"]);
+        check_newest(&bed, &storage);
+    }
 }
 
 #[test]

@@ -26,14 +26,19 @@ impl Wanted {
         let session = matches!(who, Who::Session(_));
         let (first, rest): (&[Kind], &[Kind]) = match what {
             "PUT open" => (&[(Operation::PutOnce, name::OPEN)], &[]),
-            "HEAD tomb of the pin" | "GET tomb of a suspect" => (&[(Head, name::TOMB)], &[]),
+            "HEAD tomb of the pin" | "GET tomb of a suspect" | "HEAD tomb of what was copied" => {
+                (&[(Head, name::TOMB)], &[])
+            }
             "HEAD open of the pin"
             | "HEAD open of the dead session, again"
             | "HEAD open of what it had taken over"
             | "HEAD open of what lacks a copy"
+            | "HEAD open of what was copied"
             | "GET open of a suspect"
             | "looks whether it committed" => (&[(Head, name::OPEN)], &[]),
-            "HEAD slot of the pin" | "GET slot of a suspect" => (&[(Head, name::SNAP)], &[]),
+            "HEAD slot of the pin" | "GET slot of a suspect" | "HEAD slot of what was copied" => {
+                (&[(Head, name::SNAP)], &[])
+            }
             "HEAD liveness of the pin" => (&[(Head, name::LIVE)], &[]),
             "GET copy of a suspect" | "HEAD copy that is missing" => (&[(Head, name::COPY)], &[]),
             "takes the slot of the dead session"
@@ -61,7 +66,7 @@ impl Wanted {
             "GET liveness of a root" => (&[(Get, name::LIVE)], &[]),
             "GET manifest to copy" => (&[(Get, name::SNAP)], &[]),
             "PUT missing copy" => (&[(Put, name::COPY)], &[]),
-            "DELETE copy" => (&[(Delete, name::COPY)], &[]),
+            "DELETE copy" | "DELETE copy that came late" => (&[(Delete, name::COPY)], &[]),
             "DELETE slot" => (&[(Delete, name::SNAP)], &[]),
             "DELETE liveness" => (&[(Delete, name::LIVE)], &[]),
             "DELETE tomb" => (&[(Delete, name::TOMB)], &[]),

@@ -3,6 +3,7 @@
 //! Owns: snapshot, backup and clean-up as one command, and their report. Must not: move data.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -15,11 +16,12 @@ use super::super::{memory, open, units};
 use super::{is_committed, options, sweep_up};
 use crate::attach::csi::session::{Backup, KeepBase, Subject};
 use crate::attach::csi::state::Begun;
-use crate::attach::csi::sweep::{Purpose, with_causes};
+use crate::attach::csi::sweep::{IsCommitted, Purpose, with_causes};
 use crate::attach::csi::{Driver, PREFIX};
 use crate::error::Result;
-use crate::pipeline::backup;
+use crate::pipeline::backup::{self, BackupRequest};
 use crate::pipeline::report::BackupReport;
+use crate::repository::access::Repository;
 
 /// Hexadecimal digits that tell volumes apart whose ids look the same as a name.
 const DIGEST: usize = 8;
@@ -70,31 +72,13 @@ pub(in crate::cli) fn run(
     };
     let committed =
         |begun: &Begun, snapshot: &str| is_committed(Some(&repository), begun, snapshot);
-    let mut session = Backup::begin(&driver, &options, &subject, &committed)?;
+    let session = Backup::begin(&driver, &options, &subject, &committed)?;
     for text in session.told() {
         run.warn(text.clone());
     }
     // From here on a signal stops between two steps, and what was made is taken back.
     let monitor = run.watch(format!("backup {}", request.volume), ON_STOP)?;
-    let stop = run.stop_flag();
-    let device = match session.device(&stop) {
-        Ok(device) => device,
-        Err(error) => {
-            cleaned(run, session.failed());
-            return Err(error);
-        }
-    };
-    let snapshot_id = device.snapshot().to_owned();
-    let result = backup::run(&run.context(&repository), &device, &request);
-    drop(device);
-    let report = match result {
-        Ok(report) => report,
-        Err(error) => {
-            // The commit may have arrived although its answer did not.
-            cleaned(run, session.failed_at_the_end(&committed));
-            return Err(error);
-        }
-    };
+    let (session, report, snapshot_id) = point(run, &repository, &request, session, &committed)?;
     if let Some(key) = report.session {
         memory::took(run, &repository, &request.volume, key);
     }
@@ -123,6 +107,35 @@ pub(in crate::cli) fn run(
         csi,
     };
     Outcome::new(&report, Text::Summary(text))
+}
+
+/// Makes the point. Where there is none, what was made for it is taken back.
+fn point(
+    run: &Run,
+    repository: &Arc<Repository>,
+    request: &BackupRequest,
+    mut session: Backup,
+    committed: &IsCommitted<'_>,
+) -> Result<(Backup, BackupReport, String)> {
+    let device = match session.device(&run.stop_flag()) {
+        Ok(device) => device,
+        Err(error) => {
+            cleaned(run, session.failed());
+            return Err(error);
+        }
+    };
+    let snapshot_id = device.snapshot().to_owned();
+    let result = backup::run(&run.context(repository), &device, request);
+    // Nobody may hold what is about to be detached.
+    drop(device);
+    match result {
+        Ok(report) => Ok((session, report, snapshot_id)),
+        Err(error) => {
+            // The commit may have arrived although its answer did not.
+            cleaned(run, session.failed_at_the_end(committed));
+            Err(error)
+        }
+    }
 }
 
 /// What could not be taken back is told; the next run takes it up.

@@ -198,6 +198,8 @@ pub struct State {
     pub base_wanted: bool,
     /// The snapshot came too late to be a base.
     pub base_superseded: bool,
+    /// A device may have been there: before, nothing can have been read, and no point committed.
+    pub had_device: bool,
     /// The base before, which has to go.
     pub old_base: Option<String>,
     /// A volume that was handed over.
@@ -253,7 +255,10 @@ impl State {
             Entry::FolderWanted { path } => self.folder = Some(path.clone()),
             Entry::AttachWanted { node } => self.attached = Some(node.clone()),
             Entry::StageWanted { path } => self.staged = Some(path.clone()),
-            Entry::PublishWanted { path } => self.published = Some(path.clone()),
+            Entry::PublishWanted { path } => {
+                self.published = Some(path.clone());
+                self.had_device = true;
+            }
             Entry::Unpublished => self.published = None,
             Entry::Unstaged => self.staged = None,
             Entry::Detached => self.attached = None,

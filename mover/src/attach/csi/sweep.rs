@@ -235,8 +235,8 @@ fn adopt_base(
     let Thing::Made(snapshot) = state.snapshot.clone() else {
         return Ok(Fate::TakeBack);
     };
-    // A snapshot that is not wanted any more has been judged before.
-    if !begun.keeps_base || state.base_wanted || state.base_superseded {
+    // A snapshot that is not wanted any more has been judged before; one that no device was made of is in no point.
+    if !begun.keeps_base || !state.had_device || state.base_wanted || state.base_superseded {
         return Ok(Fate::TakeBack);
     }
     match is_committed(begun, &snapshot)? {

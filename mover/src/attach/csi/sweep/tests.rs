@@ -24,10 +24,18 @@ impl Bed {
     }
 
     /// The journal of a run that made its snapshot.
-    fn journal(&self) -> Journal {
+    fn snapshot_only(&self) -> Journal {
         let mut journal = Journal::begin(&self.folder.path().join("s"), begun("v")).unwrap();
         let id = "new".to_owned();
         journal.write(&Entry::SnapshotMade { id }).unwrap();
+        journal
+    }
+
+    /// The journal of a run that had a device of it.
+    fn journal(&self) -> Journal {
+        let mut journal = self.snapshot_only();
+        let path = "/device".into();
+        journal.write(&Entry::PublishWanted { path }).unwrap();
         journal
     }
 }
@@ -99,6 +107,19 @@ fn a_snapshot_that_another_repository_may_need_is_left_to_it() {
         &|_, _| Err(Error::new(ErrorKind::Unavailable, "no")),
     );
     assert_eq!(failed.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[test]
+fn a_snapshot_that_no_device_was_made_of_is_in_no_point() {
+    let bed = Bed::new();
+    let fate = adopt_base(
+        &bed.bases,
+        &mut bed.snapshot_only(),
+        &begun("v"),
+        false,
+        &|_, _| Ok(None),
+    );
+    assert_eq!(fate.unwrap(), Fate::TakeBack);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use changed_blocks::csi::{BlockType, MetadataMessage};
 use changed_blocks::split_mix::SplitMix64;
 use changed_blocks::{Extent, ExtentSet};
 
-use crate::csi::server::{Asked, Item};
+use crate::csi_source::server::{Asked, Item};
 
 const BLOCK: i64 = 4096;
 

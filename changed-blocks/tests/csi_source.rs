@@ -13,7 +13,7 @@ use changed_blocks::csi::{
 use changed_blocks::{Base, ChangedBlocks, Extent, ExtentSet, SourceError, Summary};
 use tokio::runtime::{Builder, Runtime};
 
-mod csi {
+mod csi_source {
     pub(crate) mod answers;
     pub(crate) mod cluster;
     pub(crate) mod driver;

@@ -14,8 +14,8 @@ use csi_proto::connect;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::csi::server::{Asked, Item, Scripted};
-use crate::csi::volume::Volume;
+use crate::csi_source::server::{Asked, Item, Scripted};
+use crate::csi_source::volume::Volume;
 use crate::{TYPES, allocated, delta, runtime, set, source_of, target};
 
 /// A server on a socket, and a source that asks it.

@@ -16,8 +16,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use tokio::runtime::Runtime;
 use tonic::transport::Identity;
 
-use crate::csi::server::{Asked, Item, Scripted};
-use crate::csi::volume::Volume;
+use crate::csi_source::server::{Asked, Item, Scripted};
+use crate::csi_source::volume::Volume;
 use crate::{TYPES, delta, runtime, set, source_of};
 
 /// The authority of a cluster's service, and what it signed.

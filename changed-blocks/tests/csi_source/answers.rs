@@ -6,9 +6,9 @@ use changed_blocks::csi::BlockType;
 use changed_blocks::{Extent, SourceErrorKind};
 use csi_proto::{Code, Status};
 
-use crate::csi::driver::Bed;
-use crate::csi::server::Item;
-use crate::csi::volume::Volume;
+use crate::csi_source::driver::Bed;
+use crate::csi_source::server::Item;
+use crate::csi_source::volume::Volume;
 use crate::{TYPES, allocated, delta, options, set};
 
 /// The reason why there is no delta. It is left as a notice too.

@@ -1,0 +1,7 @@
+//! Snaphaul in a cluster: custom resources, the controller that coordinates, the agent that moves data, and the holder that opens devices.
+//!
+//! Owns: everything that speaks to an API server. Must not: read or write volumes itself (`pipeline` does), or know formats.
+//!
+//! Decisions are pure functions of what was observed; the parts that carry them out hold no state that a restart would lose.
+
+pub mod api;

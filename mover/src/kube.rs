@@ -7,3 +7,6 @@
 pub mod api;
 pub mod crds;
 pub mod seccomp;
+
+#[cfg(test)]
+mod manifests;

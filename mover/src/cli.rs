@@ -12,6 +12,8 @@ mod changed;
 mod completions;
 mod config;
 mod copy;
+#[cfg(feature = "kubernetes")]
+mod crds;
 #[cfg(feature = "csi")]
 mod csi;
 #[cfg(not(feature = "csi"))]
@@ -35,6 +37,8 @@ mod recover;
 mod repair;
 mod restore;
 mod run;
+#[cfg(feature = "kubernetes")]
+mod seccomp;
 mod secret;
 mod show;
 mod signals;
@@ -102,6 +106,10 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Csi(args) => csi::run(run, args),
         Command::Demo(args) => demo::run(run, args),
+        #[cfg(feature = "kubernetes")]
+        Command::Crds => crds::run(),
+        #[cfg(feature = "kubernetes")]
+        Command::Seccomp(args) => seccomp::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -5,3 +5,8 @@
 //! Decisions are pure functions of what was observed; the parts that carry them out hold no state that a restart would lose.
 
 pub mod api;
+pub mod crds;
+pub mod seccomp;
+
+#[cfg(test)]
+mod manifests;

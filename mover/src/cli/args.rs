@@ -9,6 +9,8 @@ mod forget;
 mod gc;
 mod global;
 mod keys;
+#[cfg(feature = "kubernetes")]
+mod seccomp;
 
 use clap::{Parser, Subcommand};
 
@@ -24,6 +26,8 @@ pub use forget::{ForgetArgs, KeepArgs};
 pub use gc::GcArgs;
 pub use global::{RepositoryArgs, RunArgs};
 pub use keys::{ExportArgs, KeyArgs, KeyCommand, NewSecretArgs, RemoveArgs};
+#[cfg(feature = "kubernetes")]
+pub use seccomp::SeccompArgs;
 
 const OVERVIEW: &str = "\
 First steps:
@@ -106,6 +110,12 @@ pub enum Command {
     Csi(CsiArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
     Demo(DemoArgs),
+    /// Print the definitions of the custom resources, for `kubectl apply`
+    #[cfg(feature = "kubernetes")]
+    Crds,
+    /// Print the seccomp profile of the agent, or lay it down where a kubelet looks
+    #[cfg(feature = "kubernetes")]
+    Seccomp(SeccompArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -131,12 +141,16 @@ impl Command {
             Self::Key(_) => "key",
             Self::Csi(_) => "csi",
             Self::Demo(_) => "demo",
+            #[cfg(feature = "kubernetes")]
+            Self::Crds => "crds",
+            #[cfg(feature = "kubernetes")]
+            Self::Seccomp(_) => "seccomp",
             Self::Completions(_) => "completions",
         }
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: &'static [&'static str] = &[
         "init",
         "backup",
         "points",
@@ -153,6 +167,10 @@ impl Command {
         "key",
         "csi",
         "demo",
+        #[cfg(feature = "kubernetes")]
+        "crds",
+        #[cfg(feature = "kubernetes")]
+        "seccomp",
         "completions",
     ];
 }

@@ -18,12 +18,12 @@ use super::output::table::Table;
 use super::run::{Outcome, Run, Text};
 use crate::attach::csi::base::KeptBase;
 use crate::attach::csi::info::DriverReport;
-use crate::attach::csi::profile::{BasePolicy, CloneCost};
+use crate::attach::csi::profile::{AttachWay, BasePolicy, CloneAccess, CloneCost, Profile, Profiles};
 use crate::attach::csi::secrets::Secrets;
 use crate::attach::csi::state::Begun;
 use crate::attach::csi::sweep::Purpose;
 use crate::attach::csi::{CsiOptions, Deadlines, Driver, PREFIX, sweep};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::session::resolve::resolve;
 
@@ -60,6 +60,9 @@ fn options(
     if let Some(folder) = &driver.csi_secrets {
         options.secrets = Secrets::read(folder)?;
     }
+    if let Some(file) = &driver.csi_profile {
+        options.profiles = profiles(file)?;
+    }
     if let Some(state) = &driver.csi_state {
         // A journal tells paths, which must be found from another folder, too.
         options.state = std::path::absolute(state).unwrap_or(state.clone());
@@ -82,6 +85,26 @@ fn options(
         options.snapshot_parameters = parameters("--csi-snapshot-parameter", texts)?;
     }
     Ok(options)
+}
+
+/// What a person knows better of drivers.
+fn profiles(file: &Path) -> Result<Profiles> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::PermissionDenied => ErrorKind::AccessDenied,
+            _ => ErrorKind::Io,
+        };
+        Error::new(kind, "read the profiles of drivers")
+            .object(file.display())
+            .source(error)
+    })?;
+    Profiles::parse(&text).map_err(|error| {
+        invalid("use the profiles of drivers")
+            .object(file.display())
+            .hint("write one entry for each driver, e.g. rbd.csi.ceph.com: {baseSnapshot: drop}")
+            .source(error)
+    })
 }
 
 /// Parses `KEY=VALUE` texts that a driver understands. What is for the sidecars of Kubernetes, where to find secrets above all, no
@@ -200,11 +223,60 @@ fn info_text(report: &DriverReport) -> String {
         ),
     ];
     let mut text = Table::pairs(pairs).to_string();
+    text.push_str("\nin a cluster:\n");
+    text.push_str(&Table::pairs(profile_pairs(&report.profile)).to_string());
     for line in &report.meaning {
         text.push('\n');
         text.push_str(line);
     }
     text
+}
+
+/// What a profile says that this command does not use: for who writes overrides.
+fn profile_pairs(profile: &Profile) -> Vec<(&'static str, String)> {
+    let or = |text: &Option<String>, default: &str| {
+        text.clone().unwrap_or_else(|| default.to_owned())
+    };
+    let attach = match profile.attach_strategy {
+        AttachWay::Pod => "pod",
+        AttachWay::Csi => "csi",
+        AttachWay::Direct => "direct",
+    };
+    let access = match profile.clone_access_mode {
+        CloneAccess::ReadWriteOnce => "ReadWriteOnce",
+        CloneAccess::ReadOnlyMany => "ReadOnlyMany",
+    };
+    let most = profile.max_snapshots;
+    vec![
+        ("attachStrategy", attach.to_owned()),
+        (
+            "cloneStorageClassName",
+            or(&profile.clone_storage_class_name, "that of the volume"),
+        ),
+        ("cloneAccessMode", access.to_owned()),
+        (
+            "changeIdAnnotation",
+            or(&profile.change_id_annotation, "none"),
+        ),
+        (
+            "snapshotMetadataServiceName",
+            or(
+                &profile.snapshot_metadata_service_name,
+                "that of the driver",
+            ),
+        ),
+        (
+            "maxSnapshotsPerVolume",
+            most.map_or_else(|| "unlimited".to_owned(), |most| most.to_string()),
+        ),
+        (
+            "volumeSnapshotClassName",
+            or(
+                &profile.volume_snapshot_class_name,
+                "the driver's default",
+            ),
+        ),
+    ]
 }
 
 #[derive(Debug, Serialize)]

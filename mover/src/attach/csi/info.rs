@@ -56,7 +56,7 @@ impl DriverReport {
                 ("stage", abilities.stage),
                 ("topology", abilities.topology),
             ]),
-            profile: driver.profile,
+            profile: driver.profile.clone(),
             backups: obstacle.is_none(),
             incremental: obstacle.is_none() && abilities.snapshot_metadata,
             keeps_base: obstacle.is_none() && driver.needs_base(),

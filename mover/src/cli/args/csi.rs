@@ -80,6 +80,11 @@ pub struct CsiDriverArgs {
     #[arg(long, value_name = "DIR")]
     pub csi_secrets: Option<PathBuf>,
 
+    /// What is known better of drivers than Snaphaul does: YAML or JSON, by the name of a driver, with the fields that `csi info`
+    /// prints, e.g. `{rbd.csi.ceph.com: {baseSnapshot: drop}}`
+    #[arg(long, value_name = "FILE")]
+    pub csi_profile: Option<PathBuf>,
+
     /// Where runs note what they make, so that the next one cleans up after one that died; default /var/lib/snaphaul
     #[arg(long, value_name = "DIR")]
     pub csi_state: Option<PathBuf>,

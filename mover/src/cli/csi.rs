@@ -3,6 +3,8 @@
 //! Owns: flags to options, and what of a run is said. Must not: know the order of calls (`attach::csi` does).
 
 mod backup;
+#[cfg(feature = "kubernetes")]
+mod cluster_secrets;
 mod restore;
 
 use std::collections::BTreeMap;
@@ -58,7 +60,7 @@ fn options(
     let mut options = CsiOptions::new(socket);
     options.node_socket.clone_from(&driver.csi_node_socket);
     if let Some(folder) = &driver.csi_secrets {
-        options.secrets = Secrets::read(folder)?;
+        options.secrets = secrets(folder)?;
     }
     if let Some(file) = &driver.csi_profile {
         options.profiles = profiles(file)?;
@@ -85,6 +87,23 @@ fn options(
         options.snapshot_parameters = parameters("--csi-snapshot-parameter", texts)?;
     }
     Ok(options)
+}
+
+/// Secrets from a folder, or from a cluster.
+fn secrets(from: &Path) -> Result<Secrets> {
+    let text = from.to_str().unwrap_or_default();
+    if text.starts_with("k8s:") || text.starts_with("k8s-class:") {
+        return cluster_secrets(text);
+    }
+    Secrets::read(from)
+}
+
+#[cfg(feature = "kubernetes")]
+use cluster_secrets::read as cluster_secrets;
+
+#[cfg(not(feature = "kubernetes"))]
+fn cluster_secrets(text: &str) -> Result<Secrets> {
+    Err(invalid("read secrets from a cluster: this build has no Kubernetes").object(text))
 }
 
 /// What a person knows better of drivers.

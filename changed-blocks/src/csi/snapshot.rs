@@ -21,6 +21,9 @@ pub struct CsiSnapshot {
     /// What the driver takes as a base in place of the handle, where it has such a thing: the snapshot itself is not needed any
     /// more then.
     pub change_id: Option<String>,
+    /// The repository that it was taken for, where that was done by who records it: such a snapshot may be deleted once no point of
+    /// that repository needs it.
+    pub taken_for: Option<String>,
 }
 
 impl CsiSnapshot {
@@ -33,6 +36,7 @@ impl CsiSnapshot {
             volume: volume.to_owned(),
             snapshot: snapshot.to_owned(),
             change_id: None,
+            taken_for: None,
         }
     }
 
@@ -50,6 +54,13 @@ impl CsiSnapshot {
         self
     }
 
+    /// The same, taken for this repository by who records it.
+    #[must_use]
+    pub fn taken_for(mut self, repository: &str) -> Self {
+        self.taken_for = Some(repository.to_owned());
+        self
+    }
+
     /// What the driver takes as a base.
     #[must_use]
     pub fn base_id(&self) -> &str {
@@ -62,6 +73,7 @@ impl CsiSnapshot {
         let optional = [
             ("change-id", &self.change_id),
             ("driver-version", &self.driver_version),
+            ("taken-for", &self.taken_for),
         ];
         let record = Identity::new(NAME)
             .with("driver", &self.driver)
@@ -96,6 +108,7 @@ impl CsiSnapshot {
             volume: fact("volume")?,
             snapshot: fact("snapshot")?,
             change_id: record.fact("change-id").map(str::to_owned),
+            taken_for: record.fact("taken-for").map(str::to_owned),
         })
     }
 

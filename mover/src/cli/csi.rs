@@ -182,6 +182,43 @@ fn is_committed(
     is_made_from(point, &newest, snapshot).map(Some)
 }
 
+/// The snapshot that was taken for the newest point of a volume by a run of this repository.
+fn recorded(
+    repository: &Repository,
+    name: &str,
+    driver: &str,
+    volume: &str,
+) -> Result<Option<String>> {
+    let newest = format!("{name}@latest");
+    match resolve(repository, &newest) {
+        Ok(point) => {
+            let ours = repository.config.repository.to_string();
+            Ok(taken(&point.manifest.identity, (driver, volume, &ours)))
+        }
+        Err(error)
+            if error.kind() == ErrorKind::NotFound && error.object_name() == Some(&*newest) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The snapshot of a point, where all of this is so: a copy of the point in another repository does not own it.
+fn taken(
+    pairs: &[(String, String)],
+    (driver, volume, repository): (&str, &str, &str),
+) -> Option<String> {
+    let fact = |name: &str| {
+        let pair = pairs.iter().find(|(key, _)| key == name);
+        pair.map(|(_, value)| value.as_str())
+    };
+    let is_ours = fact("csi.driver") == Some(driver)
+        && fact("csi.volume") == Some(volume)
+        && fact("csi.taken-for") == Some(repository);
+    fact("csi.snapshot").filter(|_| is_ours).map(str::to_owned)
+}
+
 /// Only "there is no such point" is a no: a repository that cannot be asked says nothing.
 fn is_made_from(
     point: Result<Vec<(String, String)>>,

@@ -27,6 +27,7 @@ fn a_snapshot_comes_back_from_its_record() {
     for snapshot in [
         snapshot(),
         snapshot().with_change_id(change_id),
+        snapshot().taken_for("a repository"),
         snapshot()
             .with_change_id(change_id)
             .with_driver_version("1.18.0"),

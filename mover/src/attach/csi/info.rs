@@ -49,6 +49,7 @@ impl DriverReport {
                 ("controller", abilities.controller),
                 ("volumes", abilities.volumes),
                 ("snapshots", abilities.snapshots),
+                ("list-snapshots", abilities.list_snapshots),
                 ("group-snapshots", abilities.group_snapshots),
                 ("snapshot-metadata", abilities.snapshot_metadata),
                 ("attach", abilities.attach),

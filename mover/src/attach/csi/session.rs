@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use changed_blocks::csi::CsiSnapshot;
 
-use super::base::{Bases, VolumeLock};
+use super::base::{Bases, KeptBase, VolumeLock};
 use super::device::CsiDevice;
 use super::driver::{Driver, MadeSnapshot};
 use super::journal::Journal;
@@ -50,6 +50,8 @@ pub struct Subject<'a> {
     pub name: &'a str,
     /// Whether the snapshot stays.
     pub keep: KeepBase,
+    /// The snapshot that a run took for the newest point of this name, as that point says.
+    pub recorded: Option<&'a str>,
 }
 
 /// A backup that is under way. One that is dropped without an end is taken back by the next run.
@@ -82,7 +84,7 @@ impl Backup {
         let bases = Bases::at(options.bases(), options.locks());
         let held = (&*driver.name, &*driver.socket, subject.volume);
         let lock = bases.lock_within(held, LOCK_PATIENCE)?;
-        let told = sweep::dead_runs_of(driver, options, subject.volume, is_committed)?;
+        let mut told = sweep::dead_runs_of(driver, options, subject.volume, is_committed)?;
         let begun = Begun {
             version: VERSION,
             driver: driver.name.clone(),
@@ -93,7 +95,9 @@ impl Backup {
             keeps_base: subject.keep == KeepBase::Auto && driver.needs_base(),
         };
         // Whoever finds only after the backup that the note is broken has done all of it for nothing.
-        bases.find(&begun)?;
+        if let (None, Some(snapshot)) = (bases.find(&begun)?, subject.recorded) {
+            told.extend(found_again(driver, &bases, &begun, snapshot)?);
+        }
         let journal = Journal::begin(&options.journals(), begun.clone())?;
         Ok(Self {
             driver: driver.clone(),
@@ -157,7 +161,8 @@ impl Backup {
             .map_err(|error| error.object(volume))?;
         let warnings = Vec::from_iter(warning);
         let identity = CsiSnapshot::new(&self.driver.name, volume, &snapshot.id)
-            .with_driver_version(&self.driver.version);
+            .with_driver_version(&self.driver.version)
+            .taken_for(&self.begun.repository);
         let device = CsiDevice::new(source, &self.driver, identity, stop, warnings);
         tracing::info!(
             device = %path.display(),
@@ -218,6 +223,33 @@ impl Backup {
             Thing::Made(id) => Some(id),
             Thing::Absent | Thing::Wanted(_) => None,
         }
+    }
+}
+
+/// The folder of notes was lost, or is another one: the base that the newest point names is still there, and nobody would ever
+/// remove it. It is noted again where the driver can tell that it exists. Caller holds the volume.
+fn found_again(
+    driver: &Driver,
+    bases: &Bases,
+    begun: &Begun,
+    snapshot: &str,
+) -> Result<Option<String>> {
+    if !driver.abilities.list_snapshots {
+        return Ok(None);
+    }
+    let volume = begun.volume.as_deref().unwrap_or_default();
+    match driver.has_snapshot(snapshot, volume) {
+        Ok(true) => {
+            bases.note(&KeptBase::of(begun, snapshot.to_owned()))?;
+            Ok(Some(format!(
+                "snapshot {snapshot} of the newest point was not noted here, and is again"
+            )))
+        }
+        Ok(false) => Ok(None),
+        Err(failed) => Ok(Some(format!(
+            "whether snapshot {snapshot} of the newest point is still there is not known: {}",
+            sweep::with_causes(&Error::from(failed))
+        ))),
     }
 }
 

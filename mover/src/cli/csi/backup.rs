@@ -13,7 +13,7 @@ use super::super::config::{self, invalid};
 use super::super::output::table::Table;
 use super::super::run::{Outcome, Run, Text};
 use super::super::{memory, open, units};
-use super::{is_committed, options, sweep_up};
+use super::{is_committed, options, recorded, sweep_up};
 use crate::attach::csi::session::{Backup, KeepBase, Subject};
 use crate::attach::csi::state::Begun;
 use crate::attach::csi::sweep::{IsCommitted, Purpose, with_causes};
@@ -61,10 +61,12 @@ pub(in crate::cli) fn run(
     let driver = Driver::connect(&options)?;
     let purpose = Purpose::Work(Some(id));
     sweep_up(run, &driver, &options, purpose, Some(&repository))?;
+    let recorded = recorded(&repository, &request.volume, &driver.name, id)?;
     let subject = Subject {
         volume: id,
         repository: &repository.config.repository.to_string(),
         name: &request.volume,
+        recorded: recorded.as_deref(),
         keep: match args.snapshots.keep_base {
             KeepBaseFlag::Auto => KeepBase::Auto,
             KeepBaseFlag::Never => KeepBase::Never,

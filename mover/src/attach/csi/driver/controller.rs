@@ -45,6 +45,28 @@ impl Driver {
         })
     }
 
+    /// Whether there is a snapshot of this id, and of this volume.
+    pub(in crate::attach::csi) fn has_snapshot(&self, id: &str, volume: &str) -> Answer<bool> {
+        // By both, so that a driver that looks at one of them alone answers, too.
+        let message = csi::ListSnapshotsRequest {
+            snapshot_id: id.to_owned(),
+            source_volume_id: volume.to_owned(),
+            secrets: self.caller.secrets.of(Group::Snapshotter),
+            ..csi::ListSnapshotsRequest::default()
+        };
+        let client = self.controller_client();
+        let answer = self.caller.call(Rpc::ListSnapshots, id, None, || {
+            let (mut client, request) = (client.clone(), self.request(message.clone()));
+            async move { client.list_snapshots(request).await }
+        })?;
+        let entries = answer.map(|answer| answer.entries).unwrap_or_default();
+        Ok(entries.into_iter().any(|entry| {
+            entry.snapshot.is_some_and(|snapshot| {
+                snapshot.snapshot_id == id && snapshot.source_volume_id == volume
+            })
+        }))
+    }
+
     pub(in crate::attach::csi) fn delete_snapshot(&self, id: &str) -> Answer<()> {
         let message = csi::DeleteSnapshotRequest {
             snapshot_id: id.to_owned(),

@@ -20,15 +20,20 @@ use super::output::table::Table;
 use super::run::{Outcome, Run, Text};
 use crate::attach::csi::base::KeptBase;
 use crate::attach::csi::info::DriverReport;
-use crate::attach::csi::profile::{AttachWay, BasePolicy, CloneAccess, CloneCost, Profile, Profiles};
+use crate::attach::csi::profile::{
+    AttachWay, BasePolicy, CloneAccess, CloneCost, Profile, Profiles,
+};
 use crate::attach::csi::secrets::Secrets;
 use crate::attach::csi::state::Begun;
 use crate::attach::csi::sweep::Purpose;
-use crate::attach::csi::{CsiOptions, Deadlines, Driver, PREFIX, sweep};
+use crate::attach::csi::{CsiOptions, Deadlines, Driver, PREFIX, SnapshotView, sweep};
+use crate::device::source::SourceDevice;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::progress::StopFlag;
 use crate::repository::access::Repository;
 use crate::repository::session::resolve::resolve;
 
+use backup::volume_and_snapshot;
 pub(super) use backup::{run as backup, volume_name};
 pub(super) use restore::run as restore;
 
@@ -45,6 +50,23 @@ pub(super) fn run(run: &Run, args: &CsiArgs) -> Result<Outcome> {
         CsiCommand::Info(args) => info(args),
         CsiCommand::Release(args) => release(run, args),
     }
+}
+
+/// A snapshot that is only asked about, and what its driver calls it.
+pub(super) fn view<'a>(
+    source: &'a Path,
+    driver: &CsiDriverArgs,
+    stop: &StopFlag,
+) -> Result<(Box<dyn SourceDevice>, &'a str)> {
+    let (volume, snapshot) = volume_and_snapshot(source)?;
+    let snapshot = snapshot.ok_or_else(|| {
+        invalid("say what a volume holds that is in use")
+            .object(source.display())
+            .hint("name a snapshot of it: csi:VOLUME_ID@SNAPSHOT_ID")
+    })?;
+    let options = options(driver, None, None)?;
+    let view = SnapshotView::open(&options, (volume, snapshot), stop)?;
+    Ok((Box::new(view), snapshot))
 }
 
 /// The options that the flags stand for.
@@ -290,9 +312,8 @@ fn info_text(report: &DriverReport) -> String {
 
 /// What a profile says that this command does not use: for who writes overrides.
 fn profile_pairs(profile: &Profile) -> Vec<(&'static str, String)> {
-    let or = |text: &Option<String>, default: &str| {
-        text.clone().unwrap_or_else(|| default.to_owned())
-    };
+    let or =
+        |text: &Option<String>, default: &str| text.clone().unwrap_or_else(|| default.to_owned());
     let attach = match profile.attach_strategy {
         AttachWay::Pod => "pod",
         AttachWay::Csi => "csi",
@@ -327,10 +348,7 @@ fn profile_pairs(profile: &Profile) -> Vec<(&'static str, String)> {
         ),
         (
             "volumeSnapshotClassName",
-            or(
-                &profile.volume_snapshot_class_name,
-                "the driver's default",
-            ),
+            or(&profile.volume_snapshot_class_name, "the driver's default"),
         ),
     ]
 }

@@ -19,7 +19,11 @@ pub struct Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let group = if self.group.is_empty() { "\"\"" } else { self.group };
+        let group = if self.group.is_empty() {
+            "\"\""
+        } else {
+            self.group
+        };
         write!(f, "{} {} (apiGroup {group})", self.verb, self.resource)
     }
 }
@@ -29,11 +33,11 @@ impl fmt::Display for Rule {
 pub fn failed(error: kube::Error, rule: &Rule, object: &str) -> Error {
     let message = format!("{} {}", rule.verb, rule.resource);
     let made = match code(&error) {
-        Some(403) => Error::new(ErrorKind::AccessDenied, message).hint(format!(
-            "let a role of this identity allow: {rule}"
-        )),
-        Some(401) => Error::new(ErrorKind::AccessDenied, message)
-            .hint("the API server does not know this identity: renew the credentials of the kubeconfig"),
+        Some(403) => Error::new(ErrorKind::AccessDenied, message)
+            .hint(format!("let a role of this identity allow: {rule}")),
+        Some(401) => Error::new(ErrorKind::AccessDenied, message).hint(
+            "the API server does not know this identity: renew the credentials of the kubeconfig",
+        ),
         Some(404) => Error::new(ErrorKind::NotFound, message),
         Some(400 | 409 | 422) => Error::new(ErrorKind::InvalidRequest, message),
         _ => Error::new(ErrorKind::Unavailable, message)

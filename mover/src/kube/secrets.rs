@@ -39,7 +39,10 @@ const PREFIX: &str = "csi.storage.k8s.io/";
 /// Keys of before there were prefixes, which some classes still have.
 const OLD_PROVISIONER: [(&str, &str); 2] = [
     ("csiProvisionerSecretName", "csiProvisionerSecretNamespace"),
-    ("csi.storage.k8s.io/secret-name", "csi.storage.k8s.io/secret-namespace"),
+    (
+        "csi.storage.k8s.io/secret-name",
+        "csi.storage.k8s.io/secret-namespace",
+    ),
 ];
 
 /// Where a secret is.
@@ -80,7 +83,11 @@ pub fn places(
         let [name, namespace] = match pair {
             [None, None] => continue,
             [Some(name), Some(namespace)] => [name, namespace],
-            _ => return Err(TemplateError::HalfAName { key: keys[0].clone() }),
+            _ => {
+                return Err(TemplateError::HalfAName {
+                    key: keys[0].clone(),
+                });
+            }
         };
         let place = SecretPlace {
             namespace: template::namespace(namespace, names)?,
@@ -96,8 +103,11 @@ pub fn places(
 #[must_use]
 pub fn needs_source_namespace(parameters: &BTreeMap<String, String>) -> Option<&str> {
     let is_secret = |key: &str| {
-        key.starts_with(PREFIX) && (key.ends_with("-secret-name") || key.ends_with("-secret-namespace"))
-            || OLD_PROVISIONER.iter().any(|(name, namespace)| key == *name || key == *namespace)
+        key.starts_with(PREFIX)
+            && (key.ends_with("-secret-name") || key.ends_with("-secret-namespace"))
+            || OLD_PROVISIONER
+                .iter()
+                .any(|(name, namespace)| key == *name || key == *namespace)
     };
     parameters
         .iter()
@@ -155,7 +165,9 @@ pub async fn read_of_classes(
     if let Some(name) = snapshot {
         let parameters = snapshot_class(client, name).await?;
         let found = places(&parameters, &names).map_err(|error| unusable(name, error))?;
-        let snapshotter = found.into_iter().find(|(group, _)| *group == Group::Snapshotter);
+        let snapshotter = found
+            .into_iter()
+            .find(|(group, _)| *group == Group::Snapshotter);
         all.extend(snapshotter);
     }
     read(client, &all).await
@@ -183,8 +195,11 @@ async fn read_one(client: &Client, place: &SecretPlace) -> Result<SecretMap> {
     let mut map = SecretMap::new();
     for (key, value) in secret.data.unwrap_or_default() {
         let text = String::from_utf8(value.0).map_err(|_| {
-            Error::new(ErrorKind::InvalidRequest, format!("use the key {key}, which is no text, as a secret"))
-                .object(&object)
+            Error::new(
+                ErrorKind::InvalidRequest,
+                format!("use the key {key}, which is no text, as a secret"),
+            )
+            .object(&object)
         })?;
         map.insert(key, text);
     }

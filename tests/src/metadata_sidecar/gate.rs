@@ -51,7 +51,11 @@ impl Gate {
         namespace: &str,
         name: &str,
     ) -> Result<String, Status> {
-        for (text, what) in [(token, "token"), (namespace, "namespace"), (name, "snapshot")] {
+        for (text, what) in [
+            (token, "token"),
+            (namespace, "namespace"),
+            (name, "snapshot"),
+        ] {
             if text.is_empty() {
                 return Err(Status::invalid_argument(format!("the {what} is missing")));
             }

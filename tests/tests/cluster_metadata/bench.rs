@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use changed_blocks::csi::{CsiOptions, CsiSnapshot, CsiSource, DriverMetadata, MetadataService};
 use changed_blocks::{Base, ChangedBlocks, Extent};
-use serde_json::json;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use mover::attach::csi::profile::Profile;
 use mover::kube::changed_blocks::tokens::Account;
 use mover::kube::changed_blocks::{self as service, ClusterBlocks, Found, Options, Subject};
+use serde_json::json;
 use tests::cluster::{Cluster, Parts};
 use tests::csi::Plugin;
 use tests::csi::attached::Attached;
@@ -78,7 +78,11 @@ impl Bench {
         };
         bench.account("agent")?;
         bench.allow("agent")?;
-        bench.service(AUDIENCE, bench.sidecar.authority(), &bench.sidecar.address())?;
+        bench.service(
+            AUDIENCE,
+            bench.sidecar.authority(),
+            &bench.sidecar.address(),
+        )?;
         bench.snapshot_object("target", &bench.target, true)?;
         Ok(bench)
     }
@@ -184,14 +188,16 @@ impl Bench {
         self.status("volumesnapshot", name, &snapshot)
     }
 
-    fn status(
-        &self,
-        kind: &str,
-        name: &str,
-        patch: &serde_json::Value,
-    ) -> Result<()> {
+    fn status(&self, kind: &str, name: &str, patch: &serde_json::Value) -> Result<()> {
         let patch = format!("--patch={patch}");
-        let mut args = vec!["patch", kind, name, "--subresource=status", "--type=merge", &patch];
+        let mut args = vec![
+            "patch",
+            kind,
+            name,
+            "--subresource=status",
+            "--type=merge",
+            &patch,
+        ];
         args.extend(["--namespace", NAMESPACE]);
         self.cluster.kubectl(&args).map(drop)
     }
@@ -213,7 +219,8 @@ impl Bench {
     fn client(&self, kubeconfig: &Path) -> Result<Client> {
         self.runtime.block_on(async {
             let file = Kubeconfig::read_from(kubeconfig)?;
-            let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+            let config =
+                Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
             Ok(Client::try_from(config)?)
         })
     }
@@ -280,7 +287,11 @@ impl Bench {
         self.told(CsiSource::new(service, snapshot, SIZE, handle), is_delta)
     }
 
-    fn told<S: MetadataService>(&self, source: CsiSource<S>, is_delta: bool) -> Result<Vec<Extent>> {
+    fn told<S: MetadataService>(
+        &self,
+        source: CsiSource<S>,
+        is_delta: bool,
+    ) -> Result<Vec<Extent>> {
         let mut source = source.with_options(CsiOptions {
             max_results: 10,
             back_off: std::time::Duration::from_millis(10),

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use csi_proto::Code;
-use serde_json::json;
 use mover::ErrorKind;
 use mover::attach::csi::profile::Profile;
 use mover::kube::changed_blocks::{self as service, Found, Options};
+use serde_json::json;
 use tests::cluster::kubectl::Kubectl;
 use tests::metadata_sidecar::{Cut, stranger};
 
@@ -82,7 +82,12 @@ fn end_tokens(kubectl: &Kubectl, token: &str) -> Result<()> {
     let path = path.display().to_string();
     let begin = Instant::now();
     loop {
-        let args = ["create", "--filename", &path, "--output=jsonpath={.status.authenticated}"];
+        let args = [
+            "create",
+            "--filename",
+            &path,
+            "--output=jsonpath={.status.authenticated}",
+        ];
         if kubectl.run(&args)?.trim() != "true" {
             return Ok(());
         }
@@ -103,7 +108,10 @@ pub(crate) fn another_audience(bench: &mut Bench) -> Result<()> {
         "{error}"
     );
     let asked = sidecar.asked();
-    ensure!(asked.len() == 2 && asked[0].token != asked[1].token, "{asked:?}");
+    ensure!(
+        asked.len() == 2 && asked[0].token != asked[1].token,
+        "{asked:?}"
+    );
     Ok(())
 }
 
@@ -133,7 +141,10 @@ pub(crate) fn missing_rules_are_named(bench: &mut Bench) -> Result<()> {
         refused(bench.delta(*blocks))
     };
     let text = ask("bare")?;
-    ensure!(text.contains("PermissionDenied") && text.contains("may not ask"), "{text}");
+    ensure!(
+        text.contains("PermissionDenied") && text.contains("may not ask"),
+        "{text}"
+    );
     ensure!(
         text.contains("a role must allow in namespace blocks: get volumesnapshots"),
         "{text}"
@@ -154,7 +165,10 @@ pub(crate) fn missing_rules_are_named(bench: &mut Bench) -> Result<()> {
         Ok(())
     })?;
     let text = ask("nobody")?;
-    ensure!(text.contains("there is no service account blocks/nobody"), "{text}");
+    ensure!(
+        text.contains("there is no service account blocks/nobody"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -186,16 +200,31 @@ pub(crate) fn another_authority(bench: &mut Bench) -> Result<()> {
         let Err(error) = found else {
             bail!("an authority that signed nothing was believed");
         };
-        let is_clear = matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::InvalidRequest);
-        ensure!(is_clear && error.hint_text().is_some_and(|hint| hint.contains("caCert")), "{error:?}");
+        let is_clear = matches!(
+            error.kind(),
+            ErrorKind::AccessDenied | ErrorKind::InvalidRequest
+        );
+        ensure!(
+            is_clear
+                && error
+                    .hint_text()
+                    .is_some_and(|hint| hint.contains("caCert")),
+            "{error:?}"
+        );
     }
     Ok(())
 }
 
 pub(crate) fn nobody_listens(bench: &mut Bench) -> Result<()> {
     let client = bench.client_of("agent")?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    bench.service(AUDIENCE, bench.sidecar.authority(), &format!("localhost:{port}"))?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port();
+    bench.service(
+        AUDIENCE,
+        bench.sidecar.authority(),
+        &format!("localhost:{port}"),
+    )?;
     let found = bench.find(&client, "target");
     bench.good_service()?;
     let Err(error) = found else {
@@ -225,7 +254,14 @@ pub(crate) fn a_change_id_is_recorded(bench: &mut Bench) -> Result<()> {
     let client = bench.client_of("agent")?;
     let key = "csi.vsphere.volume/change-id";
     let annotate = format!("{key}=52 60/6");
-    let object = ["annotate", "volumesnapshot", "target", &annotate, "--namespace", NAMESPACE];
+    let object = [
+        "annotate",
+        "volumesnapshot",
+        "target",
+        &annotate,
+        "--namespace",
+        NAMESPACE,
+    ];
     bench.cluster.kubectl(&object)?;
     let mut profile = Profile::of(DRIVER);
     profile.change_id_annotation = Some(key.to_owned());
@@ -245,7 +281,9 @@ pub(crate) fn a_change_id_is_recorded(bench: &mut Bench) -> Result<()> {
 pub(crate) fn only_the_alpha_version(bench: &mut Bench) -> Result<()> {
     let client = bench.client_of("agent")?;
     let name = "snapshotmetadataservices.cbt.storage.k8s.io";
-    let text = bench.cluster.kubectl(&["get", "crd", name, "--output=json"])?;
+    let text = bench
+        .cluster
+        .kubectl(&["get", "crd", name, "--output=json"])?;
     bench.cluster.kubectl(&["delete", "crd", name])?;
     eventually(|| match bench.find(&client, "target")? {
         Found::Absent(reason) if reason.contains("the cluster does not know") => Ok(()),

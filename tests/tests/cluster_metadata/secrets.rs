@@ -1,10 +1,10 @@
 //! Secrets of a driver that classes name, read from a real API server.
 
 use anyhow::{Result, bail, ensure};
-use serde_json::json;
 use mover::ErrorKind;
 use mover::attach::csi::secrets::Group;
 use mover::kube::secrets::{self, SecretPlace};
+use serde_json::json;
 
 use crate::bench::{Bench, DRIVER, NAMESPACE};
 

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use tests::csi::Plugin;
 use tests::csi_driver::faults::{Fault, Order, When};
 use tests::csi_driver::record::concurrent;
-use tests::snaphaul::Running;
+use tests::snaphaul::{Running, Snaphaul};
 use tests::test_driver::TestDriver;
 
 use crate::rig::{DELTA, Rig, SMALL, Volume, says};
@@ -181,6 +181,7 @@ pub(crate) fn commit_without_an_answer(driver: &mut TestDriver) -> Result<()> {
         name: "v",
         keep: KeepBase::Auto,
         recorded: None,
+        snapshot: None,
     };
     let lost = |committed: mover::Result<Option<bool>>| -> Result<(String, mover::Result<()>)> {
         let mut backup = Backup::begin(&connected, &options, &subject, &|_, _| Ok(Some(false)))?;
@@ -215,4 +216,55 @@ pub(crate) fn commit_without_an_answer(driver: &mut TestDriver) -> Result<()> {
         ensure!(rig.client.snapshots()?.contains(&first));
     }
     Ok(())
+}
+
+/// A snapshot that somebody else made: read, compared with, and never deleted; asked about without a device.
+pub(crate) fn snapshots_of_others(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-others", driver)?;
+    let mut volume = rig.volume("v", SMALL)?;
+    let older = rig.client.create_snapshot("older", &volume.id)?.snapshot_id;
+    let mut random = rig.random.clone();
+    volume.write(8192, 4096, &mut random)?;
+    let before = rig.plugin.leaks()?;
+    rig.good_backup(&volume, &[])?;
+    rig.left(&before, 1, 0)?;
+    volume.write(65536, 4096, &mut random)?;
+    let newer = rig.client.create_snapshot("newer", &volume.id)?.snapshot_id;
+    // It takes the place of our base, which no delta needs any more.
+    let whole = std::mem::replace(&mut volume.id, format!("{}@{newer}", volume.id));
+    let outcome = rig.good_backup(&volume, &[])?;
+    says(&outcome, "csi", DELTA)?;
+    ensure!(outcome.json()?["csi"]["snapshot_given"] == true);
+    rig.left(&before, 1, 0)?;
+    ensure!(rig.client.snapshots()?.contains(&newer));
+    // One that is older than the newest point: nobody is asked for a delta into the past.
+    volume.id = format!("{whole}@{older}");
+    let outcome = rig.backup(&volume, &[])?.expect(0)?;
+    let why = outcome.string("changed_blocks_reason")?;
+    ensure!(!why.contains(DELTA), "{why}");
+    rig.left(&before, 1, 0)?;
+    // One of another volume, or none.
+    volume.id = format!("{whole}@nothing");
+    rig.backup(&volume, &[])?.expect(64)?;
+    let changed = |source: &str, base: &str| -> Result<tests::snaphaul::Outcome> {
+        let socket = driver.socket().display().to_string();
+        let (source, base) = (
+            format!("csi:{whole}@{source}"),
+            format!("csi:{whole}@{base}"),
+        );
+        let words = [
+            "changed",
+            &*source,
+            "--base",
+            &*base,
+            "--csi-socket",
+            &*socket,
+        ];
+        Snaphaul::new(&words)?.run()?.expect(0)
+    };
+    let told = changed(&newer, &older)?;
+    let text = String::from_utf8_lossy(&told.stdout);
+    ensure!(text.contains("8192") && text.contains("65536"), "{text}");
+    rig.left(&before, 1, 0)
 }

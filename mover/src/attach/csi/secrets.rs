@@ -96,11 +96,12 @@ impl Secrets {
                 ));
             }
             if let Some(key) = map.keys().find(|key| !is_key(key)) {
-                return Err(
-                    Error::new(ErrorKind::InvalidRequest, "use this name as the key of a secret")
-                        .object(key)
-                        .hint("a key has letters, digits and `. _ -`"),
-                );
+                return Err(Error::new(
+                    ErrorKind::InvalidRequest,
+                    "use this name as the key of a secret",
+                )
+                .object(key)
+                .hint("a key has letters, digits and `. _ -`"));
             }
             secrets.insert(group, map);
         }

@@ -34,22 +34,28 @@ impl SnapshotView {
         stop: &StopFlag,
     ) -> Result<Self> {
         let driver = Driver::connect(options)?;
-        let refused = |message: &str| Error::new(ErrorKind::InvalidRequest, message).object(snapshot);
+        let refused =
+            |message: &str| Error::new(ErrorKind::InvalidRequest, message).object(snapshot);
         if !driver.abilities.list_snapshots {
             return Err(refused("look up a snapshot: the driver does not list them")
                 .hint("`snaphaul csi info` tells what the driver can do"));
         }
         let found = driver.find_snapshot(snapshot, volume)?.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("find this snapshot of {volume}"))
-                .object(snapshot)
-                .hint("write csi:VOLUME_ID@SNAPSHOT_ID with the handles of volume and snapshot")
+            Error::new(
+                ErrorKind::NotFound,
+                format!("find this snapshot of {volume}"),
+            )
+            .object(snapshot)
+            .hint("write csi:VOLUME_ID@SNAPSHOT_ID with the handles of volume and snapshot")
         })?;
         let size = u64::try_from(found.bytes).unwrap_or(0);
         if size == 0 {
-            return Err(refused("look at a snapshot whose size the driver does not tell"));
+            return Err(refused(
+                "look at a snapshot whose size the driver does not tell",
+            ));
         }
-        let snapshot = CsiSnapshot::new(&driver.name, volume, snapshot)
-            .with_driver_version(&driver.version);
+        let snapshot =
+            CsiSnapshot::new(&driver.name, volume, snapshot).with_driver_version(&driver.version);
         Ok(Self {
             driver,
             snapshot,

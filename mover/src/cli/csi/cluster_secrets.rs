@@ -95,9 +95,20 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for text in [
-            "k8s:", "k8s:a", "k8s:a/", "k8s:/b", "k8s:a/b/c", "k8s-class:", "k8s-class:a/", "k8s-class:a/b/c",
+            "k8s:",
+            "k8s:a",
+            "k8s:a/",
+            "k8s:/b",
+            "k8s:a/b/c",
+            "k8s-class:",
+            "k8s-class:a/",
+            "k8s-class:a/b/c",
         ] {
-            assert_eq!(parse(text).unwrap_err().kind(), ErrorKind::InvalidRequest, "{text}");
+            assert_eq!(
+                parse(text).unwrap_err().kind(),
+                ErrorKind::InvalidRequest,
+                "{text}"
+            );
         }
     }
 }

@@ -81,15 +81,19 @@ async fn served_version(client: &Client) -> Result<Option<&'static str>> {
     let groups = groups.map_err(|error| failed(error, &READ, GROUP))?;
     let ours = groups.groups.iter().find(|group| group.name == GROUP);
     Ok(VERSIONS.into_iter().find(|version| {
-        ours.is_some_and(|group| group.versions.iter().any(|served| served.version == *version))
+        ours.is_some_and(|group| {
+            group
+                .versions
+                .iter()
+                .any(|served| served.version == *version)
+        })
     }))
 }
 
 fn read(object: &DynamicObject, name: &str) -> Result<MetadataService> {
     let spec = object.data.get("spec").cloned().unwrap_or_default();
-    let service: MetadataService = serde_json::from_value(spec).map_err(|error| {
-        unusable(name, "understand the SnapshotMetadataService").source(error)
-    })?;
+    let service: MetadataService = serde_json::from_value(spec)
+        .map_err(|error| unusable(name, "understand the SnapshotMetadataService").source(error))?;
     for (field, empty) in [
         ("address", service.address.is_empty()),
         ("audience", service.audience.is_empty()),

@@ -67,7 +67,9 @@ const CLAIM: &str = "pvc.";
 /// # Errors
 /// What of [`TemplateError`] holds.
 pub fn name(template: &str, names: &Names) -> Result<String, TemplateError> {
-    let text = fill(template, |token| names.of(token).or_else(|| names.annotation(token)))?;
+    let text = fill(template, |token| {
+        names.of(token).or_else(|| names.annotation(token))
+    })?;
     checked(template, text, |text| {
         text.len() <= MAX_NAME && text.split('.').all(is_label)
     })
@@ -113,7 +115,9 @@ impl Names {
     }
 
     fn annotation(&self, token: &str) -> Option<&str> {
-        let key = token.strip_prefix("pvc.annotations['")?.strip_suffix("']")?;
+        let key = token
+            .strip_prefix("pvc.annotations['")?
+            .strip_suffix("']")?;
         self.claim_annotations.get(key).map(String::as_str)
     }
 }

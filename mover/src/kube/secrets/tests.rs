@@ -31,7 +31,8 @@ fn tokens() -> Vec<(&'static str, &'static str)> {
 fn part() -> impl Strategy<Value = (String, String)> {
     prop_oneof![
         "[a-z0-9]{1,6}".prop_map(|text| (text.clone(), text)),
-        prop::sample::select(tokens()).prop_map(|(token, value)| (token.to_owned(), value.to_owned())),
+        prop::sample::select(tokens())
+            .prop_map(|(token, value)| (token.to_owned(), value.to_owned())),
     ]
 }
 
@@ -71,25 +72,44 @@ fn parameters(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[test]
 fn what_nobody_fills_in_is_refused() {
-    for text in ["${pvc.uid}", "${PVC.NAME}", "${}", "${pvc.annotations['other']}", "${ pv.name}"] {
+    for text in [
+        "${pvc.uid}",
+        "${PVC.NAME}",
+        "${}",
+        "${pvc.annotations['other']}",
+        "${ pv.name}",
+    ] {
         let error = name(text, &names()).unwrap_err();
-        assert!(matches!(error, TemplateError::Unknown { .. }), "{text}: {error}");
+        assert!(
+            matches!(error, TemplateError::Unknown { .. }),
+            "{text}: {error}"
+        );
     }
     let error = name("${pvc.name}", &Names::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "`${pvc.name}`: nothing is known here for ${pvc.name}"
     );
-    assert!(matches!(name("a-${pv.name", &names()), Err(TemplateError::Unended { .. })));
+    assert!(matches!(
+        name("a-${pv.name", &names()),
+        Err(TemplateError::Unended { .. })
+    ));
     for text in ["", "A", "a_b", "../b", "-a", "a..b", &*"a".repeat(254)] {
-        assert!(matches!(name(text, &names()), Err(TemplateError::NoName { .. })), "{text}");
+        assert!(
+            matches!(name(text, &names()), Err(TemplateError::NoName { .. })),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn who_writes_a_claim_does_not_choose_the_namespace() {
     assert_eq!(namespace("${pvc.namespace}", &names()).unwrap(), "shop");
-    for text in ["${pvc.name}", "${pvc.annotations['a.b/key']}", "${volumesnapshot.name}"] {
+    for text in [
+        "${pvc.name}",
+        "${pvc.annotations['a.b/key']}",
+        "${volumesnapshot.name}",
+    ] {
         namespace(text, &names()).unwrap_err();
     }
     namespace("a.b", &names()).unwrap_err();
@@ -118,9 +138,15 @@ fn each_group_has_the_secret_of_its_parameters() {
         ])
     );
     let old = parameters(&[("secret-name", "old"), ("secret-namespace", "ns")]);
-    assert_eq!(places(&old, &names()).unwrap()[&Group::Provisioner], place("ns", "old"));
+    assert_eq!(
+        places(&old, &names()).unwrap()[&Group::Provisioner],
+        place("ns", "old")
+    );
     let half = parameters(&[("snapshotter-secret-name", "s")]);
-    assert!(matches!(places(&half, &names()), Err(TemplateError::HalfAName { .. })));
+    assert!(matches!(
+        places(&half, &names()),
+        Err(TemplateError::HalfAName { .. })
+    ));
 }
 
 #[test]
@@ -133,6 +159,9 @@ fn classes_that_need_the_namespace_of_the_user_are_told() {
         needs_source_namespace(&class),
         Some("csi.storage.k8s.io/node-stage-secret-namespace")
     );
-    let class = parameters(&[("provisioner-secret-name", "${pv.name}"), ("fstype", "${pvc.name}")]);
+    let class = parameters(&[
+        ("provisioner-secret-name", "${pv.name}"),
+        ("fstype", "${pvc.name}"),
+    ]);
     assert_eq!(needs_source_namespace(&class), None);
 }

@@ -37,16 +37,15 @@ impl Driver {
         let snapshot = answer.and_then(|answer| answer.snapshot);
         let snapshot = snapshot.filter(|snapshot| !snapshot.snapshot_id.is_empty());
         let snapshot = snapshot.ok_or_else(|| self.unclear(rpc, "snapshot"))?;
-        Ok(MadeSnapshot {
-            id: snapshot.snapshot_id,
-            source: snapshot.source_volume_id,
-            bytes: snapshot.size_bytes.max(0),
-            ready: snapshot.ready_to_use,
-        })
+        Ok(MadeSnapshot::from(snapshot))
     }
 
-    /// Whether there is a snapshot of this id, and of this volume.
-    pub(in crate::attach::csi) fn has_snapshot(&self, id: &str, volume: &str) -> Answer<bool> {
+    /// The snapshot of this id, and of this volume, if there is one.
+    pub(in crate::attach::csi) fn find_snapshot(
+        &self,
+        id: &str,
+        volume: &str,
+    ) -> Answer<Option<MadeSnapshot>> {
         // By both, so that a driver that looks at one of them alone answers, too.
         let message = csi::ListSnapshotsRequest {
             snapshot_id: id.to_owned(),
@@ -60,11 +59,10 @@ impl Driver {
             async move { client.list_snapshots(request).await }
         })?;
         let entries = answer.map(|answer| answer.entries).unwrap_or_default();
-        Ok(entries.into_iter().any(|entry| {
-            entry.snapshot.is_some_and(|snapshot| {
-                snapshot.snapshot_id == id && snapshot.source_volume_id == volume
-            })
-        }))
+        let mut snapshots = entries.into_iter().filter_map(|entry| entry.snapshot);
+        let found = snapshots
+            .find(|snapshot| snapshot.snapshot_id == id && snapshot.source_volume_id == volume);
+        Ok(found.map(MadeSnapshot::from))
     }
 
     pub(in crate::attach::csi) fn delete_snapshot(&self, id: &str) -> Answer<()> {

@@ -187,8 +187,7 @@ mod tests {
     #[cfg(feature = "kubernetes")]
     #[test]
     fn yaml_is_read_as_well() {
-        let text =
-            "# a comment\nd:\n  attachStrategy: direct\n  cloneAccessMode: ReadOnlyMany\nempty: {}\n";
+        let text = "# a comment\nd:\n  attachStrategy: direct\n  cloneAccessMode: ReadOnlyMany\nempty: {}\n";
         let profile = Profiles::parse(text).unwrap().of("d");
         assert_eq!(profile.attach_strategy, AttachWay::Direct);
         assert_eq!(profile.clone_access_mode, CloneAccess::ReadOnlyMany);

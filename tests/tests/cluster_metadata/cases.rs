@@ -298,7 +298,10 @@ pub(crate) fn only_the_alpha_version(bench: &mut Bench) -> Result<()> {
         .context("annotations")?
         .retain(|key, _| key.starts_with("api-approved"));
     definition["spec"]["versions"][0]["name"] = json!("v1alpha1");
-    definition["status"] = json!(null);
+    definition
+        .as_object_mut()
+        .context("an object")?
+        .remove("status");
     bench.apply(&definition)?;
     let crd = format!("crd/{name}");
     bench

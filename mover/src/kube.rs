@@ -5,8 +5,12 @@
 //! Decisions are pure functions of what was observed; the parts that carry them out hold no state that a restart would lose.
 
 pub mod api;
+pub mod changed_blocks;
 pub mod crds;
+pub mod foreign;
+pub mod refusal;
 pub mod seccomp;
+pub mod secrets;
 
 #[cfg(test)]
 mod manifests;

@@ -5,3 +5,4 @@
 //! Decisions are pure functions of what was observed; the parts that carry them out hold no state that a restart would lose.
 
 pub mod api;
+pub mod http;

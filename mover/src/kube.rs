@@ -4,5 +4,10 @@
 //!
 //! Decisions are pure functions of what was observed; the parts that carry them out hold no state that a restart would lose.
 
+pub mod access;
+pub mod agent;
+pub mod answer;
 pub mod api;
+pub mod hold;
 pub mod http;
+pub mod recorded;

@@ -3,6 +3,8 @@
 //! Owns: names, defaults and help texts of all flags (a contract; golden files in `mover/tests/golden/help`). Must not: look
 //! at files, the environment (other than through clap) or the repository; `cli::config` gives the flags their meaning.
 
+#[cfg(feature = "kubernetes")]
+mod agent;
 mod commands;
 mod csi;
 mod forget;
@@ -12,6 +14,8 @@ mod keys;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "kubernetes")]
+pub use agent::{AgentArgs, HoldArgs, ModeFlag};
 pub use commands::{
     BackupArgs, ChangedArgs, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
     LevelFlag, LockFlag, PointsArgs, RecoverArgs, RepairArgs, RestoreArgs, ShowArgs, VerifyArgs,
@@ -104,6 +108,12 @@ pub enum Command {
     Key(KeyArgs),
     /// Look at a CSI driver, and remove what backups of its volumes keep
     Csi(CsiArgs),
+    /// Move the data of backups and restores of one node of a Kubernetes cluster
+    #[cfg(feature = "kubernetes")]
+    Agent(AgentArgs),
+    /// Hold a device for the agent of a node: what runs in the pod beside a volume
+    #[cfg(feature = "kubernetes")]
+    Hold(HoldArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
     Demo(DemoArgs),
     /// Print a completion script for a shell
@@ -130,13 +140,17 @@ impl Command {
             Self::Gc(_) => "gc",
             Self::Key(_) => "key",
             Self::Csi(_) => "csi",
+            #[cfg(feature = "kubernetes")]
+            Self::Agent(_) => "agent",
+            #[cfg(feature = "kubernetes")]
+            Self::Hold(_) => "hold",
             Self::Demo(_) => "demo",
             Self::Completions(_) => "completions",
         }
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: &'static [&'static str] = &[
         "init",
         "backup",
         "points",
@@ -152,6 +166,10 @@ impl Command {
         "gc",
         "key",
         "csi",
+        #[cfg(feature = "kubernetes")]
+        "agent",
+        #[cfg(feature = "kubernetes")]
+        "hold",
         "demo",
         "completions",
     ];

@@ -14,6 +14,8 @@ mod changed;
 mod completions;
 mod config;
 mod copy;
+#[cfg(feature = "kubernetes")]
+mod crds;
 #[cfg(feature = "csi")]
 mod csi;
 #[cfg(not(feature = "csi"))]
@@ -39,6 +41,8 @@ mod recover;
 mod repair;
 mod restore;
 mod run;
+#[cfg(feature = "kubernetes")]
+mod seccomp;
 mod secret;
 mod show;
 mod signals;
@@ -110,6 +114,10 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         #[cfg(feature = "kubernetes")]
         Command::Hold(args) => hold::run(run, args),
         Command::Demo(args) => demo::run(run, args),
+        #[cfg(feature = "kubernetes")]
+        Command::Crds => crds::run(),
+        #[cfg(feature = "kubernetes")]
+        Command::Seccomp(args) => seccomp::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }

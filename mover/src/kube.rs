@@ -8,6 +8,8 @@ pub mod access;
 pub mod agent;
 pub mod answer;
 pub mod api;
+pub mod crds;
 pub mod hold;
 pub mod http;
 pub mod recorded;
+pub mod seccomp;

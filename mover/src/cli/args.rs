@@ -11,6 +11,8 @@ mod forget;
 mod gc;
 mod global;
 mod keys;
+#[cfg(feature = "kubernetes")]
+mod seccomp;
 
 use clap::{Parser, Subcommand};
 
@@ -28,6 +30,8 @@ pub use forget::{ForgetArgs, KeepArgs};
 pub use gc::GcArgs;
 pub use global::{RepositoryArgs, RunArgs};
 pub use keys::{ExportArgs, KeyArgs, KeyCommand, NewSecretArgs, RemoveArgs};
+#[cfg(feature = "kubernetes")]
+pub use seccomp::SeccompArgs;
 
 const OVERVIEW: &str = "\
 First steps:
@@ -116,6 +120,12 @@ pub enum Command {
     Hold(HoldArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
     Demo(DemoArgs),
+    /// Print the definitions of the custom resources, for `kubectl apply`
+    #[cfg(feature = "kubernetes")]
+    Crds,
+    /// Print the seccomp profile of the agent, or lay it down where a kubelet looks
+    #[cfg(feature = "kubernetes")]
+    Seccomp(SeccompArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -145,6 +155,10 @@ impl Command {
             #[cfg(feature = "kubernetes")]
             Self::Hold(_) => "hold",
             Self::Demo(_) => "demo",
+            #[cfg(feature = "kubernetes")]
+            Self::Crds => "crds",
+            #[cfg(feature = "kubernetes")]
+            Self::Seccomp(_) => "seccomp",
             Self::Completions(_) => "completions",
         }
     }
@@ -171,6 +185,10 @@ impl Command {
         #[cfg(feature = "kubernetes")]
         "hold",
         "demo",
+        #[cfg(feature = "kubernetes")]
+        "crds",
+        #[cfg(feature = "kubernetes")]
+        "seccomp",
         "completions",
     ];
 }

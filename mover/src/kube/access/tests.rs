@@ -51,13 +51,21 @@ fn is_proved(mut access: RepositoryAccess) {
         upload: Some(1 << 30),
         download: None,
     };
-    assert_eq!(access.open(limits).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        access.open(limits).unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
     access.expected = Some(made.config.repository.to_string());
     access.open(limits).unwrap();
     access.expected = Some("0".repeat(32));
     let refused = access.open(limits).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidRequest);
-    assert!(refused.to_string().contains(&made.config.repository.to_string()), "{refused}");
+    assert!(
+        refused
+            .to_string()
+            .contains(&made.config.repository.to_string()),
+        "{refused}"
+    );
     assert!(!format!("{access:?}").contains("kkkk"));
 }
 
@@ -78,7 +86,12 @@ fn a_bucket_is_reached_with_the_authority_and_the_credentials_of_the_resource() 
         "caBundle": authority,
     });
     is_proved(access(json!({ "s3": s3 })));
-    assert!(server.seen().iter().any(|request| request.target.contains("/test/a/b/config")));
+    assert!(
+        server
+            .seen()
+            .iter()
+            .any(|request| request.target.contains("/test/a/b/config"))
+    );
     let mut bad = s3;
     bad["caBundle"] = json!("-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n");
     let refused = access(json!({ "s3": bad })).connect(Bandwidth::default(), false);

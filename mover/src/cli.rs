@@ -6,6 +6,8 @@
 //!
 //! Owns: flags, output, progress and exit codes. Must not: move data itself.
 
+#[cfg(feature = "kubernetes")]
+mod agent;
 pub mod args;
 mod backup;
 mod changed;
@@ -24,6 +26,8 @@ mod diff;
 pub mod exit;
 mod forget;
 mod gc;
+#[cfg(feature = "kubernetes")]
+mod hold;
 mod init;
 mod key;
 mod logging;
@@ -105,6 +109,10 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Gc(args) => gc::run(run, args, repository, limits),
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Csi(args) => csi::run(run, args),
+        #[cfg(feature = "kubernetes")]
+        Command::Agent(args) => agent::run(run, args, limits),
+        #[cfg(feature = "kubernetes")]
+        Command::Hold(args) => hold::run(run, args),
         Command::Demo(args) => demo::run(run, args),
         #[cfg(feature = "kubernetes")]
         Command::Crds => crds::run(),

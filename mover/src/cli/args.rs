@@ -3,6 +3,8 @@
 //! Owns: names, defaults and help texts of all flags (a contract; golden files in `mover/tests/golden/help`). Must not: look
 //! at files, the environment (other than through clap) or the repository; `cli::config` gives the flags their meaning.
 
+#[cfg(feature = "kubernetes")]
+mod agent;
 mod commands;
 mod csi;
 mod forget;
@@ -14,6 +16,8 @@ mod seccomp;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "kubernetes")]
+pub use agent::{AgentArgs, HoldArgs, ModeFlag};
 pub use commands::{
     BackupArgs, ChangedArgs, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
     LevelFlag, LockFlag, PointsArgs, RecoverArgs, RepairArgs, RestoreArgs, ShowArgs, VerifyArgs,
@@ -108,6 +112,12 @@ pub enum Command {
     Key(KeyArgs),
     /// Look at a CSI driver, and remove what backups of its volumes keep
     Csi(CsiArgs),
+    /// Move the data of backups and restores of one node of a Kubernetes cluster
+    #[cfg(feature = "kubernetes")]
+    Agent(AgentArgs),
+    /// Hold a device for the agent of a node: what runs in the pod beside a volume
+    #[cfg(feature = "kubernetes")]
+    Hold(HoldArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
     Demo(DemoArgs),
     /// Print the definitions of the custom resources, for `kubectl apply`
@@ -140,6 +150,10 @@ impl Command {
             Self::Gc(_) => "gc",
             Self::Key(_) => "key",
             Self::Csi(_) => "csi",
+            #[cfg(feature = "kubernetes")]
+            Self::Agent(_) => "agent",
+            #[cfg(feature = "kubernetes")]
+            Self::Hold(_) => "hold",
             Self::Demo(_) => "demo",
             #[cfg(feature = "kubernetes")]
             Self::Crds => "crds",
@@ -166,6 +180,10 @@ impl Command {
         "gc",
         "key",
         "csi",
+        #[cfg(feature = "kubernetes")]
+        "agent",
+        #[cfg(feature = "kubernetes")]
+        "hold",
         "demo",
         #[cfg(feature = "kubernetes")]
         "crds",

@@ -210,13 +210,18 @@ fn context(volume: &Volume) -> BTreeMap<String, String> {
     BTreeMap::from([(CONTEXT.to_owned(), volume.name.clone())])
 }
 
+/// What the provisioner and the kubelet add to a context, as every driver in a cluster must bear.
+const OF_KUBERNETES: [&str; 2] = ["storage.kubernetes.io/", "csi.storage.k8s.io/"];
+
 /// Refuses a call that does not bring the context of the volume; one without any context is that of a volume that somebody
 /// made known by hand.
 pub(super) fn check_context(
     volume: &Volume,
     given: &BTreeMap<String, String>,
 ) -> Result<(), Status> {
-    if given.is_empty() || *given == context(volume) {
+    let mut given = given.clone();
+    given.retain(|key, _| !OF_KUBERNETES.iter().any(|prefix| key.starts_with(prefix)));
+    if given.is_empty() || given == context(volume) {
         return Ok(());
     }
     Err(Status::invalid_argument(

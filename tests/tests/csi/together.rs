@@ -264,6 +264,9 @@ pub(crate) fn snapshots_of_others(driver: &mut TestDriver) -> Result<()> {
     };
     let told = changed(&newer, &older)?;
     let text = String::from_utf8_lossy(&told.stdout);
-    ensure!(text.contains("8192") && text.contains("65536"), "{text}");
+    ensure!(
+        text.contains("0x000000002000") && text.contains("0x000000010000"),
+        "{text}"
+    );
     rig.left(&before, 1, 0)
 }

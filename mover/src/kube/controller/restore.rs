@@ -16,6 +16,8 @@ mod names;
 pub mod next;
 pub mod observation;
 pub mod point;
+#[cfg(test)]
+mod simulation;
 mod status;
 pub mod target;
 pub mod volume;

@@ -4,4 +4,9 @@
 //!
 //! Decisions are pure functions of what was observed; the parts that carry them out hold no state that a restart would lose.
 
+pub mod answer;
 pub mod api;
+pub mod controller;
+pub mod foreign;
+pub mod http;
+pub mod profile;

@@ -3,4 +3,5 @@
 //! Owns: narrow types of them. Must not: replace such an object as a whole: fields that are not here would be lost. Create, merge
 //! patch or server-side apply.
 
+pub mod metadata_service;
 pub mod snapshot;

@@ -26,7 +26,7 @@ use super::observation::Observation;
 use super::{names, status, target, volume};
 use crate::kube::api::conditions::{Reason, SUCCEEDED};
 use crate::kube::api::names::FINALIZER;
-use crate::kube::api::restore::{HandoverStep, RestoreMode};
+use crate::kube::api::restore::{HandoverStep, RecordedClaim, RestoreMode};
 use crate::kube::api::transfer::{TransferState, TransferStatus};
 use crate::kube::api::{Phase, PodVolumeRestore, PodVolumeRestoreStatus};
 
@@ -65,6 +65,39 @@ pub fn next(seen: &Observation) -> Decision {
         (_, false) => fill::fill(draft),
         (_, true) => hand_over::go_on(draft),
     }
+}
+
+/// Whether what was made is being taken back.
+#[must_use]
+pub fn gives_up(restore: &PodVolumeRestore) -> bool {
+    let status = restore.status.as_ref();
+    status.is_some_and(|status| {
+        status::condition(status, SUCCEEDED).is_some_and(|known| known.status == "False")
+    })
+}
+
+/// Whether the next step makes the volume, and so needs a place.
+#[must_use]
+pub fn wants_slot(seen: &Observation) -> bool {
+    let status = seen.restore.status.as_ref();
+    status.is_some_and(|status| status.recorded.is_some() && !is_filled(status))
+        && !gives_up(&seen.restore)
+        && seen.working_claim.is_none()
+        && seen.holder.is_none()
+}
+
+/// Whether it matters what is attached: when volumes change hands, and where the target's own is in question.
+#[must_use]
+pub fn wants_attachments(restore: &PodVolumeRestore) -> bool {
+    restore.spec.mode != RestoreMode::NewClaim
+        || gives_up(restore)
+        || restore.status.as_ref().is_some_and(is_filled)
+}
+
+/// What the volume is made from: the point's record, or the claim where that exists already.
+#[must_use]
+pub fn effective(seen: &Observation, recorded: &RecordedClaim) -> RecordedClaim {
+    accept::effective(seen, recorded)
 }
 
 /// A restore at its end needs nothing any more.

@@ -216,7 +216,12 @@ pub(super) fn check_context(
     volume: &Volume,
     given: &BTreeMap<String, String>,
 ) -> Result<(), Status> {
-    if given.is_empty() || *given == context(volume) {
+    // What Kubernetes adds: csi-provisioner its identity, the kubelet what it knows of the pod.
+    let foreign = |key: &str| {
+        key.starts_with("storage.kubernetes.io/") || key.starts_with("csi.storage.k8s.io/")
+    };
+    let own: BTreeMap<_, _> = given.iter().filter(|(key, _)| !foreign(key)).collect();
+    if own.is_empty() || own == context(volume).iter().collect() {
         return Ok(());
     }
     Err(Status::invalid_argument(

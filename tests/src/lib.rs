@@ -15,6 +15,7 @@ pub mod cases;
 pub mod ceph;
 pub mod ceph_csi;
 pub mod ceph_root;
+pub mod cluster;
 pub mod csi;
 pub mod csi_driver;
 pub mod hostpath;

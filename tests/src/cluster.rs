@@ -23,11 +23,17 @@
 //!
 //! Owns: everything that it starts, and its end. Must not: build the programs (`tests/run` does, from `tests/tools`).
 
+pub mod api;
 mod certificates;
+pub mod claims;
 mod control_plane;
 mod definitions;
 mod kubeconfig;
 pub mod kubectl;
+pub mod leftovers;
+pub mod light_node;
+pub mod product;
+pub mod storage;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -17,8 +17,14 @@ const KINDS: [(&str, &str); 7] = [
     ("pod", "/api/v1/pods"),
     ("claim", "/api/v1/persistentvolumeclaims"),
     ("volume", "/api/v1/persistentvolumes"),
-    ("snapshot", "/apis/snapshot.storage.k8s.io/v1/volumesnapshots"),
-    ("content", "/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents"),
+    (
+        "snapshot",
+        "/apis/snapshot.storage.k8s.io/v1/volumesnapshots",
+    ),
+    (
+        "content",
+        "/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents",
+    ),
     ("attachment", "/apis/storage.k8s.io/v1/volumeattachments"),
     ("lease", "/apis/coordination.k8s.io/v1/leases"),
 ];

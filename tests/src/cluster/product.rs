@@ -53,7 +53,12 @@ impl Product {
             "podvolumerestores.snaphaul.dev",
             "snapshotrepositories.snaphaul.dev",
         ];
-        let mut wait = vec!["wait", "--for=condition=Established", "--timeout=60s", "crd"];
+        let mut wait = vec![
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "crd",
+        ];
         wait.extend(definitions);
         cluster.kubectl(&wait)?;
         let folder = cluster.folder().join("product");
@@ -135,7 +140,10 @@ impl Product {
     /// # Errors
     /// Where there is none of that name.
     pub fn kill(&mut self, name: &str) -> Result<()> {
-        let process = self.processes.remove(name).with_context(|| format!("{name} runs"))?;
+        let process = self
+            .processes
+            .remove(name)
+            .with_context(|| format!("{name} runs"))?;
         let _ = kill(Pid::from_raw(process.pid()), Signal::SIGKILL);
         drop(process);
         Ok(())
@@ -178,22 +186,36 @@ pub fn agent_name(node: &str) -> String {
 /// Where the tests were moved away from it.
 pub fn repository_root() -> Result<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(here.parent().context("tests lie in the repository")?.to_owned())
+    Ok(here
+        .parent()
+        .context("tests lie in the repository")?
+        .to_owned())
 }
 
 /// A token that is bound to the agent's pod says which node it is for, as the kubelet's do; policies ask for that.
 fn agent_kubeconfig(cluster: &Cluster, node: &str) -> Result<PathBuf> {
     let field = format!("--field-selector=spec.nodeName={node}");
     let args = [
-        "get", "pods", "--namespace", SYSTEM, &field,
+        "get",
+        "pods",
+        "--namespace",
+        SYSTEM,
+        &field,
         "--selector=app.kubernetes.io/name=snaphaul,app.kubernetes.io/component=agent",
         "--output=jsonpath={.items[?(@.status.phase==\"Running\")].metadata.name}",
     ];
     let pod = cluster.wait_for(AGENT_LIMIT, &args, |name| !name.trim().is_empty())?;
     let pod = pod.split_whitespace().next().context("a pod")?.to_owned();
     let token = cluster.kubectl(&[
-        "create", "token", "snaphaul-agent", "--duration=4h", "--namespace", SYSTEM,
-        "--bound-object-kind=Pod", "--bound-object-name", &pod,
+        "create",
+        "token",
+        "snaphaul-agent",
+        "--duration=4h",
+        "--namespace",
+        SYSTEM,
+        "--bound-object-kind=Pod",
+        "--bound-object-name",
+        &pod,
     ])?;
     let file = format!("{SYSTEM}:agent:{node}");
     cluster

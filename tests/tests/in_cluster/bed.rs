@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tests::cluster::api::{Api, in_namespace};
 use tests::cluster::claims::Claim;
 use tests::cluster::leftovers::Holdings;
-use tests::cluster::node::{Node, NodeOptions};
+use tests::cluster::light_node::{LightNode, NodeOptions};
 use tests::cluster::product::{Product, ProductOptions, SYSTEM, agent_name};
 use tests::cluster::storage::{CLASS, DRIVER, DRIVER_NODE, Storage};
 use tests::cluster::{Cluster, Parts};
@@ -34,7 +34,7 @@ const REPOSITORY: &str = "store";
 pub(crate) struct Bed {
     // In the order in which they end.
     pub(crate) product: Product,
-    pub(crate) node: Node,
+    pub(crate) node: LightNode,
     pub(crate) storage: Storage,
     pub(crate) api: Api,
     pub(crate) repo: Repo,
@@ -56,7 +56,7 @@ impl Bed {
             scheduler: true,
         })?;
         let storage = Storage::start(&cluster, |_| {})?;
-        let node = Node::start(NodeOptions {
+        let node = LightNode::start(NodeOptions {
             name: NODE.to_owned(),
             kubeconfig: cluster.kubeconfig().to_owned(),
             driver: DRIVER.to_owned(),
@@ -91,14 +91,21 @@ impl Bed {
         let key = self.scratch.join("repository.key");
         let from = format!("--from-file=key={}", key.display());
         self.cluster.kubectl(&[
-            "create", "secret", "generic", "store-key", "--namespace", SYSTEM, &from,
+            "create",
+            "secret",
+            "generic",
+            "store-key",
+            "--namespace",
+            SYSTEM,
+            &from,
         ])?;
         let folder = self.repo.folder()?.display().to_string();
         let object = json!({
             "apiVersion": "snaphaul.dev/v1alpha1", "kind": "SnapshotRepository", "metadata": {"name": REPOSITORY},
             "spec": {"directory": {"path": folder}, "encryptionSecretRef": {"name": "store-key"}},
         });
-        self.api.create(&format!("{GROUP}/snapshotrepositories"), &object)?;
+        self.api
+            .create(&format!("{GROUP}/snapshotrepositories"), &object)?;
         self.wait_for_repository("True")
     }
 
@@ -171,7 +178,9 @@ impl Bed {
             Err(_) => format!("{}{}", self.objects(), self.tails()),
         };
         // What a failed case left must not fail the next.
-        let _ = self.cluster.kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
+        let _ = self
+            .cluster
+            .kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
         outcome.with_context(|| said)
     }
 
@@ -225,7 +234,13 @@ impl Bed {
     }
 
     /// Makes a backup of a claim; `more` is merged into the spec. `image` is what it must restore to.
-    pub(crate) fn backup(&mut self, name: &str, claim: &str, more: &Value, image: &Image) -> Result<()> {
+    pub(crate) fn backup(
+        &mut self,
+        name: &str,
+        claim: &str,
+        more: &Value,
+        image: &Image,
+    ) -> Result<()> {
         let mut spec = json!({
             "source": {"persistentVolumeClaim": {"name": claim}},
             "repositoryRef": {"name": REPOSITORY},
@@ -251,7 +266,9 @@ impl Bed {
     /// A resource of ours as it is now.
     pub(crate) fn object(&self, plural: &str, name: &str) -> Result<Value> {
         let path = format!("{}/{name}", self.list(plural));
-        self.api.get(&path)?.with_context(|| format!("{name} exists"))
+        self.api
+            .get(&path)?
+            .with_context(|| format!("{name} exists"))
     }
 
     /// Waits for the end of a backup and gives it.
@@ -273,12 +290,24 @@ impl Bed {
     /// Waits for a backup that must be Completed.
     pub(crate) fn completed(&self, name: &str) -> Result<Value> {
         let object = self.finished(name)?;
-        ensure!(phase(&object) == "Completed", "{name}: {}", object["status"]);
-        let succeeded = condition(&object, "Succeeded").context("the condition Succeeded")?;
-        ensure!(succeeded["status"] == "True" && succeeded["reason"] == "Done", "{succeeded}");
-        ensure!(object["status"]["point"]["id"].is_string(), "no point: {object}");
         ensure!(
-            object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty),
+            phase(&object) == "Completed",
+            "{name}: {}",
+            object["status"]
+        );
+        let succeeded = condition(&object, "Succeeded").context("the condition Succeeded")?;
+        ensure!(
+            succeeded["status"] == "True" && succeeded["reason"] == "Done",
+            "{succeeded}"
+        );
+        ensure!(
+            object["status"]["point"]["id"].is_string(),
+            "no point: {object}"
+        );
+        ensure!(
+            object["metadata"]["finalizers"]
+                .as_array()
+                .is_none_or(Vec::is_empty),
             "a final resource with a finalizer: {object}"
         );
         Ok(object)
@@ -298,14 +327,18 @@ impl Bed {
     /// Asks for the end of a backup.
     pub(crate) fn cancel(&self, name: &str) -> Result<()> {
         let path = format!("{}/{name}", self.list("podvolumebackups"));
-        self.api.merge(&path, &json!({"spec": {"cancel": true}})).map(drop)
+        self.api
+            .merge(&path, &json!({"spec": {"cancel": true}}))
+            .map(drop)
     }
 
     /// Restores a point with the command line and compares.
     pub(crate) fn assert_restores(&self, name: &str) -> Result<()> {
         let image = self.images.get(name).context("a copy was kept")?;
         let object = self.backup_object(name)?;
-        let point = object["status"]["point"]["id"].as_str().context("a point")?;
+        let point = object["status"]["point"]["id"]
+            .as_str()
+            .context("a point")?;
         self.assert_point(point, image)
     }
 
@@ -319,7 +352,12 @@ impl Bed {
     }
 
     /// Asks until the answer is yes. An API server that is away is asked again.
-    pub(crate) fn wait(&self, limit: Duration, what: &str, mut enough: impl FnMut() -> Result<bool>) -> Result<()> {
+    pub(crate) fn wait(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut enough: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
         let begin = Instant::now();
         loop {
             let answer = enough();
@@ -346,7 +384,10 @@ impl Bed {
 
 /// The phase, `New` where nobody has looked.
 pub(crate) fn phase(object: &Value) -> String {
-    object["status"]["phase"].as_str().unwrap_or("New").to_owned()
+    object["status"]["phase"]
+        .as_str()
+        .unwrap_or("New")
+        .to_owned()
 }
 
 pub(crate) fn is_final(phase: &str) -> bool {

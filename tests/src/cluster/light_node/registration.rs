@@ -35,7 +35,8 @@ pub(super) fn register(api: &Api, options: &NodeOptions) -> Result<()> {
         &in_namespace("/apis/coordination.k8s.io/v1", LEASES, "leases"),
         &lease,
     )?;
-    let drivers = json!([{"name": options.driver, "nodeID": options.driver_node, "topologyKeys": null}]);
+    let drivers =
+        json!([{"name": options.driver, "nodeID": options.driver_node, "topologyKeys": null}]);
     let csi = json!({
         "apiVersion": "storage.k8s.io/v1", "kind": "CSINode",
         "metadata": {"name": name}, "spec": {"drivers": drivers},

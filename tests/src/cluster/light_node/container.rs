@@ -36,7 +36,10 @@ impl<'a> Container<'a> {
             named.map(str::to_owned).or_else(claim)
         };
         let mut paths = Vec::new();
-        for (list, key) in [("volumeDevices", "devicePath"), ("volumeMounts", "mountPath")] {
+        for (list, key) in [
+            ("volumeDevices", "devicePath"),
+            ("volumeMounts", "mountPath"),
+        ] {
             for entry in spec[list].as_array().into_iter().flatten() {
                 if let (Some(inside), Some(outside)) = (entry[key].as_str(), host(&entry["name"])) {
                     paths.push((inside.to_owned(), outside));
@@ -50,7 +53,9 @@ impl<'a> Container<'a> {
     pub(super) fn is_ours(&self) -> bool {
         let words = self.words();
         let program = words.first().map_or("", String::as_str);
-        program == "hold" || program.rsplit('/').next() == Some("snaphaul") && words.get(1).is_some_and(|word| word == "hold")
+        program == "hold"
+            || program.rsplit('/').next() == Some("snaphaul")
+                && words.get(1).is_some_and(|word| word == "hold")
     }
 
     /// Starts it.
@@ -81,7 +86,10 @@ impl<'a> Container<'a> {
         };
         let mut command = Command::new(program);
         command.args(args).envs(self.environment());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Ok(command.status()?.success())
     }
 
@@ -176,7 +184,16 @@ mod tests {
         assert!(container.is_ours());
         assert_eq!(
             container.words(),
-            ["/usr/bin/snaphaul", "hold", "--device", "/var/tmp/dev", "--directory=/var/tmp/x", "--name", "u1", "/run/snaphaulx"]
+            [
+                "/usr/bin/snaphaul",
+                "hold",
+                "--device",
+                "/var/tmp/dev",
+                "--directory=/var/tmp/x",
+                "--name",
+                "u1",
+                "/run/snaphaulx"
+            ]
         );
         let other = json!({"spec": {"containers": [{"command": ["sleep", "1"]}]}});
         assert!(!Container::new(&other, &[]).is_ours());

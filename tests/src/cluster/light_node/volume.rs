@@ -98,10 +98,8 @@ impl PodVolume {
         if self.others(&staging) {
             return Ok(());
         }
-        known(implemented(
-            self.client.unstage(&self.handle, &staging),
-        ))
-        .context("NodeUnstageVolume")?;
+        known(implemented(self.client.unstage(&self.handle, &staging)))
+            .context("NodeUnstageVolume")?;
         match std::fs::remove_dir_all(&self.folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),

@@ -83,12 +83,12 @@ impl Shared {
 
 /// A running node; dropping it stops the processes of its pods and takes their volumes away, as a reboot would.
 #[derive(Debug)]
-pub struct Node {
+pub struct LightNode {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Node {
+impl LightNode {
     /// Registers it and begins to run pods.
     ///
     /// # Errors
@@ -175,7 +175,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Drop for LightNode {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {

@@ -94,7 +94,9 @@ impl LightNode {
     /// # Errors
     /// Where the API server refuses the node.
     pub fn start(options: NodeOptions) -> Result<Self> {
-        std::fs::create_dir_all(&options.logs)?;
+        for folder in [&options.logs, &options.kubelet.join("volumes")] {
+            std::fs::create_dir_all(folder)?;
+        }
         let api = Api::connect(&options.kubeconfig)?;
         registration::register(&api, &options)?;
         let shared = Arc::new(Shared {

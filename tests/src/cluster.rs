@@ -3,7 +3,9 @@
 //! ```text
 //!   certificates ─► etcd ─► kube-apiserver ─► definitions (snapshots, metadata service)
 //!                              ▲    ▲
-//!     kubectl, kubeconfigs ────┘    └──── kube-controller-manager · kube-scheduler   (where asked for)
+//!     kubectl, kubeconfigs ────┘    └──── kube-controller-manager · kube-scheduler · snapshot-controller · nodes
+//!                                         (where asked for)
+//!     CSI driver ◄── Sidecars: csi-provisioner · csi-snapshotter · csi-attacher ──► kube-apiserver
 //! ```
 //!
 //! The API server is a complete one: RBAC and Node authorizers, PodSecurity, ValidatingAdmissionPolicy, tokens of service
@@ -24,6 +26,7 @@
 //! Owns: everything that it starts, and its end. Must not: build the programs (`tests/run` does, from `tests/tools`).
 
 pub mod api;
+pub mod archive;
 mod certificates;
 pub mod claims;
 mod control_plane;
@@ -32,7 +35,9 @@ mod kubeconfig;
 pub mod kubectl;
 pub mod leftovers;
 pub mod light_node;
+pub mod node;
 pub mod product;
+pub mod sidecars;
 pub mod storage;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +48,7 @@ use anyhow::{Context, Result, bail};
 use self::control_plane::Site;
 use self::kubeconfig::Credential;
 use self::kubectl::Kubectl;
+use self::node::Node;
 use crate::process::Process;
 
 /// How often waiting looks.
@@ -55,12 +61,33 @@ pub struct Parts {
     pub controller_manager: bool,
     /// kube-scheduler.
     pub scheduler: bool,
+    /// The snapshot controller, which binds snapshots to their contents.
+    pub snapshots: bool,
+    /// A node, `node-1`, of a real kubelet and containerd. It needs root, the controller manager and the scheduler.
+    pub kubelet: bool,
+}
+
+impl Parts {
+    /// All of them.
+    pub const WHOLE: Self = Self {
+        controller_manager: true,
+        scheduler: true,
+        snapshots: true,
+        kubelet: true,
+    };
+    /// All but the node: objects are bound and scheduled, and no pod runs.
+    pub const WITHOUT_NODES: Self = Self {
+        kubelet: false,
+        ..Self::WHOLE
+    };
 }
 
 /// A running cluster; dropping it stops every program, those that depend on others first.
 #[derive(Debug)]
 pub struct Cluster {
     // In the order in which they end.
+    nodes: Vec<Node>,
+    snapshot_controller: Option<Process>,
     scheduler: Option<Process>,
     controller_manager: Option<Process>,
     api_server: Option<Process>,
@@ -79,6 +106,8 @@ impl Cluster {
         let site = Site::new()?;
         let kubectl = site.kubectl()?;
         let mut cluster = Self {
+            nodes: Vec::new(),
+            snapshot_controller: None,
             scheduler: None,
             controller_manager: None,
             api_server: None,
@@ -95,6 +124,13 @@ impl Cluster {
         }
         if parts.scheduler {
             cluster.scheduler = Some(cluster.site.start_scheduler()?);
+        }
+        if parts.snapshots {
+            let controller = sidecars::start_snapshot_controller(&cluster.site)?;
+            cluster.snapshot_controller = Some(controller);
+        }
+        if parts.kubelet {
+            cluster.add_node("node-1")?;
         }
         Ok(cluster)
     }
@@ -255,6 +291,38 @@ impl Cluster {
             .context("the cluster has no controller manager")?;
         self.controller_manager = Some(self.site.start_controller_manager()?);
         Ok(())
+    }
+
+    /// Adds a node and waits until it is Ready.
+    ///
+    /// # Errors
+    /// Where it does not become so, or the name is taken.
+    pub fn add_node(&mut self, name: &str) -> Result<&Node> {
+        let node = Node::start(&self.site, &self.kubectl, name)?;
+        self.nodes.push(node);
+        self.node(name)
+    }
+
+    /// A node by its name.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        let mut nodes = self.nodes.iter();
+        nodes
+            .find(|node| node.name() == name)
+            .with_context(|| format!("no node {name}"))
+    }
+
+    /// A node by its name, to restart it.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn node_mut(&mut self, name: &str) -> Result<&mut Node> {
+        let mut nodes = self.nodes.iter_mut();
+        nodes
+            .find(|node| node.name() == name)
+            .with_context(|| format!("no node {name}"))
     }
 
     /// The API server, to freeze it.

@@ -59,6 +59,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 use self::core::Core;
+pub use self::core::NAME;
 use self::options::Options;
 use self::registration::Registrar;
 

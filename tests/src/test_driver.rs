@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::csi::Plugin;
 use crate::csi::leaks::sweep;
+use crate::csi_driver::NAME;
 use crate::csi_driver::faults::{self, Order};
 use crate::csi_driver::options::Options;
 use crate::csi_driver::record::{self, Call};
@@ -22,6 +23,9 @@ use crate::scratch::Scratch;
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// The image of the file system that holds a driver's images; sparse.
 const DISK_SIZE: u64 = 4 << 30;
+/// Where the kubelet expects sockets of drivers, and where it looks for those that want to be known.
+const PLUGINS: &str = "/var/lib/kubelet/plugins";
+const REGISTRY: &str = "/var/lib/kubelet/plugins_registry";
 /// How often waiting looks.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -33,6 +37,10 @@ pub struct TestDriver {
     options: Options,
     kubelet: PathBuf,
     disk: Option<Mounted>,
+    /// The node whose mounts it has, by a process of it; none where it has this machine's.
+    node: Option<i32>,
+    /// Its socket as this process reaches it.
+    socket: PathBuf,
     folder: Scratch,
 }
 
@@ -42,7 +50,20 @@ impl TestDriver {
     /// # Errors
     /// Without root, or where it does not come up.
     pub fn start(change: impl FnOnce(&mut Options)) -> Result<Self> {
-        Self::start_on(None, change)
+        Self::start_on(None, None, change)
+    }
+
+    /// The same on a node of a cluster, given by a process of it: the kubelet and pods see what it mounts. Its socket and its
+    /// registration are those of a node's drivers, unless `change` says otherwise.
+    ///
+    /// # Errors
+    /// Without root, or where it does not come up.
+    pub fn start_on_node(node: i32, change: impl FnOnce(&mut Options)) -> Result<Self> {
+        Self::start_on(None, Some(node), |options| {
+            options.socket = Path::new(PLUGINS).join(NAME).join("csi.sock");
+            options.registration = Some(Path::new(REGISTRY).join(format!("{NAME}-reg.sock")));
+            change(options);
+        })
     }
 
     /// The same with its images on an XFS of their own, where snapshots are reflinks.
@@ -50,10 +71,18 @@ impl TestDriver {
     /// # Errors
     /// Without root, or where it does not come up.
     pub fn start_with_reflinks(change: impl FnOnce(&mut Options)) -> Result<Self> {
-        Self::start_on(Some(Mounted::new(FileSystem::Xfs, DISK_SIZE)?), change)
+        Self::start_on(
+            Some(Mounted::new(FileSystem::Xfs, DISK_SIZE)?),
+            None,
+            change,
+        )
     }
 
-    fn start_on(disk: Option<Mounted>, change: impl FnOnce(&mut Options)) -> Result<Self> {
+    fn start_on(
+        disk: Option<Mounted>,
+        node: Option<i32>,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<Self> {
         part::root()?;
         let folder = Scratch::new("csi-driver")?;
         let kubelet = folder.join("kubelet");
@@ -64,11 +93,17 @@ impl TestDriver {
         std::fs::create_dir(&state)?;
         let mut options = Options::new(&folder.join("csi.sock"), &state);
         change(&mut options);
+        let socket = match node {
+            None => options.socket.clone(),
+            Some(pid) => in_node(pid, &options.socket),
+        };
         let mut driver = Self {
             process: None,
+            socket,
             options,
             kubelet,
             disk,
+            node,
             folder,
         };
         driver.restart()?;
@@ -81,13 +116,21 @@ impl TestDriver {
     /// Where it does not come up.
     pub fn restart(&mut self) -> Result<()> {
         self.process = None;
-        let process = Process::start(
-            &program()?,
-            &self.options.args(),
-            &[],
-            &self.folder.join("log"),
-        )?;
-        let socket = self.options.socket.clone();
+        let log = self.folder.join("log");
+        let socket = self.socket.clone();
+        if let Some(parent) = socket.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let process = match self.node {
+            None => Process::start(&program()?, &self.options.args(), &[], &log)?,
+            Some(pid) => {
+                // It does not fork, so that the process is the driver's.
+                let mut args = vec![format!("--mount=/proc/{pid}/ns/mnt"), "--".to_owned()];
+                args.push(program()?.display().to_string());
+                args.extend(self.options.args());
+                Process::start(&part::program("nsenter", "util-linux")?, &args, &[], &log)?
+            }
+        };
         process.wait_until(START_LIMIT, || UnixStream::connect(&socket).is_ok())?;
         self.process = Some(process);
         Ok(())
@@ -99,7 +142,7 @@ impl TestDriver {
     /// Where it goes on for `limit`.
     pub fn restart_when_dead(&mut self, limit: Duration) -> Result<()> {
         let begin = Instant::now();
-        while UnixStream::connect(&self.options.socket).is_ok() {
+        while UnixStream::connect(&self.socket).is_ok() {
             if begin.elapsed() > limit {
                 bail!("the driver still listens after {limit:?}");
             }
@@ -167,7 +210,7 @@ impl TestDriver {
 
 impl Plugin for TestDriver {
     fn socket(&self) -> &Path {
-        &self.options.socket
+        &self.socket
     }
 
     fn kubelet(&self) -> &Path {
@@ -185,6 +228,12 @@ impl Drop for TestDriver {
         sweep(&self.options.state, &self.kubelet);
         drop(self.disk.take());
     }
+}
+
+/// A path of a node as this process reaches it.
+fn in_node(pid: i32, path: &Path) -> PathBuf {
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// The program: `CSI_TEST_DRIVER_BIN`, else the one that cargo put beside this test.

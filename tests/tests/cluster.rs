@@ -7,6 +7,8 @@ mod admission;
 mod identity;
 #[path = "cluster/life.rs"]
 mod life;
+#[path = "cluster/volumes.rs"]
+mod volumes;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +32,7 @@ const CASES: &[Case] = &[
     ("pod_security_refuses", admission::pod_security_refuses),
     ("policies_refuse", admission::policies_refuse),
     ("snapshots_are_checked", admission::snapshots_are_checked),
+    ("volumes_come_and_go", volumes::come_and_go),
     ("restarts_lose_nothing", life::restarts_lose_nothing),
 ];
 
@@ -52,10 +55,7 @@ fn main() -> ExitCode {
 fn run(shared: &Mutex<Option<Cluster>>, case: fn(&mut Cluster) -> Result<()>) -> Result<()> {
     let mut cluster = shared.lock().unwrap_or_else(PoisonError::into_inner);
     if cluster.is_none() {
-        *cluster = Some(Cluster::start(Parts {
-            controller_manager: true,
-            scheduler: true,
-        })?);
+        *cluster = Some(Cluster::start(Parts::WITHOUT_NODES)?);
     }
     case(cluster.as_mut().context("started above")?)
 }

@@ -8,7 +8,8 @@ use tests::cluster::api::{Api, in_namespace};
 use tests::cluster::claims::Claim;
 use tests::cluster::leftovers::Holdings;
 use tests::cluster::light_node::{LightNode, NodeOptions};
-use tests::cluster::storage::{CLASS, DRIVER, DRIVER_NODE, LATE_CLASS, Storage};
+use tests::cluster::storage::{CLASS, DRIVER_NODE, LATE_CLASS, Storage};
+use tests::csi_driver::NAME;
 use tests::cluster::{Cluster, Parts};
 use tests::csi::Plugin as _;
 use tests::image::MIB;
@@ -20,10 +21,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A claim is bound, filled, snapshotted, copied from its snapshot, given to a pod, and all of it goes again.
 #[test]
 fn a_pod_gets_a_copy_of_a_snapshot() -> Result<()> {
-    let cluster = Cluster::start(Parts {
-        controller_manager: true,
-        scheduler: true,
-    })?;
+    let cluster = Cluster::start(Parts::WITHOUT_NODES)?;
     let scratch = Scratch::new("light-node")?;
     for attach in [false, true] {
         round(&cluster, &scratch, attach)?;
@@ -37,7 +35,7 @@ fn round(cluster: &Cluster, scratch: &Scratch, attach: bool) -> Result<()> {
     let _node = LightNode::start(NodeOptions {
         name: "worker".to_owned(),
         kubeconfig: cluster.kubeconfig().to_owned(),
-        driver: DRIVER.to_owned(),
+        driver: NAME.to_owned(),
         driver_node: DRIVER_NODE.to_owned(),
         socket: storage.socket().to_owned(),
         kubelet: storage.driver.kubelet().join("pods"),

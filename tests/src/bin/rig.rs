@@ -20,10 +20,7 @@ fn main() -> Result<()> {
     for signal in [SIGTERM, SIGINT, SIGHUP] {
         pipe::register(signal, tell.try_clone()?)?;
     }
-    let cluster = Cluster::start(Parts {
-        controller_manager: true,
-        scheduler: true,
-    })?;
+    let cluster = Cluster::start(Parts::WHOLE)?;
     let partial = kubeconfig.with_extension("partial");
     std::fs::copy(cluster.kubeconfig(), &partial)?;
     std::fs::rename(&partial, &kubeconfig)?;

@@ -19,7 +19,7 @@ use super::state::{State, Store, internal};
 /// How often a stalled call looks whether it may go on.
 const STALL_POLL: Duration = Duration::from_millis(10);
 /// Name of the driver, as storage classes would know it.
-pub(super) const NAME: &str = "csi.test.snaphaul.dev";
+pub const NAME: &str = "csi.test.snaphaul.dev";
 /// The only node.
 pub(super) const NODE: &str = "node-1";
 

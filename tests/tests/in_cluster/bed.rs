@@ -13,7 +13,8 @@ use tests::cluster::claims::Claim;
 use tests::cluster::leftovers::Holdings;
 use tests::cluster::light_node::{LightNode, NodeOptions};
 use tests::cluster::product::{Product, ProductOptions, SYSTEM, agent_name};
-use tests::cluster::storage::{CLASS, DRIVER, DRIVER_NODE, Storage};
+use tests::cluster::storage::{CLASS, DRIVER_NODE, Storage};
+use tests::csi_driver::NAME;
 use tests::cluster::{Cluster, Parts};
 use tests::csi::Plugin as _;
 use tests::image::{Image, MIB};
@@ -51,15 +52,12 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn start() -> Result<Self> {
-        let cluster = Cluster::start(Parts {
-            controller_manager: true,
-            scheduler: true,
-        })?;
+        let cluster = Cluster::start(Parts::WITHOUT_NODES)?;
         let storage = Storage::start(&cluster, |_| {})?;
         let node = LightNode::start(NodeOptions {
             name: NODE.to_owned(),
             kubeconfig: cluster.kubeconfig().to_owned(),
-            driver: DRIVER.to_owned(),
+            driver: NAME.to_owned(),
             driver_node: DRIVER_NODE.to_owned(),
             socket: storage.socket().to_owned(),
             kubelet: storage.driver.kubelet().join("pods"),

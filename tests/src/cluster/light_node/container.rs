@@ -60,7 +60,7 @@ impl<'a> Container<'a> {
 
     /// Starts it.
     pub(super) fn start(&self, log: &std::path::Path) -> Result<Process> {
-        let mut words = self.words();
+        let mut words = self.with_device(self.words());
         if words.first().is_some_and(|word| word != "hold") {
             words.remove(0);
         }
@@ -78,7 +78,7 @@ impl<'a> Container<'a> {
         if probe.is_null() {
             return Ok(true);
         }
-        let words = self.here(&probe["exec"]["command"]);
+        let words = self.with_device(self.here(&probe["exec"]["command"]));
         let (program, args) = words.split_first().context("the probe runs a command")?;
         let program = match program.rsplit('/').next() {
             Some("snaphaul") => snaphaul::binary()?,
@@ -91,6 +91,16 @@ impl<'a> Container<'a> {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         Ok(command.status()?.success())
+    }
+
+    /// Names the device where the words rely on its usual place, which exists in containers only.
+    fn with_device(&self, mut words: Vec<String>) -> Vec<String> {
+        let named = words.iter().any(|word| word.starts_with("--device"));
+        let device = self.spec["volumeDevices"][0]["devicePath"].as_str();
+        if let (false, Some(device)) = (named, device) {
+            words.extend(["--device".to_owned(), self.outside(device)]);
+        }
+        words
     }
 
     fn words(&self) -> Vec<String> {

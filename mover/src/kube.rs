@@ -4,4 +4,12 @@
 //!
 //! Decisions are pure functions of what was observed; the parts that carry them out hold no state that a restart would lose.
 
+pub mod access;
+pub mod agent;
+pub mod answer;
 pub mod api;
+pub mod crds;
+pub mod hold;
+pub mod http;
+pub mod recorded;
+pub mod seccomp;

@@ -2,7 +2,10 @@
 //!
 //! Owns: its fields, rules and defaults. Must not: act on them.
 
-#![expect(unreachable_pub, reason = "the derive of the schema generates what nobody names")]
+#![expect(
+    unreachable_pub,
+    reason = "the derive of the schema generates what nobody names"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -96,11 +99,11 @@ pub struct PodVolumeBackupSpec {
     pub deletion_policy: DeletionPolicy,
     /// Seconds after which the backup is given up, however far it is. Absent: as long as it makes progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 315_360_000))]
     pub active_deadline_seconds: Option<i64>,
     /// Seconds after its end at which this object is deleted; the point follows deletionPolicy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = 315_360_000))]
     pub ttl_seconds_after_finished: Option<i64>,
     /// Stops the backup and takes back what it made. Cannot be unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,7 +267,7 @@ pub struct SnapshotStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PointStatus {
-    /// Its id.
+    /// Id of the point.
     pub id: String,
     /// Id of the repository that holds it.
     #[serde(rename = "repositoryID")]

@@ -2,7 +2,10 @@
 //!
 //! Owns: its fields, rules and defaults. Must not: open repositories.
 
-#![expect(unreachable_pub, reason = "the derive of the schema generates what nobody names")]
+#![expect(
+    unreachable_pub,
+    reason = "the derive of the schema generates what nobody names"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
@@ -45,6 +48,10 @@ use super::NameRef;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.s3) != has(self.directory)").message("exactly one of s3 and directory must be set"),
+    validation = Rule::new("has(self.s3) == has(oldSelf.s3) && has(self.directory) == has(oldSelf.directory)")
+        .message("the kind of place cannot be changed: create another SnapshotRepository"),
+    validation = Rule::new("has(self.encryptionSecretRef) == has(oldSelf.encryptionSecretRef)")
+        .message("encryption is fixed for the life of a repository: create another SnapshotRepository"),
     validation = Rule::new("has(self.encryptionSecretRef) != (has(self.unencrypted) && self.unencrypted)")
         .message("name the secret with the key in encryptionSecretRef, or set unencrypted: true to store data that everyone with access to the place can read")
 )]
@@ -81,7 +88,11 @@ pub struct SnapshotRepositorySpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.bucket == oldSelf.bucket && (has(self.prefix) ? self.prefix : '') == (has(oldSelf.prefix) ? oldSelf.prefix : '')")
-        .message("bucket and prefix cannot be changed: create another SnapshotRepository")
+        .message("bucket and prefix cannot be changed: create another SnapshotRepository"),
+    validation = Rule::new("!has(self.prefix) || !self.prefix.split('/').exists(part, part in ['', '.', '..'])")
+        .message("prefix must be without slashes at its ends and without empty, '.' and '..' parts"),
+    validation = Rule::new("!has(self.caBundle) || self.caBundle.contains('-----BEGIN CERTIFICATE-----')")
+        .message("caBundle must hold certificates as PEM")
 )]
 pub struct S3Location {
     /// Name of the bucket. It must exist.

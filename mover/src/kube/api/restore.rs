@@ -2,7 +2,10 @@
 //!
 //! Owns: its fields, rules and defaults. Must not: act on them.
 
-#![expect(unreachable_pub, reason = "the derive of the schema generates what nobody names")]
+#![expect(
+    unreachable_pub,
+    reason = "the derive of the schema generates what nobody names"
+)]
 
 use std::collections::BTreeMap;
 
@@ -88,7 +91,7 @@ pub struct PodVolumeRestoreSpec {
     pub attach_strategy: AttachStrategy,
     /// Seconds after its end at which this object is deleted. The claim stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = 315_360_000))]
     pub ttl_seconds_after_finished: Option<i64>,
     /// Stops the restore and takes back what it made. Cannot be unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,7 +110,7 @@ pub struct RestoreSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub backup_name: Option<String>,
-    /// A point by its id.
+    /// A point by its id, as `status.point.id` of a PodVolumeBackup or `snaphaul points` shows it.
     #[serde(default, rename = "pointID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 4, max = 64), regex(pattern = "^[0-9a-f]+$"))]
     pub point_id: Option<String>,
@@ -157,7 +160,10 @@ pub struct TargetClaim {
     pub volume_mode: Option<VolumeMode>,
     /// Access modes. Absent: the recorded ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 4))]
+    #[schemars(
+        length(min = 1, max = 4),
+        inner(regex(pattern = "^(ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod)$"))
+    )]
     pub access_modes: Option<Vec<String>>,
     /// Size. Absent: the recorded one; a bigger one makes the file system grow too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,7 +193,11 @@ pub struct TargetResources {
 }
 
 /// The size that is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("type(self.storage) == int ? self.storage > 0 : quantity(self.storage).isGreaterThan(quantity('0'))")
+        .message("storage must be a size above 0, e.g. 10Gi")
+)]
 pub struct StorageRequest {
     /// E.g. `10Gi`.
     pub storage: Quantity,

@@ -20,6 +20,9 @@ pub const SYSTEM: &str = "snaphaul-system";
 /// How long an agent's pod may take to be scheduled and ready.
 const AGENT_LIMIT: Duration = Duration::from_secs(60);
 
+/// Bytes of a log that are shown.
+const TAIL: usize = 3000;
+
 /// Flags beside those that every run here needs.
 #[derive(Clone, Debug, Default)]
 pub struct ProductOptions {
@@ -167,10 +170,26 @@ impl Product {
         dead.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The folder of all logs.
+    /// The ends of all logs, for the message of a failure.
     #[must_use]
-    pub fn logs(&self) -> &Path {
-        &self.folder
+    pub fn tails(&self) -> String {
+        let mut text = String::new();
+        let mut open = vec![self.folder.clone()];
+        while let Some(folder) = open.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    open.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "log") {
+                    let log = std::fs::read(&path).unwrap_or_default();
+                    let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(TAIL)..]).into_owned();
+                    if !tail.is_empty() {
+                        text.push_str(&format!("--- {}\n{tail}\n", path.display()));
+                    }
+                }
+            }
+        }
+        text
     }
 }
 

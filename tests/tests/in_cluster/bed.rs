@@ -14,9 +14,9 @@ use tests::cluster::leftovers::Holdings;
 use tests::cluster::light_node::{LightNode, NodeOptions};
 use tests::cluster::product::{Product, ProductOptions, SYSTEM, agent_name};
 use tests::cluster::storage::{CLASS, DRIVER_NODE, Storage};
-use tests::csi_driver::NAME;
 use tests::cluster::{Cluster, Parts};
 use tests::csi::Plugin as _;
+use tests::csi_driver::NAME;
 use tests::image::{Image, MIB};
 use tests::random::Random;
 use tests::repo::Repo;
@@ -61,7 +61,7 @@ impl Bed {
             driver_node: DRIVER_NODE.to_owned(),
             socket: storage.socket().to_owned(),
             kubelet: storage.driver.kubelet().join("pods"),
-            logs: cluster.folder().join("pods"),
+            logs: cluster.folder().join("product/pods"),
         })?;
         let product = Product::install(&cluster, ProductOptions::default())?;
         let scratch = Scratch::new("in-cluster")?;
@@ -193,16 +193,7 @@ impl Bed {
     }
 
     fn tails(&self) -> String {
-        let mut text = format!("node: {:?}\n", self.node.trouble());
-        let folder = std::fs::read_dir(self.product.logs()).into_iter().flatten();
-        for entry in folder.flatten() {
-            let log = std::fs::read(entry.path()).unwrap_or_default();
-            let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(4000)..]).into_owned();
-            if !tail.is_empty() {
-                text.push_str(&format!("--- {}\n{tail}\n", entry.path().display()));
-            }
-        }
-        text
+        format!("node: {:?}\n{}", self.node.trouble(), self.product.tails())
     }
 
     /// The list of a kind of ours in the namespace of the case.

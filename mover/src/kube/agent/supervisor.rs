@@ -285,8 +285,8 @@ impl Supervisor<'_> {
             action: "Transfer".to_owned(),
             secondary: None,
         };
-        let sent = self.desk.recorder.publish(&event, &self.writer.reference());
-        if let Err(error) = sent.await {
+        let about = self.writer.reference();
+        if let Err(error) = self.desk.recorder.publish(&event, &about).await {
             tracing::warn!(%error, "send an event");
         }
     }

@@ -115,6 +115,12 @@ pub struct Running {
 }
 
 impl Running {
+    /// Id of the process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ fn options(args: &AgentArgs, limits: &RunArgs, jobs: usize) -> AgentOptions {
         node: args.node_name.clone(),
         system_namespace: args.namespace.clone(),
         holder_directory: args.holder_directory.clone(),
+        metadata_address: args.snapshot_metadata_address.clone(),
         listen: args.listen,
         slots: usize::from(args.slots),
         memory: limits.memory.unwrap_or(usual),

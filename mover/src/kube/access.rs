@@ -206,3 +206,6 @@ async fn get(objects: &Api<SecretObject>, reference: &NameRef) -> Result<SecretO
             .hint("the secret must be in the system namespace")
     })
 }
+
+#[cfg(all(test, feature = "testing-s3"))]
+mod tests;

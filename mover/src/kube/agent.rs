@@ -61,6 +61,8 @@ pub struct AgentOptions {
     pub system_namespace: String,
     /// Folder of the holders' sockets.
     pub holder_directory: PathBuf,
+    /// Where the service that tells what changed is reached, if not where its object says.
+    pub metadata_address: Option<String>,
     /// Where metrics and health are served.
     pub listen: SocketAddr,
     /// Volumes at once.

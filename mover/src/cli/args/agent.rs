@@ -37,6 +37,11 @@ pub struct AgentArgs {
     #[arg(long, value_name = "DIR", default_value = "/run/snaphaul")]
     pub holder_directory: PathBuf,
 
+    /// Reach the service that tells what changed here instead of where its SnapshotMetadataService says; its certificate must still
+    /// be for the name there
+    #[arg(long, value_name = "HOST:PORT")]
+    pub snapshot_metadata_address: Option<String>,
+
     /// Volumes that are moved at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub slots: u16,

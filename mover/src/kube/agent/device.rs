@@ -6,7 +6,7 @@ use std::path::Path;
 
 use changed_blocks::ChangedBlocks;
 
-use super::changed;
+use super::changed::Asker;
 use crate::device::queue::{IoQueue, QueueOptions};
 use crate::device::received::ReceivedDevice;
 use crate::device::source::{DeltaSources, Source, SourceDevice, SourceIdentity};
@@ -21,6 +21,7 @@ const ROUNDED: u64 = 1 << 20;
 pub(super) struct SnapshotDevice {
     source: Source,
     order: TransferOrder,
+    asker: Asker,
     warnings: Vec<String>,
 }
 
@@ -29,12 +30,17 @@ impl SnapshotDevice {
     ///
     /// # Errors
     /// `Io` where it is smaller than the volume; what the device answers.
-    pub(super) fn new(device: &ReceivedDevice, order: &TransferOrder) -> Result<Self> {
+    pub(super) fn new(
+        device: &ReceivedDevice,
+        order: &TransferOrder,
+        asker: Asker,
+    ) -> Result<Self> {
         let source = Source::received(device, Path::new(&name(order)))?;
         let warning = check_size(order, source.size())?;
         Ok(Self {
             source,
             order: order.clone(),
+            asker,
             warnings: Vec::from_iter(warning),
         })
     }
@@ -81,7 +87,7 @@ impl SourceDevice for SnapshotDevice {
     }
 
     fn delta_sources(&self) -> DeltaSources {
-        changed::sources(&self.order, self.source.size())
+        self.asker.sources(&self.order, self.source.size())
     }
 
     fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {
@@ -95,6 +101,7 @@ impl SourceDevice for SnapshotDevice {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         warnings.extend(self.source.warnings());
+        warnings.extend(self.asker.notices.all());
         warnings
     }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::AgentOptions;
+use super::changed::Services;
 use super::conclusion;
 use super::metrics::{AgentMetrics, Moved};
 use super::share::Budget;
@@ -168,6 +169,12 @@ impl Supervisor<'_> {
             budget,
             progress: Arc::default(),
             stop: self.stopper.flag.clone(),
+            services: Services {
+                client: self.desk.client.clone(),
+                system_namespace: options.system_namespace.clone(),
+                address: options.metadata_address.clone(),
+                runtime: tokio::runtime::Handle::current(),
+            },
         })
     }
 

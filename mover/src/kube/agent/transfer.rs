@@ -10,6 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use changed_blocks::csi::Notices;
+
+use super::changed::{Asker, Services};
 use super::device::{self, SnapshotDevice};
 use super::share::Budget;
 use super::work::{Task, Work};
@@ -48,6 +51,7 @@ pub(super) struct Transfer {
     pub(super) budget: Budget,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: StopFlag,
+    pub(super) services: Services,
 }
 
 /// What a thread ends with.
@@ -181,7 +185,12 @@ impl Transfer {
         (parent, changed_blocks): (ParentPolicy, ChangedBlocksPolicy),
     ) -> Result<Success> {
         let order = &self.work.order;
-        let source = SnapshotDevice::new(&held.device, order)?;
+        let asker = Asker {
+            services: self.services.clone(),
+            stop: self.stop.clone(),
+            notices: Notices::default(),
+        };
+        let source = SnapshotDevice::new(&held.device, order, asker)?;
         let request = BackupRequest {
             volume: order.volume.clone(),
             parent: match parent {

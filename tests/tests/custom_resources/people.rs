@@ -199,7 +199,7 @@ pub(super) fn a_restore_needs_the_rights_to_its_claim(cluster: &Cluster) -> Resu
     let by_point = restore(
         "restorers",
         "point",
-        "source: {pointID: '0123abcd'}, repositoryRef: {name: backups}, target: {name: data}",
+        "source: {pointID: 265bdaf5816b1871-4ff57596}, repositoryRef: {name: backups}, target: {name: data}",
     );
     let words = refused("without `use`", tenant.apply(&by_point))?;
     ensure!(

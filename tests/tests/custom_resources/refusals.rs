@@ -102,7 +102,7 @@ fn restores() -> Vec<(String, &'static str)> {
             "source: {volume: {claimName: a}}, target: {name: data}".to_owned(),
             needs_repository,
         ),
-        (of("pointID: NOT-HEX"), "should match '^[0-9a-f]+$'"),
+        (of("pointID: NOT-HEX"), "should match '^[0-9a-f]+(-[0-9a-f]*)?$'"),
         (
             of("volume: {claimName: a, asOf: yesterday}"),
             "must be of type date-time",

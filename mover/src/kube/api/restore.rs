@@ -112,7 +112,7 @@ pub struct RestoreSource {
     pub backup_name: Option<String>,
     /// A point by its id, as `status.point.id` of a PodVolumeBackup or `snaphaul points` shows it.
     #[serde(default, rename = "pointID", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 4, max = 64), regex(pattern = "^[0-9a-f]+$"))]
+    #[schemars(length(min = 4, max = 64), regex(pattern = "^[0-9a-f]+(-[0-9a-f]*)?$"))]
     pub point_id: Option<String>,
     /// The newest point of a volume, or the newest at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]

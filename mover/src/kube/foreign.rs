@@ -1,5 +1,7 @@
-//! Objects of others that Snaphaul reads, each with the fields that it needs and no more.
+//! Objects of other projects, as far as Snaphaul reads or writes them.
 //!
-//! Owns: their form. Must not: replace one of them as a whole, which would drop the fields that are not here.
+//! Owns: narrow types of them. Must not: replace such an object as a whole: fields that are not here would be lost. Create, merge
+//! patch or server-side apply.
 
 pub mod metadata_service;
+pub mod snapshot;

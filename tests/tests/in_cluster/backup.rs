@@ -42,7 +42,8 @@ pub(crate) fn incremental(bed: &mut Bed) -> Result<()> {
             bytes.is_some_and(|bytes| bytes < 8 << 20),
             "stored {bytes:?} of a change of three pieces: {object}"
         );
-        eprintln!("{name}: {}", object["status"]["changedBlocks"]);
+        let told = &object["status"]["changedBlocks"];
+        ensure!(told["source"] == "csi", "the driver was not asked: {told}");
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use tests::cluster::{Cluster, Parts};
 use tests::csi::Plugin as _;
 use tests::csi_driver::NAME;
 use tests::image::{Image, MIB};
+use tests::metadata_sidecar::MetadataSidecar;
 use tests::random::Random;
 use tests::repo::Repo;
 use tests::scratch::Scratch;
@@ -36,6 +37,7 @@ pub(crate) struct Bed {
     // In the order in which they end.
     pub(crate) product: Product,
     pub(crate) node: LightNode,
+    _metadata: MetadataSidecar,
     pub(crate) storage: Storage,
     pub(crate) api: Api,
     pub(crate) repo: Repo,
@@ -54,6 +56,8 @@ impl Bed {
     pub(crate) fn start() -> Result<Self> {
         let cluster = Cluster::start(Parts::WITHOUT_NODES)?;
         let storage = Storage::start(&cluster, |_| {})?;
+        let api = Api::connect(cluster.kubeconfig())?;
+        let metadata = metadata_service(&cluster, &storage, &api)?;
         let node = LightNode::start(NodeOptions {
             name: NODE.to_owned(),
             kubeconfig: cluster.kubeconfig().to_owned(),
@@ -68,8 +72,9 @@ impl Bed {
         let mut bed = Self {
             product,
             node,
+            _metadata: metadata,
             storage,
-            api: Api::connect(cluster.kubeconfig())?,
+            api,
             repo: Repo::directory(&scratch.join("repository"))?,
             random: Random::from_environment("in_cluster"),
             namespace: String::new(),
@@ -369,6 +374,19 @@ impl Bed {
         }
         Ok(())
     }
+}
+
+/// The driver's service that tells what changed, as its sidecar would serve it.
+fn metadata_service(cluster: &Cluster, storage: &Storage, api: &Api) -> Result<MetadataSidecar> {
+    const AUDIENCE: &str = "snapshot-metadata.test";
+    let sidecar = MetadataSidecar::start(cluster.kubeconfig(), storage.socket(), NAME, AUDIENCE)?;
+    let authority = k8s_openapi::ByteString(sidecar.authority().as_bytes().to_vec());
+    let service = json!({
+        "apiVersion": "cbt.storage.k8s.io/v1beta1", "kind": "SnapshotMetadataService", "metadata": {"name": NAME},
+        "spec": {"audience": AUDIENCE, "address": sidecar.address(), "caCert": authority},
+    });
+    api.create("/apis/cbt.storage.k8s.io/v1beta1/snapshotmetadataservices", &service)?;
+    Ok(sidecar)
 }
 
 /// The phase, `New` where nobody has looked.

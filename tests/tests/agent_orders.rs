@@ -55,7 +55,10 @@ fn carried_out(site: &mut Site) -> Result<()> {
     let status = site.answered("good", 1)?;
     ensure!(status["transfer"]["state"] == "Succeeded", "{status}");
     site.assert_point(&status, &image)?;
-    ensure!(status["progress"]["totalBytes"] == status["progress"]["bytesDone"], "{status}");
+    ensure!(
+        status["progress"]["totalBytes"] == status["progress"]["bytesDone"],
+        "{status}"
+    );
     site.release(&uid)
 }
 
@@ -84,7 +87,8 @@ fn holder_lost(site: &mut Site) -> Result<()> {
     let state = &status["transfer"]["state"];
     if state == "Interrupted" {
         site.pod_ready(&uid)?;
-        site.api.set_status(&site.path("lost"), &json!({"order": {"attempt": 2}}))?;
+        site.api
+            .set_status(&site.path("lost"), &json!({"order": {"attempt": 2}}))?;
     } else {
         ensure!(state == "Succeeded", "{status}");
     }
@@ -140,8 +144,19 @@ impl Site {
 
     fn make_repository(&self) -> Result<()> {
         let id = self.repo.init()?.string("repository")?;
-        let from = format!("--from-file=key={}", self.scratch.join("repository.key").display());
-        self.cluster.kubectl(&["create", "secret", "generic", "store-key", "--namespace", SYSTEM, &from])?;
+        let from = format!(
+            "--from-file=key={}",
+            self.scratch.join("repository.key").display()
+        );
+        self.cluster.kubectl(&[
+            "create",
+            "secret",
+            "generic",
+            "store-key",
+            "--namespace",
+            SYSTEM,
+            &from,
+        ])?;
         let folder = self.repo.folder()?.display().to_string();
         let object = json!({
             "apiVersion": "snaphaul.dev/v1alpha1", "kind": "SnapshotRepository", "metadata": {"name": "store"},
@@ -149,15 +164,23 @@ impl Site {
         });
         let list = format!("{GROUP}/snapshotrepositories");
         self.api.create(&list, &object)?;
-        self.api.set_status(&format!("{list}/store"), &json!({"repositoryID": id})).map(drop)
+        self.api
+            .set_status(&format!("{list}/store"), &json!({"repositoryID": id}))
+            .map(drop)
     }
 
     fn path(&self, name: &str) -> String {
-        format!("{}/{name}", in_namespace(GROUP, "default", "podvolumebackups"))
+        format!(
+            "{}/{name}",
+            in_namespace(GROUP, "default", "podvolumebackups")
+        )
     }
 
     fn status(&self, name: &str) -> Result<Value> {
-        let object = self.api.get(&self.path(name))?.context("the backup exists")?;
+        let object = self
+            .api
+            .get(&self.path(name))?
+            .context("the backup exists")?;
         Ok(object["status"].clone())
     }
 
@@ -167,9 +190,20 @@ impl Site {
             "apiVersion": "snaphaul.dev/v1alpha1", "kind": "PodVolumeBackup", "metadata": {"name": name},
             "spec": {"source": {"persistentVolumeClaim": {"name": name}}, "repositoryRef": {"name": "store"}},
         });
-        let made = self.api.create(&in_namespace(GROUP, "default", "podvolumebackups"), &object)?;
-        let uid = made["metadata"]["uid"].as_str().context("a uid")?.to_owned();
-        let claim = Claim::create(&self.api, CLASS, SYSTEM, &format!("snaphaul-{uid}"), mib * MIB)?;
+        let made = self
+            .api
+            .create(&in_namespace(GROUP, "default", "podvolumebackups"), &object)?;
+        let uid = made["metadata"]["uid"]
+            .as_str()
+            .context("a uid")?
+            .to_owned();
+        let claim = Claim::create(
+            &self.api,
+            CLASS,
+            SYSTEM,
+            &format!("snaphaul-{uid}"),
+            mib * MIB,
+        )?;
         let copy: PathBuf = self.scratch.join(&format!("{name}.img"));
         let random = &mut self.random;
         let image = claim.write(&self.api, &self.storage.driver, &copy, |device| {
@@ -208,7 +242,9 @@ impl Site {
                 ],
             },
         });
-        self.api.create(&in_namespace("/api/v1", SYSTEM, "pods"), &pod).map(drop)
+        self.api
+            .create(&in_namespace("/api/v1", SYSTEM, "pods"), &pod)
+            .map(drop)
     }
 
     fn pod_ready(&self, uid: &str) -> Result<()> {
@@ -244,11 +280,20 @@ impl Site {
     /// Takes the holder and the claim away; nothing of them may stay on the machine.
     fn release(&self, uid: &str) -> Result<()> {
         let name = format!("snaphaul-{uid}");
-        self.api.delete(&format!("{}/{name}", in_namespace("/api/v1", SYSTEM, "pods")))?;
-        self.api.delete(&format!("{}/{name}", in_namespace("/api/v1", SYSTEM, "persistentvolumeclaims")))?;
+        self.api.delete(&format!(
+            "{}/{name}",
+            in_namespace("/api/v1", SYSTEM, "pods")
+        ))?;
+        self.api.delete(&format!(
+            "{}/{name}",
+            in_namespace("/api/v1", SYSTEM, "persistentvolumeclaims")
+        ))?;
         self.wait("nothing to be left", |site| {
             let left = site.storage.driver.leaks()?;
-            ensure!(left.loop_devices.is_empty() && left.volumes.is_empty() && left.mounts.is_empty(), "{left:?}");
+            ensure!(
+                left.loop_devices.is_empty() && left.volumes.is_empty() && left.mounts.is_empty(),
+                "{left:?}"
+            );
             Ok(true)
         })
     }
@@ -258,7 +303,9 @@ impl Site {
         loop {
             match enough(self) {
                 Ok(true) => return Ok(()),
-                Err(error) if begin.elapsed() > LIMIT => return Err(error.context(format!("waited for {what}"))),
+                Err(error) if begin.elapsed() > LIMIT => {
+                    return Err(error.context(format!("waited for {what}")));
+                }
                 Ok(false) if begin.elapsed() > LIMIT => bail!("no {what} after {LIMIT:?}"),
                 _ => std::thread::sleep(Duration::from_millis(20)),
             }

@@ -3,6 +3,9 @@
 //! Owns: their objects and their content. Must not: know of backups.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -18,6 +21,9 @@ use crate::part;
 use crate::test_driver::TestDriver;
 
 const BIND_LIMIT: Duration = Duration::from_secs(60);
+/// How much is compared at once, and the unit that is written.
+const STEP: usize = 1 << 20;
+const BLOCK: usize = 4096;
 const POLL: Duration = Duration::from_millis(50);
 
 /// A claim of volumeMode Block.
@@ -107,7 +113,7 @@ impl Claim {
         Attached::block(driver, &format!("user-{}", self.name), &volume)
     }
 
-    /// Changes the content with `change`, and leaves a copy of all of it in `copy`.
+    /// Changes the content: `change` edits a copy in `copy`, which stays, and what differs is written to the volume.
     ///
     /// # Errors
     /// As the driver answers, or where writing fails.
@@ -119,13 +125,9 @@ impl Claim {
         change: impl FnOnce(&mut Image) -> Result<()>,
     ) -> Result<Image> {
         let attached = self.attach(api, driver)?;
-        let mut device = Image {
-            path: attached.path().to_owned(),
-            size: crate::image::size_of(attached.path())?,
-        };
-        change(&mut device)?;
-        std::fs::File::open(&device.path)?.sync_all()?;
-        let image = copy_of(&device, copy)?;
+        let mut image = copy_of(attached.path(), copy)?;
+        change(&mut image)?;
+        write_back(&image, attached.path())?;
         attached.detach()?;
         Ok(image)
     }
@@ -150,22 +152,42 @@ impl Claim {
     }
 }
 
-fn copy_of(device: &Image, copy: &Path) -> Result<Image> {
-    let mut from = std::ffi::OsString::from("if=");
-    from.push(&device.path);
-    let mut to = std::ffi::OsString::from("of=");
-    to.push(copy);
-    part::run(
-        Command::new("dd")
-            .args([from, to])
-            .args(["bs=1M", "conv=sparse", "status=none"]),
-    )?;
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(copy)?
-        .set_len(device.size)?;
+fn copy_of(device: &Path, copy: &Path) -> Result<Image> {
+    let size = crate::image::size_of(device)?;
+    let mut words = [OsString::from("if="), OsString::from("of=")];
+    words[0].push(device);
+    words[1].push(copy);
+    let flags = ["bs=1M", "conv=sparse", "status=none"];
+    part::run(Command::new("dd").args(words).args(flags))?;
+    let file = File::options().write(true).open(copy)?;
+    file.set_len(size)?;
     Ok(Image {
         path: copy.to_owned(),
-        size: device.size,
+        size,
     })
+}
+
+/// Writes the blocks that differ, so that the driver sees only those as changed.
+fn write_back(image: &Image, device: &Path) -> Result<()> {
+    let from = File::open(&image.path)?;
+    let to = File::options().read(true).write(true).open(device)?;
+    let (mut wanted, mut present) = (vec![0; STEP], vec![0; STEP]);
+    let mut offset = 0;
+    while offset < image.size {
+        let len = usize::try_from(image.size - offset)?.min(STEP);
+        from.read_exact_at(&mut wanted[..len], offset)?;
+        to.read_exact_at(&mut present[..len], offset)?;
+        if wanted[..len] != present[..len] {
+            let pieces = wanted[..len].chunks(BLOCK).zip(present[..len].chunks(BLOCK));
+            let mut at = offset;
+            for (new, old) in pieces {
+                if new != old {
+                    to.write_all_at(new, at)?;
+                }
+                at += u64::try_from(new.len())?;
+            }
+        }
+        offset += u64::try_from(len)?;
+    }
+    Ok(to.sync_all()?)
 }

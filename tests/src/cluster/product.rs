@@ -182,7 +182,8 @@ impl Product {
                     open.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "log") {
                     let log = std::fs::read(&path).unwrap_or_default();
-                    let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(TAIL)..]).into_owned();
+                    let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(TAIL)..])
+                        .into_owned();
                     if !tail.is_empty() {
                         text.push_str(&format!("--- {}\n{tail}\n", path.display()));
                     }

@@ -141,6 +141,16 @@ pub(super) fn an_agent_only_answers(cluster: &Cluster) -> Result<()> {
             );
         }
     }
+    // What no client could read is refused by the definition, whoever says it.
+    for numbers in [
+        "totalBytes: 1e30, bytesDone: 1",
+        "totalBytes: 1, bytesDone: -1",
+    ] {
+        let status = format!("progress: {{{numbers}}}");
+        let work = ("PodVolumeBackup", "answers");
+        let words = refused(numbers, answer(cluster, &own, work, &status))?;
+        ensure!(words.contains("status.progress"), "{words}");
+    }
     let all = format!(
         "{PROGRESS}, point: {{id: '0123', repositoryID: r}}, incrementalBytes: 1, changedBlocks: {{source: csi, reason: asked}}"
     );

@@ -199,7 +199,7 @@ pub(super) fn what_is_admitted_can_be_read(cluster: &Cluster) -> Result<()> {
     for (index, more) in [
         "ttlSecondsAfterFinished: 1.0",
         "activeDeadlineSeconds: 1e3",
-        "cancel: null",
+        "cancel: false",
         "parentPolicy: null",
     ]
     .iter()
@@ -209,7 +209,7 @@ pub(super) fn what_is_admitted_can_be_read(cluster: &Cluster) -> Result<()> {
         cluster.apply(&backup("spellings", &name, &format!("{BACKUP}, {more}")))?;
         read::<PodVolumeBackup>(cluster, "podvolumebackups", &name).context(*more)?;
     }
-    let spec = "s3: {bucket: backups, prefix: null}, directory: null, encryptionSecretRef: {name: key}, \
+    let spec = "s3: {bucket: backups}, encryptionSecretRef: {name: key}, \
          allowedNamespaces: {matchExpressions: [{key: a, operator: Exists}]}, grants: [{from: {namespace: a}, to: [b]}], \
          maintenance: {verifySamplePercent: 1.0, gcEveryHours: 8.76e3}";
     cluster.apply(&repository("spellings", spec))?;

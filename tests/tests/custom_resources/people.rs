@@ -102,10 +102,12 @@ fn bind(cluster: &Cluster, namespace: &str, role: &str) -> Result<()> {
     Ok(())
 }
 
-/// A role of the namespace with these arguments of `kubectl create role`, bound to its tenant.
-fn allow(cluster: &Cluster, namespace: &str, name: &str, what: &[&str]) -> Result<()> {
-    let place = format!("--namespace={namespace}");
-    cluster.kubectl(&[&["create", "role", name][..], what, &[&place]].concat())?;
+/// A role of the namespace with this rule, as a flow mapping without its braces, bound to its tenant.
+fn allow(cluster: &Cluster, namespace: &str, name: &str, rule: &str) -> Result<()> {
+    let metadata = format!("{{name: {name}, namespace: {namespace}}}");
+    cluster.apply(&format!(
+        "{{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {metadata}, rules: [{{{rule}}}]}}"
+    ))?;
     bind(cluster, namespace, &format!("role={name}"))
 }
 
@@ -134,12 +136,8 @@ pub(super) fn a_backup_needs_the_right_to_use_its_repository(cluster: &Cluster) 
          bind the ClusterRole snaphaul-repository-user there";
     ensure!(words.contains(expected), "{words}");
 
-    let one = [
-        "--verb=use",
-        "--resource=snapshotrepositories.snaphaul.dev",
-        "--resource-name=backups",
-    ];
-    allow(cluster, "savers", "use-one", &one)?;
+    let one = "apiGroups: [snaphaul.dev], resources: [snapshotrepositories], resourceNames: [backups], verbs: [use]";
+    allow(cluster, "savers", "use-one", one)?;
     let answer = until_other_words(&tenant, &mine, "may not use the SnapshotRepository backups")?;
     let words = refused("without the right to take snapshots", answer)?;
     ensure!(
@@ -148,11 +146,9 @@ pub(super) fn a_backup_needs_the_right_to_use_its_repository(cluster: &Cluster) 
         "{words}"
     );
 
-    let snapshots = [
-        "--verb=create",
-        "--resource=volumesnapshots.snapshot.storage.k8s.io",
-    ];
-    allow(cluster, "savers", "snapshots", &snapshots)?;
+    let snapshots =
+        "apiGroups: [snapshot.storage.k8s.io], resources: [volumesnapshots], verbs: [create]";
+    allow(cluster, "savers", "snapshots", snapshots)?;
     until_other_words(&tenant, &mine, "may not create volumesnapshots")??;
 
     let other = backup(
@@ -214,13 +210,9 @@ pub(super) fn a_restore_needs_the_rights_to_its_claim(cluster: &Cluster) -> Resu
     ))?;
 
     cluster.namespace("bare", &[])?;
-    let kinds = "--resource=podvolumerestores.snaphaul.dev";
-    allow(
-        cluster,
-        "bare",
-        "restores",
-        &["--verb=get,create,patch", kinds],
-    )?;
+    let kinds =
+        "apiGroups: [snaphaul.dev], resources: [podvolumerestores], verbs: [get, create, patch]";
+    allow(cluster, "bare", "restores", kinds)?;
     let bare = cluster.kubectl_as(&cluster.service_account_kubeconfig("bare", "default")?);
     let made = |name: &str, mode: &str| {
         restore(
@@ -235,12 +227,8 @@ pub(super) fn a_restore_needs_the_rights_to_its_claim(cluster: &Cluster) -> Resu
         words.contains("may not create persistentvolumeclaims in namespace bare"),
         "{words}"
     );
-    allow(
-        cluster,
-        "bare",
-        "claims",
-        &["--verb=create", "--resource=persistentvolumeclaims"],
-    )?;
+    let claims = "apiGroups: [''], resources: [persistentvolumeclaims], verbs: [create]";
+    allow(cluster, "bare", "claims", claims)?;
     until_other_words(
         &bare,
         &made("new", "NewClaim"),
@@ -253,12 +241,8 @@ pub(super) fn a_restore_needs_the_rights_to_its_claim(cluster: &Cluster) -> Resu
         );
         ensure!(words.contains(&expected), "{words}");
     }
-    let one = [
-        "--verb=delete",
-        "--resource=persistentvolumeclaims",
-        "--resource-name=data",
-    ];
-    allow(cluster, "bare", "this-claim", &one)?;
+    let one = "apiGroups: [''], resources: [persistentvolumeclaims], resourceNames: [data], verbs: [delete]";
+    allow(cluster, "bare", "this-claim", one)?;
     until_other_words(
         &bare,
         &made("over", "Replace"),

@@ -28,7 +28,10 @@ fn backups() -> Vec<(String, &'static str)> {
             ONE_SOURCE,
         ),
         (sources(""), ONE_SOURCE),
-        (sources("pod: null"), ONE_SOURCE),
+        (
+            sources("persistentVolumeClaim: {name: a}, pod: null"),
+            "spec.source.pod in body must be of type object",
+        ),
         (
             "repositoryRef: {name: a}".to_owned(),
             "spec.source: Required value",
@@ -102,7 +105,10 @@ fn restores() -> Vec<(String, &'static str)> {
             "source: {volume: {claimName: a}}, target: {name: data}".to_owned(),
             needs_repository,
         ),
-        (of("pointID: NOT-HEX"), "should match '^[0-9a-f]+(-[0-9a-f]*)?$'"),
+        (
+            of("pointID: NOT-HEX"),
+            "should match '^[0-9a-f]+(-[0-9a-f]*)?$'",
+        ),
         (
             of("volume: {claimName: a, asOf: yesterday}"),
             "must be of type date-time",

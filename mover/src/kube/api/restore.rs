@@ -119,6 +119,9 @@ pub struct RestoreSource {
     pub volume: Option<VolumeSource>,
 }
 
+/// Times of RFC 3339 in the years that every client can read.
+const TIME: &str = r"^2[0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";
+
 /// A volume by the claim it was backed up as.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -126,9 +129,10 @@ pub struct VolumeSource {
     /// Name of the claim, which need not exist any more.
     #[schemars(length(min = 1, max = 253))]
     pub claim_name: String,
-    /// The newest point that is not younger, RFC 3339. Absent: the newest.
+    /// The newest point that is not younger, e.g. `2026-01-31T06:00:00Z`. Absent: the newest.
+    // Stricter than date-time: an API server admits times that clients cannot read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(regex(pattern = TIME))]
     pub as_of: Option<Time>,
 }
 

@@ -59,11 +59,17 @@ fn visit(schema: &mut Value, meanings: &Meanings) {
         .for_each(|property| visit(property, meanings));
 }
 
-/// Bounds of integers are written without a fraction.
+/// What every number that is kept as JSON can be without loss; as bytes it is 8 PiB. An API server would take 1e30 for an integer, and
+/// one object with such a number makes a watch fail for all.
+const LARGEST: i64 = 1 << 53;
+
+/// Every integer has bounds, written without a fraction. Nothing that is counted here is below zero.
 fn whole_bounds(fields: &mut Map<String, Value>) {
     if fields.get("type").and_then(Value::as_str) != Some("integer") {
         return;
     }
+    fields.entry("minimum").or_insert(json!(0));
+    fields.entry("maximum").or_insert(json!(LARGEST));
     for name in ["minimum", "maximum"] {
         let whole = fields
             .get(name)
@@ -189,6 +195,7 @@ fn condition() -> Value {
                 "type": "integer",
                 "format": "int64",
                 "minimum": 0,
+                "maximum": LARGEST,
             },
         },
     })

@@ -5,6 +5,7 @@
 //! The controller writes the order, the agent of `status.node` the answer, and neither the other's. An answer to another attempt than the
 //! order's is of an agent that was given up, and counts for nothing.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,9 @@ pub struct TransferOrder {
     /// Backup: what the point records of claim, volume and cluster, as JSON. Restore: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded: Option<String>,
+    /// When the order was given, or changed to a stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
     /// Why the agent should stop now. Absent: it should not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<String>,

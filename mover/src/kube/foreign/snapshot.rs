@@ -2,8 +2,6 @@
 //!
 //! Owns: their fields that matter here, and the annotations of external-snapshotter. Must not: decide about snapshots.
 
-#![expect(unreachable_pub, reason = "the derive generates what nobody names")]
-
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;

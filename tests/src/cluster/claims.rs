@@ -178,7 +178,9 @@ fn write_back(image: &Image, device: &Path) -> Result<()> {
         from.read_exact_at(&mut wanted[..len], offset)?;
         to.read_exact_at(&mut present[..len], offset)?;
         if wanted[..len] != present[..len] {
-            let pieces = wanted[..len].chunks(BLOCK).zip(present[..len].chunks(BLOCK));
+            let pieces = wanted[..len]
+                .chunks(BLOCK)
+                .zip(present[..len].chunks(BLOCK));
             let mut at = offset;
             for (new, old) in pieces {
                 if new != old {

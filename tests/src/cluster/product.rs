@@ -86,15 +86,18 @@ impl Product {
     /// # Errors
     /// Where it cannot be started.
     pub fn start_controller(&mut self, name: &str) -> Result<()> {
-        let mut words = vec![
-            "controller".to_owned(),
-            "--namespace".to_owned(),
-            SYSTEM.to_owned(),
-            "--holder-host-path".to_owned(),
-            self.holders().display().to_string(),
-            "--listen".to_owned(),
-            "127.0.0.1:0".to_owned(),
+        let fixed = [
+            ("--namespace", SYSTEM),
+            ("--identity", name),
+            ("--holder-host-path", &self.holders().display().to_string()),
+            ("--holder-image", "snaphaul"),
+            ("--listen", "127.0.0.1:0"),
+            // Whoever comes after one that was killed shall not wait long.
+            ("--lease", "4s"),
+            ("--repository-every", "3s"),
         ];
+        let mut words = vec!["controller".to_owned()];
+        words.extend(fixed.iter().flat_map(|(flag, value)| [*flag, *value]).map(str::to_owned));
         words.extend(self.options.controller.iter().cloned());
         let kubeconfig = self.controller.clone();
         self.start(name, &words, &kubeconfig)

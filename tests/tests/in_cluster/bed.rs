@@ -385,7 +385,10 @@ fn metadata_service(cluster: &Cluster, storage: &Storage, api: &Api) -> Result<M
         "apiVersion": "cbt.storage.k8s.io/v1beta1", "kind": "SnapshotMetadataService", "metadata": {"name": NAME},
         "spec": {"audience": AUDIENCE, "address": sidecar.address(), "caCert": authority},
     });
-    api.create("/apis/cbt.storage.k8s.io/v1beta1/snapshotmetadataservices", &service)?;
+    api.create(
+        "/apis/cbt.storage.k8s.io/v1beta1/snapshotmetadataservices",
+        &service,
+    )?;
     Ok(sidecar)
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use tests::cluster::product::agent_name;
 use tests::csi_driver::faults::{Fault, Order};
 use tests::image::MIB;
 
-use crate::bed::{Bed, LIMIT, NODE, phase};
+use crate::bed::{Bed, LIMIT, NODE, condition, phase};
 
 /// How long a call of the driver lasts: longer than a backup takes to notice that it was cancelled.
 const SLOW: u64 = 6_000;
@@ -49,15 +50,39 @@ pub(crate) fn while_exposing(bed: &mut Bed) -> Result<()> {
     bed.storage.driver.order(&[])
 }
 
-/// Nobody serves it: the agent is away.
+/// Others have all the places, and none of them goes on: the agent is away.
 pub(crate) fn while_waiting(bed: &mut Bed) -> Result<()> {
-    let (_, image) = bed.claim("data", 8)?;
+    let names = ["one", "two", "three", "four"];
+    let mut volumes = Vec::new();
+    for name in names {
+        volumes.push(bed.claim(name, 4)?.1);
+    }
     bed.count()?;
-    bed.product.stop(&tests::cluster::product::agent_name(NODE));
-    bed.backup("stopped", "data", &json!({}), &image)?;
-    bed.wait_for_phase("stopped", &["Prepared"])?;
-    cancelled(bed, "stopped")?;
-    bed.revive()
+    bed.product.stop(&agent_name(NODE));
+    for (name, image) in names.iter().zip(&volumes) {
+        bed.backup(name, name, &json!({}), image)?;
+    }
+    let mut waiting = Vec::new();
+    bed.wait(LIMIT, "three that are exposed", || {
+        waiting.clear();
+        for name in names {
+            if phase(&bed.backup_object(name)?) != "Prepared" {
+                waiting.push(name);
+            }
+        }
+        Ok(waiting.len() == 1)
+    })?;
+    let name = waiting.first().context("one that waits")?;
+    bed.wait(LIMIT, "the reason", || {
+        let object = bed.backup_object(name)?;
+        Ok(condition(&object, "DeviceReady").is_some_and(|is| is["reason"] == "WaitingForSlot"))
+    })?;
+    cancelled(bed, name)?;
+    bed.revive()?;
+    for other in names.iter().filter(|other| *other != name) {
+        bed.completed(other)?;
+    }
+    Ok(())
 }
 
 /// The agent moves data.

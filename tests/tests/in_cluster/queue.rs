@@ -1,5 +1,7 @@
 //! More volumes than slots.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 
@@ -9,22 +11,27 @@ const COUNT: usize = 50;
 /// Volumes that may be exposed on a node at once, one more than its slots.
 const EXPOSED: usize = 3;
 
-/// Fifty backups at once on a node with two slots: all end, and never more than three volumes are exposed.
+/// Fifty volumes at once on a node with two slots: all are backed up, and never are more than three exposed.
 pub(crate) fn fifty(bed: &mut Bed) -> Result<()> {
-    let (_, image) = bed.claim("data", 4)?;
+    let mut volumes = Vec::new();
+    for index in 0..COUNT {
+        let name = format!("data-{index}");
+        let (_, image) = bed.claim(&name, 2)?;
+        volumes.push((name, image));
+    }
     bed.count()?;
-    let names: Vec<String> = (0..COUNT).map(|index| format!("one-{index}")).collect();
-    for name in &names {
-        bed.backup(name, "data", &json!({"baseSnapshotPolicy": "Drop"}), &image)?;
+    let policy = json!({"baseSnapshotPolicy": "Drop"});
+    for (name, image) in &volumes {
+        bed.backup(name, name, &policy, image)?;
     }
     let mut most = 0;
-    for name in &names {
+    for (name, _) in &volumes {
         loop {
             most = most.max(bed.node.processes().len());
             if crate::bed::is_final(&phase(&bed.backup_object(name)?)) {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
         bed.completed(name)?;
     }

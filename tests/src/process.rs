@@ -18,6 +18,8 @@ use nix::unistd::Pid;
 
 /// How long a server may take from SIGTERM to its end before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long a program may take to fork.
+const FORK_LIMIT: Duration = Duration::from_secs(20);
 /// How often a keeper looks at its child and a waiter at its server.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -26,6 +28,8 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct Process {
     name: String,
     pid: i32,
+    /// The child that [`Self::of_child`] found.
+    inner: Option<i32>,
     log: PathBuf,
     stop: SyncSender<()>,
     keeper: Option<JoinHandle<()>>,
@@ -73,16 +77,33 @@ impl Process {
         Ok(Self {
             name,
             pid: i32::try_from(pid)?,
+            inner: None,
             log: log.to_owned(),
             stop,
             keeper: Some(keeper),
         })
     }
 
+    /// For a program that forks once and waits, as `nsenter` and `unshare` do: from now on this is its child, which signals go to.
+    /// The child is killed when this is dropped.
+    ///
+    /// # Errors
+    /// Where it ends first or never forks.
+    pub fn of_child(mut self) -> Result<Self> {
+        let parent = self.pid;
+        let mut found = None;
+        self.wait_until(FORK_LIMIT, || {
+            found = child_of(parent);
+            found.is_some()
+        })?;
+        self.inner = found;
+        Ok(self)
+    }
+
     /// The process id.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.pid
+        self.inner.unwrap_or(self.pid)
     }
 
     /// Polls `ready` until it says yes.
@@ -112,7 +133,7 @@ impl Process {
     /// # Errors
     /// Where it is gone.
     pub fn freeze(&self) -> Result<()> {
-        Ok(kill(Pid::from_raw(self.pid), Signal::SIGSTOP)?)
+        Ok(kill(Pid::from_raw(self.pid()), Signal::SIGSTOP)?)
     }
 
     /// Lets a frozen server go on.
@@ -120,7 +141,7 @@ impl Process {
     /// # Errors
     /// Where it is gone.
     pub fn thaw(&self) -> Result<()> {
-        Ok(kill(Pid::from_raw(self.pid), Signal::SIGCONT)?)
+        Ok(kill(Pid::from_raw(self.pid()), Signal::SIGCONT)?)
     }
 
     /// Whether it has ended by itself, or was killed by somebody else.
@@ -137,12 +158,38 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // The parent waits for it and would only end alone. Its number is its own while the parent waits.
+        if let Some(inner) = self.inner
+            && child_of(self.pid) == Some(inner)
+        {
+            let _ = kill(Pid::from_raw(inner), Signal::SIGKILL);
+        }
         // The keeper may have gone with its child already; both outcomes end in the join.
         let _ = self.stop.try_send(());
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
         }
     }
+}
+
+/// The only child of a process that forked once; the kernel lists children only where it was built to.
+fn child_of(parent: i32) -> Option<i32> {
+    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // `PID (NAME) STATE PARENT …`; the name may hold anything.
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
+        if after.split(' ').nth(1).and_then(|text| text.parse().ok()) == Some(parent) {
+            return Some(pid);
+        }
+    }
+    None
 }
 
 /// Waits for the order to stop or for the child's own end, and leaves no zombie.

@@ -61,7 +61,9 @@ impl TestDriver {
     pub fn start_on_node(node: i32, change: impl FnOnce(&mut Options)) -> Result<Self> {
         Self::start_on(None, Some(node), |options| {
             options.socket = Path::new(PLUGINS).join(NAME).join("csi.sock");
-            options.registration = Some(Path::new(REGISTRY).join(format!("{NAME}-reg.sock")));
+            // The kubelet names the path, percent-encoded, as the authority of its calls, and the HTTP library here takes percent
+            // signs only before an `@`.
+            options.registration = Some(Path::new(REGISTRY).join(format!("{NAME}@reg.sock")));
             change(options);
         })
     }
@@ -124,16 +126,28 @@ impl TestDriver {
         let process = match self.node {
             None => Process::start(&program()?, &self.options.args(), &[], &log)?,
             Some(pid) => {
-                // It does not fork, so that the process is the driver's.
-                let mut args = vec![format!("--mount=/proc/{pid}/ns/mnt"), "--".to_owned()];
+                let mut args: Vec<String> = [&format!("--target={pid}"), "--mount", "--pid", "--"]
+                    .map(str::to_owned)
+                    .to_vec();
                 args.push(program()?.display().to_string());
                 args.extend(self.options.args());
                 Process::start(&part::program("nsenter", "util-linux")?, &args, &[], &log)?
+                    .of_child()?
             }
         };
         process.wait_until(START_LIMIT, || UnixStream::connect(&socket).is_ok())?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Starts it again on a node that was restarted, which ended it; `node` is a process of the node as it is now.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub fn restart_on_node(&mut self, node: i32) -> Result<()> {
+        self.node = Some(node);
+        self.socket = in_node(node, &self.options.socket);
+        self.restart()
     }
 
     /// Waits until it has ended by itself, as after [`faults::Fault::Die`], and starts it again.

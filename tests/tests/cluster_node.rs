@@ -22,6 +22,7 @@ const CASES: &[Case] = &[
     ("own_program_in_an_image", pods::own_program),
     ("kubelet_restarts", pods::kubelet_restarts),
     ("node_reboots", pods::node_reboots),
+    ("pod_stays_to_the_end", pods::stays_to_the_end),
 ];
 
 fn main() -> ExitCode {

@@ -104,9 +104,7 @@ impl Node {
     /// # Errors
     /// Where it does not become Ready again.
     pub fn restart_kubelet(&mut self) -> Result<()> {
-        if let (Some(kubelet), Some(space)) = (self.kubelet.take(), &self.space) {
-            space.kill(kubelet.pid())?;
-        }
+        self.kubelet = None;
         self.start_kubelet()?;
         self.wait_until_ready()
     }
@@ -203,7 +201,7 @@ impl Node {
         all.push(program.display().to_string());
         all.extend_from_slice(args);
         let log = self.folder.join("logs").join(format!("{name}.log"));
-        Process::start(&part::program("nsenter", "util-linux")?, &all, &[], &log)
+        Process::start(&part::program("nsenter", "util-linux")?, &all, &[], &log)?.of_child()
     }
 
     fn import_archive(&self, archive: &Path) -> Result<()> {
@@ -262,9 +260,9 @@ impl Node {
     }
 
     fn halt(&mut self) {
-        // First: what is entered into a space that is gone is gone as well.
-        self.space = None;
+        // The kubelet before its devices; what else runs there is gone with the space.
         self.kubelet = None;
+        self.space = None;
         self.containerd = None;
     }
 }

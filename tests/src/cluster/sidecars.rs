@@ -19,7 +19,8 @@ const RATES: [&str; 2] = ["--kube-api-qps=100", "--kube-api-burst=200"];
 /// How long a sidecar may take to find out that it must end, e.g. for a flag it does not know.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// What serves one driver; dropping it stops all of them.
+/// What serves one driver; dropping it stops all of them. They end by themselves when the driver closes their connection, for in a
+/// pod they would be started again: whoever restarts the driver starts them again as well.
 #[derive(Debug)]
 pub struct Sidecars {
     _processes: Vec<Process>,

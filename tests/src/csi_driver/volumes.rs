@@ -210,18 +210,18 @@ fn context(volume: &Volume) -> BTreeMap<String, String> {
     BTreeMap::from([(CONTEXT.to_owned(), volume.name.clone())])
 }
 
+/// What the provisioner and the kubelet add to a context, as every driver in a cluster must bear.
+const OF_KUBERNETES: [&str; 2] = ["storage.kubernetes.io/", "csi.storage.k8s.io/"];
+
 /// Refuses a call that does not bring the context of the volume; one without any context is that of a volume that somebody
 /// made known by hand.
 pub(super) fn check_context(
     volume: &Volume,
     given: &BTreeMap<String, String>,
 ) -> Result<(), Status> {
-    // What Kubernetes adds: csi-provisioner its identity, the kubelet what it knows of the pod.
-    let foreign = |key: &str| {
-        key.starts_with("storage.kubernetes.io/") || key.starts_with("csi.storage.k8s.io/")
-    };
-    let own: BTreeMap<_, _> = given.iter().filter(|(key, _)| !foreign(key)).collect();
-    if own.is_empty() || own == context(volume).iter().collect() {
+    let mut given = given.clone();
+    given.retain(|key, _| !OF_KUBERNETES.iter().any(|prefix| key.starts_with(prefix)));
+    if given.is_empty() || given == context(volume) {
         return Ok(());
     }
     Err(Status::invalid_argument(

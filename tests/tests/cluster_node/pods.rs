@@ -9,7 +9,7 @@ use tests::snaphaul;
 
 use super::site::Site;
 
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(120);
 const NAMESPACE: &str = "--namespace=default";
 
 fn pod(name: &str, more: &str, container: &str) -> String {
@@ -97,7 +97,7 @@ pub(super) fn sees_a_block_volume(site: &mut Site) -> Result<()> {
         "uses",
         "echo written by a pod | dd of=/dev/data bs=4096 conv=sync,fsync",
     )?;
-    let images = std::fs::read_dir(site.driver.state().join("volumes"))?;
+    let images = std::fs::read_dir(site.driver.state().join("images"))?;
     let images: Vec<_> = images.flatten().map(|entry| entry.path()).collect();
     let found = images.iter().any(|image| {
         std::fs::read(image).is_ok_and(|content| content.starts_with(b"written by a pod"))
@@ -143,7 +143,9 @@ pub(super) fn kubelet_restarts(site: &mut Site) -> Result<()> {
     wait_for_pod(site, "stays", "Running")?;
     exec(site, "stays", "touch /tmp/before")?;
     site.cluster.node_mut("node-1")?.restart_kubelet()?;
-    exec(site, "stays", "ls /tmp/before")?;
+    // It learns again which pods it has.
+    let look = ["exec", "stays", NAMESPACE, "--", "ls", "/tmp/before"];
+    site.cluster.wait_for(LIMIT, &look, |_| true)?;
     delete(site, &["pod/stays"])
 }
 
@@ -152,6 +154,7 @@ pub(super) fn node_reboots(site: &mut Site) -> Result<()> {
     site.cluster.apply(&pod("returns", "", ""))?;
     wait_for_pod(site, "returns", "Running")?;
     site.cluster.node_mut("node-1")?.reboot()?;
+    site.restart_driver()?;
     let restarts = [
         "get",
         "pod",
@@ -166,4 +169,12 @@ pub(super) fn node_reboots(site: &mut Site) -> Result<()> {
             true
         })?;
     delete(site, &["pod/returns"])
+}
+
+/// A pod that is still at work when everything ends must not keep anything; the last case looks.
+pub(super) fn stays_to_the_end(site: &mut Site) -> Result<()> {
+    site.cluster.apply(CLAIM)?;
+    let device = "volumeDevices: [{name: data, devicePath: /dev/data}]";
+    site.cluster.apply(&pod("last", WITH_VOLUME, device))?;
+    wait_for_pod(site, "last", "Running")
 }

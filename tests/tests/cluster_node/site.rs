@@ -1,6 +1,7 @@
 //! A whole cluster with one node and the driver of the tests on it.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use tests::cluster::sidecars::{Sidecars, test_classes};
@@ -9,10 +10,13 @@ use tests::csi::Plugin;
 use tests::csi::leaks::loop_devices;
 use tests::test_driver::TestDriver;
 
+/// The kernel lets a loop device go a moment after its last user.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// In the order in which they end.
 #[derive(Debug)]
 pub(super) struct Site {
-    _sidecars: Sidecars,
+    sidecars: Sidecars,
     pub(super) driver: TestDriver,
     pub(super) cluster: Cluster,
 }
@@ -26,10 +30,18 @@ impl Site {
         })?;
         let sidecars = Sidecars::start(&cluster, driver.socket())?;
         Ok(Self {
-            _sidecars: sidecars,
+            sidecars,
             driver,
             cluster,
         })
+    }
+
+    /// Starts the driver again after the node came up anew; its sidecars have ended with their connection to it.
+    pub(super) fn restart_driver(&mut self) -> Result<()> {
+        self.driver
+            .restart_on_node(self.cluster.node("node-1")?.pid()?)?;
+        self.sidecars = Sidecars::start(&self.cluster, self.driver.socket())?;
+        Ok(())
     }
 
     /// Ends everything and says what is left of it on this machine.
@@ -41,27 +53,35 @@ impl Site {
             .map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_default();
         drop(self);
-        let mut left: Vec<String> = Vec::new();
-        let mut note = |what: &str, path: &Path| left.push(format!("{what} {}", path.display()));
-        for (device, file) in loop_devices(Path::new("/var/lib/kubelet"))? {
-            note("loop device over", &file);
-            drop(device);
+        let begin = Instant::now();
+        loop {
+            let left = left_over(&folder, &state, &name)?;
+            if left.is_empty() || begin.elapsed() > SETTLE {
+                ensure!(left.is_empty(), "{left:#?}");
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
-        for (_, file) in loop_devices(&state)? {
-            note("loop device over", &file);
-        }
-        for path in cgroups(&name)? {
-            note("control group", &path);
-        }
-        for process in processes(&name)? {
-            note("process", &process);
-        }
-        if folder.exists() {
-            note("folder", &folder);
-        }
-        ensure!(left.is_empty(), "{left:#?}");
-        Ok(())
     }
+}
+
+/// One line for each thing of the cluster in `folder` that is still there.
+fn left_over(folder: &Path, state: &Path, name: &str) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    let mut note = |what: &str, path: &Path| left.push(format!("{what} {}", path.display()));
+    for (_, file) in [loop_devices(folder)?, loop_devices(state)?].concat() {
+        note("loop device over", &file);
+    }
+    for path in cgroups(name)? {
+        note("control group", &path);
+    }
+    for process in processes(name)? {
+        note("process", &process);
+    }
+    if folder.exists() {
+        note("folder", folder);
+    }
+    Ok(left)
 }
 
 /// Control groups whose name holds `name`.

@@ -2,15 +2,15 @@
 //!
 //! Owns: their start, their end, and what outlives namespaces: control groups and loop devices. Must not: know what runs in them.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::csi::leaks::loop_devices;
 use crate::part;
 use crate::process::Process;
 
@@ -38,10 +38,8 @@ while :; do sleep 3600; done
 /// Running namespaces; dropping them kills all that is in them.
 #[derive(Debug)]
 pub(super) struct Space {
-    init: i32,
+    init: Process,
     folder: PathBuf,
-    // Ends once init has.
-    _holder: Process,
 }
 
 impl Space {
@@ -61,23 +59,23 @@ impl Space {
         args.extend(["--propagation=slave", "--", "sh", "-c", INIT, "init"].map(str::to_owned));
         args.push(folder.display().to_string());
         let log = folder.join("logs/init.log");
-        let holder = Process::start(&part::program("unshare", "util-linux")?, &args, &[], &log)?;
-        holder.wait_until(START_LIMIT, || ready.exists())?;
+        let unshare = part::program("unshare", "util-linux")?;
+        let init = Process::start(&unshare, &args, &[], &log)?.of_child()?;
+        init.wait_until(START_LIMIT, || ready.exists())?;
         Ok(Self {
-            init: child_of(holder.pid())?,
+            init,
             folder: folder.to_owned(),
-            _holder: holder,
         })
     }
 
     /// Its first process, as this machine counts.
     pub(super) fn init(&self) -> i32 {
-        self.init
+        self.init.pid()
     }
 
     /// Arguments of `nsenter`, up to the program.
     pub(super) fn enter(&self) -> Vec<String> {
-        let target = format!("--target={}", self.init);
+        let target = format!("--target={}", self.init());
         [&target, "--mount", "--pid", "--"]
             .map(str::to_owned)
             .to_vec()
@@ -85,22 +83,43 @@ impl Space {
 
     /// How this process reaches a path of the node.
     pub(super) fn outside(&self, path: &Path) -> PathBuf {
-        let root = PathBuf::from(format!("/proc/{}/root", self.init));
+        let root = PathBuf::from(format!("/proc/{}/root", self.init()));
         root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Kills what an `nsenter` with this pid runs, and waits for its end.
-    pub(super) fn kill(&self, nsenter: i32) -> Result<()> {
-        end(child_of(nsenter)?)
+    /// The kubelet lays a loop device over every block volume. It is the machine's, and names a file by a path that means something
+    /// in the node only: it is this node's where that path is a device here.
+    fn detach_loops(&self) -> Result<()> {
+        let mut list = Command::new("nsenter");
+        list.args(self.enter());
+        list.args([
+            "losetup",
+            "--list",
+            "--noheadings",
+            "--output=NAME,BACK-FILE",
+        ]);
+        for line in part::run(&mut list)?.lines() {
+            let Some((device, file)) = line.split_once(char::is_whitespace) else {
+                continue;
+            };
+            let file = Path::new(file.trim());
+            let ours = file.starts_with("/var/lib/kubelet/")
+                && std::fs::metadata(self.outside(file))
+                    .is_ok_and(|file| file.file_type().is_block_device());
+            if ours {
+                part::run(Command::new("losetup").arg("--detach").arg(device))?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Drop for Space {
     fn drop(&mut self) {
         // Nobody is left to hear of it; what is left shows in the next test that counts.
-        let _ = end(self.init);
+        let _ = self.detach_loops();
+        let _ = end(self.init());
         let _ = remove_cgroups(&cgroup(&self.folder));
-        detach_loops(&self.folder.join("kubelet"));
     }
 }
 
@@ -168,20 +187,6 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// The kubelet lays a loop device over every block volume. It is the machine's and names a file of the node's folder, by the node's
-/// name for it: it is this node's where the same file is in this node's folder.
-fn detach_loops(kubelet: &Path) {
-    let inside = Path::new("/var/lib/kubelet");
-    for (device, file) in loop_devices(inside).unwrap_or_default() {
-        let ours = file
-            .strip_prefix(inside)
-            .is_ok_and(|rest| kubelet.join(rest).exists());
-        if ours {
-            let _ = Command::new("losetup").arg("--detach").arg(device).status();
-        }
-    }
-}
-
 fn end(pid: i32) -> Result<()> {
     let pid = Pid::from_raw(pid);
     kill(pid, Signal::SIGKILL)?;
@@ -193,25 +198,4 @@ fn end(pid: i32) -> Result<()> {
         std::thread::sleep(POLL);
     }
     Ok(())
-}
-
-/// The only child of a process that forked once.
-fn child_of(parent: i32) -> Result<i32> {
-    for entry in std::fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        // `PID (NAME) STATE PARENT …`; the name may hold anything.
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
-        if after.split(' ').nth(1).and_then(|text| text.parse().ok()) == Some(parent) {
-            return Ok(pid);
-        }
-    }
-    None.with_context(|| format!("process {parent} has no child"))
 }

@@ -13,6 +13,8 @@ mod backup;
 mod changed;
 mod completions;
 mod config;
+#[cfg(feature = "kubernetes")]
+mod controller;
 mod copy;
 #[cfg(feature = "kubernetes")]
 mod crds;
@@ -109,6 +111,8 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Gc(args) => gc::run(run, args, repository, limits),
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Csi(args) => csi::run(run, args),
+        #[cfg(feature = "kubernetes")]
+        Command::Controller(args) => controller::run(run, args),
         #[cfg(feature = "kubernetes")]
         Command::Agent(args) => agent::run(run, args, limits),
         #[cfg(feature = "kubernetes")]

@@ -6,6 +6,8 @@
 #[cfg(feature = "kubernetes")]
 mod agent;
 mod commands;
+#[cfg(feature = "kubernetes")]
+mod controller;
 mod csi;
 mod forget;
 mod gc;
@@ -22,6 +24,8 @@ pub use commands::{
     BackupArgs, ChangedArgs, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
     LevelFlag, LockFlag, PointsArgs, RecoverArgs, RepairArgs, RestoreArgs, ShowArgs, VerifyArgs,
 };
+#[cfg(feature = "kubernetes")]
+pub use controller::ControllerArgs;
 pub use csi::{
     CsiArgs, CsiCommand, CsiDriverArgs, CsiInfoArgs, CsiReleaseArgs, CsiSnapshotArgs,
     CsiVolumeArgs, KeepBaseFlag,
@@ -112,6 +116,9 @@ pub enum Command {
     Key(KeyArgs),
     /// Look at a CSI driver, and remove what backups of its volumes keep
     Csi(CsiArgs),
+    /// Decide what happens to the backups and restores of a Kubernetes cluster
+    #[cfg(feature = "kubernetes")]
+    Controller(ControllerArgs),
     /// Move the data of backups and restores of one node of a Kubernetes cluster
     #[cfg(feature = "kubernetes")]
     Agent(AgentArgs),
@@ -151,6 +158,8 @@ impl Command {
             Self::Key(_) => "key",
             Self::Csi(_) => "csi",
             #[cfg(feature = "kubernetes")]
+            Self::Controller(_) => "controller",
+            #[cfg(feature = "kubernetes")]
             Self::Agent(_) => "agent",
             #[cfg(feature = "kubernetes")]
             Self::Hold(_) => "hold",
@@ -180,6 +189,8 @@ impl Command {
         "gc",
         "key",
         "csi",
+        #[cfg(feature = "kubernetes")]
+        "controller",
         #[cfg(feature = "kubernetes")]
         "agent",
         #[cfg(feature = "kubernetes")]

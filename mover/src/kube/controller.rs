@@ -15,6 +15,7 @@ pub mod conditions;
 pub mod events;
 pub mod holder;
 pub mod lease;
+pub mod looks;
 pub mod nodes;
 pub mod owner;
 pub mod quantity;
@@ -31,7 +32,7 @@ pub mod working_copy;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::Api;
 use kube::{Client, ResourceExt as _};
 use tokio::sync::watch;
@@ -69,6 +70,8 @@ pub struct Context {
     pub cluster_uid: String,
     /// First part of the names of volumes.
     pub cluster_alias: String,
+    /// When repositories were looked at.
+    pub looks: looks::Looks,
     profiles: RwLock<Profiles>,
 }
 
@@ -159,12 +162,17 @@ async fn lead(client: Client, settings: Settings, telemetry: Arc<Telemetry>) -> 
     let mut tasks = JoinSet::new();
     let stores = watches::start(&client, &settings.namespace, &queue, &mut tasks);
     let cluster_uid = cluster_uid(&client).await?;
+    let mut settings = settings;
+    if settings.holder.image.is_empty() {
+        settings.holder.image = own_image(&client, &settings).await?;
+    }
     let alias = settings.cluster_alias.clone();
     let context = Arc::new(Context {
         events: Events::new(client.clone(), &settings.identity),
         slots: Slots::new(settings.slots_per_node),
         cluster_alias: alias.unwrap_or_else(|| cluster_uid.chars().take(8).collect()),
         cluster_uid,
+        looks: looks::Looks::default(),
         profiles: RwLock::default(),
         client,
         settings,
@@ -197,6 +205,26 @@ fn remember_exposures(context: &Context) {
             context.slots.hold(uid, holder::possible_nodes(&pod));
         }
     }
+}
+
+/// The image that holders run: that of the controller's own pod.
+async fn own_image(client: &Client, settings: &Settings) -> Result<String> {
+    let unknown = || {
+        Error::new(
+            ErrorKind::InvalidRequest,
+            "find the image of the pods that open devices",
+        )
+        .hint("give --holder-image, or POD_NAME where the controller runs in a pod")
+    };
+    let name = settings.pod.as_deref().ok_or_else(unknown)?;
+    let pods = Api::<Pod>::namespaced(client.clone(), &settings.namespace);
+    let pod = pods
+        .get(name)
+        .await
+        .map_err(|error| answer::failed("read the controller's own pod", name, error))?;
+    let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
+    let image = containers.into_iter().find_map(|container| container.image);
+    image.ok_or_else(unknown)
 }
 
 async fn cluster_uid(client: &Client) -> Result<String> {

@@ -16,6 +16,8 @@ pub struct Settings {
     pub cluster_alias: Option<String>,
     /// Name of this process in the lease.
     pub identity: String,
+    /// The controller's own pod, where it runs in one.
+    pub pod: Option<String>,
     /// Where metrics and health are served.
     pub listen: SocketAddr,
     /// What holders have in common.

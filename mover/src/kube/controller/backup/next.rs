@@ -79,12 +79,7 @@ pub fn verdict(status: &PodVolumeBackupStatus) -> Option<Verdict> {
 
 /// What is next for `backup`.
 #[must_use]
-pub fn next(
-    backup: &PodVolumeBackup,
-    seen: &Observed,
-    limits: &Deadlines,
-    now: Timestamp,
-) -> Next {
+pub fn next(backup: &PodVolumeBackup, seen: &Observed, limits: &Deadlines, now: Timestamp) -> Next {
     let mut step = Step {
         backup,
         seen,
@@ -140,12 +135,13 @@ impl Step<'_> {
         }
         let allowed = u64::try_from(self.backup.spec.active_deadline_seconds?).ok()?;
         let started = self.next.status.start_time.as_ref()?.0;
-        self.is_over(started, Duration::from_secs(allowed)).then(|| {
-            (
-                Reason::DeadlineExceeded,
-                format!("not done within activeDeadlineSeconds ({allowed})"),
-            )
-        })
+        self.is_over(started, Duration::from_secs(allowed))
+            .then(|| {
+                (
+                    Reason::DeadlineExceeded,
+                    format!("not done within activeDeadlineSeconds ({allowed})"),
+                )
+            })
     }
 
     /// Whether so much time has passed since then. If not, it is looked at again when it has.
@@ -211,7 +207,8 @@ impl Step<'_> {
     }
 }
 
-/// Time between two moments; none where the second is earlier.
-pub(super) fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
+/// Time between two moments: none where the second is earlier.
+#[must_use]
+pub fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::kube::api::PodVolumeRestoreStatus;
+use crate::kube::api::conditions::Reason;
 
 /// What is to be done: first the status is written, then the actions are taken in their order, up to the first that fails.
 #[derive(Clone, Debug)]
@@ -51,8 +52,8 @@ pub enum Action {
     Event {
         /// Whether it is worth a look.
         warning: bool,
-        /// One word.
-        reason: &'static str,
+        /// Why.
+        reason: Reason,
         /// A sentence.
         message: String,
     },

@@ -26,7 +26,7 @@ use super::observation::Observation;
 use super::{names, status, target, volume};
 use crate::kube::api::conditions::{Reason, SUCCEEDED};
 use crate::kube::api::names::FINALIZER;
-use crate::kube::api::restore::{HandoverStep, RestoreMode};
+use crate::kube::api::restore::{HandoverStep, RecordedClaim, RestoreMode};
 use crate::kube::api::transfer::{TransferState, TransferStatus};
 use crate::kube::api::{Phase, PodVolumeRestore, PodVolumeRestoreStatus};
 
@@ -41,6 +41,9 @@ pub fn next(seen: &Observation) -> Decision {
         return ended(draft);
     }
     if draft.gives_up() {
+        if has_volume(seen) {
+            return hand_over::after_all(draft);
+        }
         return give_up::go_on(draft);
     }
     if let Some(message) = wish_to_stop(seen)
@@ -62,6 +65,39 @@ pub fn next(seen: &Observation) -> Decision {
         (_, false) => fill::fill(draft),
         (_, true) => hand_over::go_on(draft),
     }
+}
+
+/// Whether what was made is being taken back.
+#[must_use]
+pub fn gives_up(restore: &PodVolumeRestore) -> bool {
+    let status = restore.status.as_ref();
+    status.is_some_and(|status| {
+        status::condition(status, SUCCEEDED).is_some_and(|known| known.status == "False")
+    })
+}
+
+/// Whether the next step makes the volume, and so needs a place.
+#[must_use]
+pub fn wants_slot(seen: &Observation) -> bool {
+    let status = seen.restore.status.as_ref();
+    status.is_some_and(|status| status.recorded.is_some() && !is_filled(status))
+        && !gives_up(&seen.restore)
+        && seen.working_claim.is_none()
+        && seen.holder.is_none()
+}
+
+/// Whether it matters what is attached: when volumes change hands, and where the target's own is in question.
+#[must_use]
+pub fn wants_attachments(restore: &PodVolumeRestore) -> bool {
+    restore.spec.mode != RestoreMode::NewClaim
+        || gives_up(restore)
+        || restore.status.as_ref().is_some_and(is_filled)
+}
+
+/// What the volume is made from: the point's record, or the claim where that exists already.
+#[must_use]
+pub fn effective(seen: &Observation, recorded: &RecordedClaim) -> RecordedClaim {
+    accept::effective(seen, recorded)
 }
 
 /// A restore at its end needs nothing any more.
@@ -104,12 +140,24 @@ fn bound(seen: &Observation) -> bool {
     let (Some(claim), Some(volume)) = (&seen.target, &seen.final_volume) else {
         return false;
     };
-    let named = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref());
-    // A claim that waits to be filled names no volume before the binding controller has begun.
+    // The binding controller writes the volume first. A claim that asked for it is the user's: from then on nothing is taken back, and
+    // before, a change of the volume meets the version that was observed or fails.
     let taken = target::asks_for(claim, &seen.restore)
-        && named == volume.metadata.name.as_deref()
-        && volume::owner_uid(volume) == claim.metadata.uid.as_deref();
+        && volume::owner_uid(volume) == claim.metadata.uid.as_deref()
+        && volume::phase(volume) == Some("Bound");
     taken || volume::is_bound(volume, claim)
+}
+
+/// Whether the user's claim was bound to the filled volume before anything of it was taken back.
+fn has_volume(seen: &Observation) -> bool {
+    let status = seen.restore.status.as_ref();
+    let known = status.and_then(|status| status.volume.as_ref());
+    let made = seen.final_volume.as_ref();
+    seen.restore.spec.mode != RestoreMode::InPlace
+        && known.is_some_and(|known| known.step == HandoverStep::Created)
+        && made.is_some_and(|made| volume::reclaim_policy(made) == volume::RETAIN)
+        && seen.target.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_none())
+        && bound(seen)
 }
 
 /// Whether the old claim of a `Replace` is gone, or on its way.

@@ -58,6 +58,8 @@ pub enum Slot {
     Granted,
     /// So many others come first.
     Waiting(usize),
+    /// No node that could reach the volume has an agent.
+    NoNode,
 }
 
 /// The pod that opens the device.

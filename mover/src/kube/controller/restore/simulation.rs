@@ -107,7 +107,7 @@ fn run(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn a_restore_that_nobody_disturbs_completes_whatever_the_order_and_the_crashes(

@@ -148,6 +148,12 @@ pub fn reclaim_policy(volume: &PersistentVolume) -> &str {
         .unwrap_or(RETAIN)
 }
 
+/// Where the binding controller has a volume.
+#[must_use]
+pub fn phase(volume: &PersistentVolume) -> Option<&str> {
+    volume.status.as_ref()?.phase.as_deref()
+}
+
 /// Whether claim and volume belong to each other, as both say.
 #[must_use]
 pub fn is_bound(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {

@@ -67,7 +67,7 @@ fn refused(mut draft: Draft<'_>, reason: Reason, message: &str, may_change: bool
     {
         draft.act(Action::Event {
             warning: true,
-            reason: reason.as_str(),
+            reason,
             message: message.to_owned(),
         });
     }

@@ -16,13 +16,9 @@ use crate::kube::api::transfer::{TransferOrder, TransferState};
 
 pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
     let seen = draft.seen;
-    if let Slot::Waiting(ahead) = seen.slot
-        && seen.working_claim.is_none()
-        && seen.holder.is_none()
-    {
-        let message = format!("{ahead} volumes are moved first");
-        draft.set((DEVICE_READY, Some(false)), Reason::WaitingForSlot, &message);
-        return draft.wait();
+    let begun = seen.working_claim.is_some() || seen.holder.is_some();
+    if !begun && seen.slot != Slot::Granted {
+        return without_slot(draft);
     }
     if let Some(message) = lost_target(&draft) {
         return give_up::begin(draft, Reason::TargetRefused, message);
@@ -49,6 +45,20 @@ pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
         return draft.at_once();
     }
     move_data(draft)
+}
+
+/// There is no limit to waiting for others, but there is one to waiting for a node.
+fn without_slot(mut draft: Draft<'_>) -> Decision {
+    let (reason, message) = match draft.seen.slot {
+        Slot::Waiting(ahead) => (Reason::WaitingForSlot, format!("{ahead} volumes are moved first")),
+        _ => (Reason::NoAgent, "no node with an agent can reach the volume".to_owned()),
+    };
+    let limit = draft.seen.settings.expose_deadline;
+    if reason == Reason::NoAgent && draft.lasts((DEVICE_READY, reason), limit) {
+        return give_up::begin(draft, reason, &message);
+    }
+    draft.set((DEVICE_READY, Some(false)), reason, &message);
+    draft.wait()
 }
 
 /// Why the target cannot be had any more: it is not only at the end that this should be found.

@@ -33,7 +33,7 @@ pub(super) fn begin(mut draft: Draft<'_>, reason: Reason, message: &str) -> Deci
     }
     draft.act(Action::Event {
         warning: reason != Reason::Cancelled,
-        reason: reason.as_str(),
+        reason,
         message: message.to_owned(),
     });
     draft.at_once()

@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::super::decision::{Action, Decision, ObjectId};
 use super::super::{names, target, volume};
-use super::{Draft, bound, give_up, was_replaced};
+use super::{Draft, bound, give_up};
 use crate::kube::api::Phase;
 use crate::kube::api::conditions::{Reason, SUCCEEDED};
 use crate::kube::api::restore::{HandoverStatus, HandoverStep, RestoreMode};
@@ -29,12 +29,24 @@ pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
         return give_up::begin(draft, Reason::TransferFailed, message);
     };
     let late = draft.lasts((SUCCEEDED, Reason::Binding), draft.seen.settings.bind_deadline);
-    if late && known.step < HandoverStep::Bound && !was_replaced(draft.seen) {
+    let takes_back = known.step < HandoverStep::Bound && !super::past_return(draft.seen);
+    if late && takes_back {
         let waited = draft.status.message.clone().unwrap_or_default();
         let message = format!("the volume could not be handed over in time: {waited}");
         return give_up::begin(draft, Reason::NoProgress, &message);
     }
     draft.set((SUCCEEDED, None), Reason::Binding, "");
+    go_step(draft, known)
+}
+
+/// It was to be taken back, but the claim was bound first: so it is done.
+pub(super) fn after_all(mut draft: Draft<'_>) -> Decision {
+    draft.status.phase = Some(Phase::InProgress);
+    draft.set((SUCCEEDED, None), Reason::Binding, "the claim was bound before the volume could be taken back");
+    draft.at_once()
+}
+
+fn go_step(draft: Draft<'_>, known: HandoverStatus) -> Decision {
     match known.step {
         HandoverStep::Filling => release(draft, known),
         HandoverStep::Filled => claim(draft, known),

@@ -113,7 +113,7 @@ impl Play {
         self.world.add_claim(claim(if in_place { "Block" } else { "Filesystem" }));
         let made = self.world.target().unwrap().clone();
         self.world.disks.insert("old".to_owned(), false);
-        self.world.old_disk = Some("old".to_owned()).filter(|_| !in_place);
+        self.world.old_disk = Some("old".to_owned());
         let policy = if in_place { "Retain" } else { DELETE };
         self.world.add_volume(provisioned(&made, "old", policy));
         while self.world.step(1) {}

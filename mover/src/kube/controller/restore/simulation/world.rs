@@ -16,7 +16,7 @@ use super::super::observation::Holder;
 use super::super::volume::{self, DELETE};
 use crate::kube::api::PodVolumeRestore;
 use crate::kube::api::conditions::SUCCEEDED;
-use crate::kube::api::restore::HandoverStep;
+use crate::kube::api::restore::{HandoverStep, RestoreMode};
 use crate::kube::api::transfer::{TransferState, TransferStatus};
 
 pub(super) const SYSTEM: &str = "system";
@@ -223,11 +223,16 @@ impl World {
     }
 
     fn may_delete_storage(&self, handle: &str) {
+        assert!(!self.in_place(), "the user's own storage deleted\n{}", self.story());
         assert!(
             self.user_deleted_claim || self.gives_up() || self.old_disk.as_deref() == Some(handle),
             "storage {handle} deleted while it is needed\n{}",
             self.story()
         );
+    }
+
+    fn in_place(&self) -> bool {
+        self.restore.spec.mode == RestoreMode::InPlace
     }
 
     pub(super) fn gives_up(&self) -> bool {
@@ -334,10 +339,9 @@ impl World {
 
     /// What holds at every moment: all storage has a name, and no two objects name the same.
     pub(super) fn check(&self) {
-        let in_place = self.restore.spec.mode == crate::kube::api::restore::RestoreMode::InPlace;
         for handle in self.disks.keys() {
             let names = self.volumes.values().filter(|volume| handle_of(volume) == *handle).count();
-            assert!(names <= if in_place { 2 } else { 1 }, "{handle} twice\n{}", self.story());
+            assert!(names <= if self.in_place() { 2 } else { 1 }, "{handle} twice\n{}", self.story());
             assert!(
                 names > 0 || self.recorded(handle),
                 "nothing names {handle}\n{}",

@@ -230,7 +230,8 @@ pub(crate) fn snapshots_of_others(driver: &mut TestDriver) -> Result<()> {
     volume.write(65536, 4096, &mut random)?;
     let newer = rig.client.create_snapshot("newer", &volume.id)?.snapshot_id;
     // It takes the place of our base, which no delta needs any more.
-    let whole = std::mem::replace(&mut volume.id, format!("{}@{newer}", volume.id));
+    let whole = volume.id.clone();
+    volume.id = format!("{whole}@{newer}");
     let outcome = rig.good_backup(&volume, &[])?;
     says(&outcome, "csi", DELTA)?;
     ensure!(outcome.json()?["csi"]["snapshot_given"] == true);
@@ -263,6 +264,9 @@ pub(crate) fn snapshots_of_others(driver: &mut TestDriver) -> Result<()> {
     };
     let told = changed(&newer, &older)?;
     let text = String::from_utf8_lossy(&told.stdout);
-    ensure!(text.contains("8192") && text.contains("65536"), "{text}");
+    ensure!(
+        text.contains("0x000000002000") && text.contains("0x000000010000"),
+        "{text}"
+    );
     rig.left(&before, 1, 0)
 }

@@ -2,10 +2,7 @@
 //!
 //! Owns: its fields, rules and defaults. Must not: open repositories.
 
-#![expect(
-    unreachable_pub,
-    reason = "the derive of the schema generates what nobody names"
-)]
+#![expect(unreachable_pub, reason = "the derive of the schema generates what nobody names")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};

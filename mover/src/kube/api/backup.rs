@@ -3,6 +3,10 @@
 //! Owns: its fields, rules and defaults. Must not: act on them.
 
 #![expect(
+    clippy::duplicated_attributes,
+    reason = "printed columns are attributes that share words"
+)]
+#![expect(
     unreachable_pub,
     reason = "the derive of the schema generates what nobody names"
 )]

@@ -52,8 +52,7 @@ mod tests {
         let path = folder.path().join(seccomp::FILE_NAME);
         fs::write(&path, "an older one").unwrap();
         assert_eq!(install(folder.path()).unwrap(), path.display().to_string());
-        let written: serde_json::Value =
-            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let written: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(written, seccomp::profile());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

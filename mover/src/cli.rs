@@ -6,12 +6,18 @@
 //!
 //! Owns: flags, output, progress and exit codes. Must not: move data itself.
 
+#[cfg(feature = "kubernetes")]
+mod agent;
 pub mod args;
 mod backup;
 mod changed;
 mod completions;
 mod config;
+#[cfg(feature = "kubernetes")]
+mod controller;
 mod copy;
+#[cfg(feature = "kubernetes")]
+mod crds;
 #[cfg(feature = "csi")]
 mod csi;
 #[cfg(not(feature = "csi"))]
@@ -22,6 +28,8 @@ mod diff;
 pub mod exit;
 mod forget;
 mod gc;
+#[cfg(feature = "kubernetes")]
+mod hold;
 mod init;
 mod key;
 mod logging;
@@ -35,6 +43,8 @@ mod recover;
 mod repair;
 mod restore;
 mod run;
+#[cfg(feature = "kubernetes")]
+mod seccomp;
 mod secret;
 mod show;
 mod signals;
@@ -101,7 +111,17 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Gc(args) => gc::run(run, args, repository, limits),
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Csi(args) => csi::run(run, args),
+        #[cfg(feature = "kubernetes")]
+        Command::Controller(args) => controller::run(run, args),
+        #[cfg(feature = "kubernetes")]
+        Command::Agent(args) => agent::run(run, args, limits),
+        #[cfg(feature = "kubernetes")]
+        Command::Hold(args) => hold::run(run, args),
         Command::Demo(args) => demo::run(run, args),
+        #[cfg(feature = "kubernetes")]
+        Command::Crds => crds::run(),
+        #[cfg(feature = "kubernetes")]
+        Command::Seccomp(args) => seccomp::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -21,11 +21,13 @@ pub mod loop_device;
 mod occupancy;
 pub mod queue;
 pub mod rbd;
+pub mod received;
 pub mod source;
 mod system;
 pub mod target;
 
 pub use buffer::{ALIGNMENT, AlignedBuffer, is_zero};
 pub use queue::{Completion, EngineChoice, IoQueue, QueueOptions};
+pub use received::ReceivedDevice;
 pub use source::{Source, SourceDevice, SourceIdentity, SourceOptions};
 pub use target::{Target, TargetOptions};

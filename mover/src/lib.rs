@@ -10,6 +10,8 @@ pub mod attach;
 pub mod cli;
 pub mod device;
 pub mod error;
+#[cfg(feature = "kubernetes")]
+pub mod kube;
 pub mod metrics;
 pub mod pipeline;
 pub mod repository;

@@ -25,14 +25,20 @@
 //!
 //! Owns: everything that it starts, and its end. Must not: build the programs (`tests/run` does, from `tests/tools`).
 
+pub mod api;
 pub mod archive;
 mod certificates;
+pub mod claims;
 mod control_plane;
 mod definitions;
 mod kubeconfig;
 pub mod kubectl;
+pub mod leftovers;
+pub mod light_node;
 pub mod node;
+pub mod product;
 pub mod sidecars;
+pub mod storage;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -22,6 +22,7 @@ pub mod hostpath;
 pub mod image;
 pub mod in_process;
 pub mod loop_device;
+pub mod metadata_sidecar;
 pub mod minio;
 pub mod mount;
 pub mod part;

@@ -113,7 +113,7 @@ impl Process {
     pub fn wait_until(&self, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         let begin = Instant::now();
         while !ready() {
-            if self.keeper.as_ref().is_none_or(JoinHandle::is_finished) {
+            if self.has_ended() {
                 bail!("{} ended while starting:\n{}", self.name, self.tail());
             }
             if begin.elapsed() > limit {
@@ -142,6 +142,12 @@ impl Process {
     /// Where it is gone.
     pub fn thaw(&self) -> Result<()> {
         Ok(kill(Pid::from_raw(self.pid()), Signal::SIGCONT)?)
+    }
+
+    /// Whether it has ended by itself, or was killed by somebody else.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.keeper.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     fn tail(&self) -> String {

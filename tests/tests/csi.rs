@@ -11,6 +11,8 @@ mod faults;
 mod load;
 #[path = "csi/rig.rs"]
 mod rig;
+#[path = "csi/together.rs"]
+mod together;
 #[path = "csi/whole.rs"]
 mod whole;
 
@@ -52,6 +54,18 @@ const OWN: &[OwnCase] = &[
     ("sizes", faults::sizes),
     ("wrong_sources", faults::wrong_sources),
     ("secrets_stay_secret", faults::secrets),
+    (
+        "dies_while_another_waits",
+        together::dies_while_another_waits,
+    ),
+    ("two_of_one_volume", together::two_of_one_volume),
+    ("dies_during_the_sweep", together::dies_during_the_sweep),
+    ("notes_are_lost", together::notes_are_lost),
+    ("snapshots_of_others", together::snapshots_of_others),
+    (
+        "commit_without_an_answer",
+        together::commit_without_an_answer,
+    ),
     ("hundred_in_a_row", load::hundred_in_a_row),
 ];
 

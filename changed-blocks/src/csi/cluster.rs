@@ -13,7 +13,7 @@ use csi_proto::snapshot_metadata::{
     GetMetadataAllocatedRequest, GetMetadataAllocatedResponse, GetMetadataDeltaRequest,
     GetMetadataDeltaResponse,
 };
-use csi_proto::{Channel, Code};
+use csi_proto::{Channel, Code, Status};
 
 use super::service::{CallError, MetadataCall, MetadataQuestion, MetadataService};
 use super::stream::{MAX_MESSAGE_BYTES, Responses};
@@ -115,6 +115,18 @@ impl ClusterMetadata {
     }
 }
 
+/// The service asks the API server whether who holds the token may get snapshots: a refusal names the rule.
+fn refused(status: Status, namespace: &str) -> CallError {
+    let is_refusal = status.code() == Code::PermissionDenied;
+    let mut error = CallError::from(status);
+    if is_refusal {
+        error.message.push_str(&format!(
+            " (a role must allow in namespace {namespace}: get volumesnapshots, apiGroup snapshot.storage.k8s.io)"
+        ));
+    }
+    error
+}
+
 impl MetadataService for ClusterMetadata {
     type Stream = Responses<GetMetadataAllocatedResponse, GetMetadataDeltaResponse>;
 
@@ -122,6 +134,7 @@ impl MetadataService for ClusterMetadata {
         let security_token = self.fresh_token().await?;
         let ClusterSnapshot { namespace, name } = self.snapshot.clone();
         let client = &mut self.client;
+        let place = namespace.clone();
         Ok(match &call.question {
             MetadataQuestion::Allocated => {
                 let request = GetMetadataAllocatedRequest {
@@ -131,7 +144,8 @@ impl MetadataService for ClusterMetadata {
                     starting_offset: call.starting_offset,
                     max_results: call.max_results,
                 };
-                let response = client.get_metadata_allocated(request).await?;
+                let response = client.get_metadata_allocated(request).await;
+                let response = response.map_err(|status| refused(status, &place))?;
                 Responses::Allocated(response.into_inner())
             }
             MetadataQuestion::Delta { base } => {
@@ -143,7 +157,8 @@ impl MetadataService for ClusterMetadata {
                     starting_offset: call.starting_offset,
                     max_results: call.max_results,
                 };
-                let response = client.get_metadata_delta(request).await?;
+                let response = client.get_metadata_delta(request).await;
+                let response = response.map_err(|status| refused(status, &place))?;
                 Responses::Delta(response.into_inner())
             }
         })

@@ -21,6 +21,11 @@ pub struct CsiSnapshot {
     /// What the driver takes as a base in place of the handle, where it has such a thing: the snapshot itself is not needed any
     /// more then.
     pub change_id: Option<String>,
+    /// The repository that it was taken for, where that was done by who records it: such a snapshot may be deleted once no point of
+    /// that repository needs it.
+    pub taken_for: Option<String>,
+    /// When it was taken, by the clock of the storage: seconds and nanoseconds since 1970. Of two the later one is the newer state.
+    pub created: Option<(i64, i32)>,
 }
 
 impl CsiSnapshot {
@@ -33,6 +38,8 @@ impl CsiSnapshot {
             volume: volume.to_owned(),
             snapshot: snapshot.to_owned(),
             change_id: None,
+            taken_for: None,
+            created: None,
         }
     }
 
@@ -50,6 +57,34 @@ impl CsiSnapshot {
         self
     }
 
+    /// The same, taken for this repository by who records it.
+    #[must_use]
+    pub fn taken_for(mut self, repository: &str) -> Self {
+        self.taken_for = Some(repository.to_owned());
+        self
+    }
+
+    /// The same, taken at this time of the storage.
+    #[must_use]
+    pub fn created(mut self, at: Option<(i64, i32)>) -> Self {
+        self.created = at;
+        self
+    }
+
+    /// Why this is an older state than the recorded one, where both times are known.
+    #[must_use]
+    pub fn goes_back(&self, record: &Identity) -> Option<String> {
+        let recorded = Self::from_identity(record).ok()?;
+        let (mine, theirs) = (self.created?, recorded.created?);
+        let is_same_volume = recorded.driver == self.driver && recorded.volume == self.volume;
+        (is_same_volume && mine < theirs).then(|| {
+            format!(
+                "snapshot {} was taken before {}, which the parent was made from",
+                self.snapshot, recorded.snapshot
+            )
+        })
+    }
+
     /// What the driver takes as a base.
     #[must_use]
     pub fn base_id(&self) -> &str {
@@ -59,9 +94,14 @@ impl CsiSnapshot {
     /// The record that a point keeps.
     #[must_use]
     pub fn identity(&self) -> Identity {
+        let created = self
+            .created
+            .map(|(seconds, nanos)| format!("{seconds}.{nanos:09}"));
         let optional = [
+            ("created", &created),
             ("change-id", &self.change_id),
             ("driver-version", &self.driver_version),
+            ("taken-for", &self.taken_for),
         ];
         let record = Identity::new(NAME)
             .with("driver", &self.driver)
@@ -96,6 +136,8 @@ impl CsiSnapshot {
             volume: fact("volume")?,
             snapshot: fact("snapshot")?,
             change_id: record.fact("change-id").map(str::to_owned),
+            taken_for: record.fact("taken-for").map(str::to_owned),
+            created: record.fact("created").and_then(parse_time),
         })
     }
 
@@ -138,6 +180,12 @@ impl CsiSnapshot {
         }
         Ok(recorded.base_id().to_owned())
     }
+}
+
+/// A time as [`CsiSnapshot::identity`] writes it; anything else is no time.
+fn parse_time(text: &str) -> Option<(i64, i32)> {
+    let (seconds, nanos) = text.split_once('.')?;
+    Some((seconds.parse().ok()?, nanos.parse().ok()?))
 }
 
 #[cfg(test)]

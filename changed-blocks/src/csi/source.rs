@@ -351,6 +351,10 @@ impl<S: MetadataService> ChangedBlocks for CsiSource<S> {
         Some(self.snapshot.identity())
     }
 
+    fn goes_back(&self, base: &Identity) -> Option<String> {
+        self.snapshot.goes_back(base)
+    }
+
     /// Whether the driver still has the base shows when it is asked.
     fn bind(&mut self, base: &Base<'_>) -> Result<(), SourceError> {
         self.base = None;

@@ -34,6 +34,7 @@ pub mod state;
 pub mod sweep;
 pub mod timing;
 mod undo;
+pub mod view;
 mod working_copy;
 
 pub use device::CsiDevice;
@@ -41,6 +42,7 @@ pub use driver::Driver;
 pub use new_volume::NewVolume;
 pub use options::{CsiOptions, Deadlines};
 pub use session::{Backup, KeepBase};
+pub use view::SnapshotView;
 
 /// What a SOURCE begins with that is a volume of a driver, and a TARGET that is to be one.
 pub const PREFIX: &str = "csi:";

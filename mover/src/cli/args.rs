@@ -3,19 +3,29 @@
 //! Owns: names, defaults and help texts of all flags (a contract; golden files in `mover/tests/golden/help`). Must not: look
 //! at files, the environment (other than through clap) or the repository; `cli::config` gives the flags their meaning.
 
+#[cfg(feature = "kubernetes")]
+mod agent;
 mod commands;
+#[cfg(feature = "kubernetes")]
+mod controller;
 mod csi;
 mod forget;
 mod gc;
 mod global;
 mod keys;
+#[cfg(feature = "kubernetes")]
+mod seccomp;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "kubernetes")]
+pub use agent::{AgentArgs, HoldArgs, ModeFlag};
 pub use commands::{
     BackupArgs, ChangedArgs, CompletionsArgs, CopyArgs, DemoArgs, DiffArgs, EngineFlag, InitArgs,
     LevelFlag, LockFlag, PointsArgs, RecoverArgs, RepairArgs, RestoreArgs, ShowArgs, VerifyArgs,
 };
+#[cfg(feature = "kubernetes")]
+pub use controller::ControllerArgs;
 pub use csi::{
     CsiArgs, CsiCommand, CsiDriverArgs, CsiInfoArgs, CsiReleaseArgs, CsiSnapshotArgs,
     CsiVolumeArgs, KeepBaseFlag,
@@ -24,6 +34,8 @@ pub use forget::{ForgetArgs, KeepArgs};
 pub use gc::GcArgs;
 pub use global::{RepositoryArgs, RunArgs};
 pub use keys::{ExportArgs, KeyArgs, KeyCommand, NewSecretArgs, RemoveArgs};
+#[cfg(feature = "kubernetes")]
+pub use seccomp::SeccompArgs;
 
 const OVERVIEW: &str = "\
 First steps:
@@ -104,8 +116,23 @@ pub enum Command {
     Key(KeyArgs),
     /// Look at a CSI driver, and remove what backups of its volumes keep
     Csi(CsiArgs),
+    /// Decide what happens to the backups and restores of a Kubernetes cluster
+    #[cfg(feature = "kubernetes")]
+    Controller(ControllerArgs),
+    /// Move the data of backups and restores of one node of a Kubernetes cluster
+    #[cfg(feature = "kubernetes")]
+    Agent(AgentArgs),
+    /// Hold a device for the agent of a node: what runs in the pod beside a volume
+    #[cfg(feature = "kubernetes")]
+    Hold(HoldArgs),
     /// Back up, change, back up again and restore a sample disk, and show the figures
     Demo(DemoArgs),
+    /// Print the definitions of the custom resources, for `kubectl apply`
+    #[cfg(feature = "kubernetes")]
+    Crds,
+    /// Print the seccomp profile of the agent, or lay it down where a kubelet looks
+    #[cfg(feature = "kubernetes")]
+    Seccomp(SeccompArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -130,13 +157,23 @@ impl Command {
             Self::Gc(_) => "gc",
             Self::Key(_) => "key",
             Self::Csi(_) => "csi",
+            #[cfg(feature = "kubernetes")]
+            Self::Controller(_) => "controller",
+            #[cfg(feature = "kubernetes")]
+            Self::Agent(_) => "agent",
+            #[cfg(feature = "kubernetes")]
+            Self::Hold(_) => "hold",
             Self::Demo(_) => "demo",
+            #[cfg(feature = "kubernetes")]
+            Self::Crds => "crds",
+            #[cfg(feature = "kubernetes")]
+            Self::Seccomp(_) => "seccomp",
             Self::Completions(_) => "completions",
         }
     }
 
     /// Every command name.
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: &'static [&'static str] = &[
         "init",
         "backup",
         "points",
@@ -152,7 +189,17 @@ impl Command {
         "gc",
         "key",
         "csi",
+        #[cfg(feature = "kubernetes")]
+        "controller",
+        #[cfg(feature = "kubernetes")]
+        "agent",
+        #[cfg(feature = "kubernetes")]
+        "hold",
         "demo",
+        #[cfg(feature = "kubernetes")]
+        "crds",
+        #[cfg(feature = "kubernetes")]
+        "seccomp",
         "completions",
     ];
 }

@@ -108,6 +108,7 @@ pub(super) fn request(args: &BackupArgs) -> Result<BackupRequest> {
         allow_live: args.allow_live,
         takeover_after: args.takeover_after,
         engine: engine(args.engine),
+        order: None,
         recorded: None,
     })
 }

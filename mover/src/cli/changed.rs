@@ -2,14 +2,18 @@
 //!
 //! Owns: printing extents while they come, and the picture of where they are. Must not: compare anything itself.
 
+use std::path::Path;
+
 use changed_blocks::ByteLen;
 use changed_blocks::heat_map::HeatMap;
 
 use super::args::ChangedArgs;
 use super::backup::open_source;
+use super::csi;
 use super::diff::print;
 use super::run::{Outcome, Run, Text};
 use super::units;
+use crate::device::source::SourceDevice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::changed::{self, ChangedRequest};
 use crate::pipeline::report::{AuditReport, ChangedReport};
@@ -23,16 +27,9 @@ const SHOWN: u64 = 40;
 
 pub(super) fn run(run: &Run, args: &ChangedArgs) -> Result<Outcome> {
     // Nothing is committed: a source that is in use may be looked at.
-    let source = open_source(&args.source, true)?;
-    let base = args
-        .base
-        .as_deref()
-        .map(|base| open_source(base, true))
-        .transpose()?;
-    let named = args
-        .base
-        .as_ref()
-        .map(|base| base.to_string_lossy().into_owned());
+    let (source, _) = open(run, args, &args.source)?;
+    let base = args.base.as_deref().map(|base| open(run, args, base));
+    let (base, named) = base.transpose()?.unzip();
     let monitor = run.watch("changed", ON_STOP)?;
     let mut map = HeatMap::new(ByteLen(source.size()), CELLS);
     let (mut failure, mut shown): (Option<Error>, u64) = (None, 0);
@@ -61,6 +58,16 @@ pub(super) fn run(run: &Run, args: &ChangedArgs) -> Result<Outcome> {
             Ok(Outcome::new(&report, text)?.with_finding(finding(&report)))
         }
     }
+}
+
+/// What is looked at, and how a record names it.
+fn open(run: &Run, args: &ChangedArgs, source: &Path) -> Result<(Box<dyn SourceDevice>, String)> {
+    if csi::is_meant(source) {
+        let (view, snapshot) = csi::view(source, &args.driver, &run.stop_flag())?;
+        return Ok((view, snapshot.to_owned()));
+    }
+    let opened = open_source(source, true)?;
+    Ok((opened, source.to_string_lossy().into_owned()))
 }
 
 fn to_text(report: &ChangedReport, map: &HeatMap, more: u64) -> String {

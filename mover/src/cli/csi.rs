@@ -3,6 +3,8 @@
 //! Owns: flags to options, and what of a run is said. Must not: know the order of calls (`attach::csi` does).
 
 mod backup;
+#[cfg(feature = "kubernetes")]
+mod cluster_secrets;
 mod restore;
 
 use std::collections::BTreeMap;
@@ -18,15 +20,20 @@ use super::output::table::Table;
 use super::run::{Outcome, Run, Text};
 use crate::attach::csi::base::KeptBase;
 use crate::attach::csi::info::DriverReport;
-use crate::attach::csi::profile::{BasePolicy, CloneCost};
+use crate::attach::csi::profile::{
+    AttachWay, BasePolicy, CloneAccess, CloneCost, Profile, Profiles,
+};
 use crate::attach::csi::secrets::Secrets;
 use crate::attach::csi::state::Begun;
 use crate::attach::csi::sweep::Purpose;
-use crate::attach::csi::{CsiOptions, Deadlines, Driver, PREFIX, sweep};
-use crate::error::{ErrorKind, Result};
+use crate::attach::csi::{CsiOptions, Deadlines, Driver, PREFIX, SnapshotView, sweep};
+use crate::device::source::SourceDevice;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::progress::StopFlag;
 use crate::repository::access::Repository;
 use crate::repository::session::resolve::resolve;
 
+use backup::volume_and_snapshot;
 pub(super) use backup::{run as backup, volume_name};
 pub(super) use restore::run as restore;
 
@@ -45,6 +52,23 @@ pub(super) fn run(run: &Run, args: &CsiArgs) -> Result<Outcome> {
     }
 }
 
+/// A snapshot that is only asked about, and what its driver calls it.
+pub(super) fn view<'a>(
+    source: &'a Path,
+    driver: &CsiDriverArgs,
+    stop: &StopFlag,
+) -> Result<(Box<dyn SourceDevice>, &'a str)> {
+    let (volume, snapshot) = volume_and_snapshot(source)?;
+    let snapshot = snapshot.ok_or_else(|| {
+        invalid("say what a volume holds that is in use")
+            .object(source.display())
+            .hint("name a snapshot of it: csi:VOLUME_ID@SNAPSHOT_ID")
+    })?;
+    let options = options(driver, None, None)?;
+    let view = SnapshotView::open(&options, (volume, snapshot), stop)?;
+    Ok((Box::new(view), snapshot))
+}
+
 /// The options that the flags stand for.
 fn options(
     driver: &CsiDriverArgs,
@@ -58,7 +82,10 @@ fn options(
     let mut options = CsiOptions::new(socket);
     options.node_socket.clone_from(&driver.csi_node_socket);
     if let Some(folder) = &driver.csi_secrets {
-        options.secrets = Secrets::read(folder)?;
+        options.secrets = secrets(folder)?;
+    }
+    if let Some(file) = &driver.csi_profile {
+        options.profiles = profiles(file)?;
     }
     if let Some(state) = &driver.csi_state {
         // A journal tells paths, which must be found from another folder, too.
@@ -82,6 +109,43 @@ fn options(
         options.snapshot_parameters = parameters("--csi-snapshot-parameter", texts)?;
     }
     Ok(options)
+}
+
+/// Secrets from a folder, or from a cluster.
+fn secrets(from: &Path) -> Result<Secrets> {
+    let text = from.to_str().unwrap_or_default();
+    if text.starts_with("k8s:") || text.starts_with("k8s-class:") {
+        return cluster_secrets(text);
+    }
+    Secrets::read(from)
+}
+
+#[cfg(feature = "kubernetes")]
+use cluster_secrets::read as cluster_secrets;
+
+#[cfg(not(feature = "kubernetes"))]
+fn cluster_secrets(text: &str) -> Result<Secrets> {
+    Err(invalid("read secrets from a cluster: this build has no Kubernetes").object(text))
+}
+
+/// What a person knows better of drivers.
+fn profiles(file: &Path) -> Result<Profiles> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::PermissionDenied => ErrorKind::AccessDenied,
+            _ => ErrorKind::Io,
+        };
+        Error::new(kind, "read the profiles of drivers")
+            .object(file.display())
+            .source(error)
+    })?;
+    Profiles::parse(&text).map_err(|error| {
+        invalid("use the profiles of drivers")
+            .object(file.display())
+            .hint("write one entry for each driver, e.g. rbd.csi.ceph.com: {baseSnapshot: drop}")
+            .source(error)
+    })
 }
 
 /// Parses `KEY=VALUE` texts that a driver understands. What is for the sidecars of Kubernetes, where to find secrets above all, no
@@ -138,6 +202,43 @@ fn is_committed(
     let newest = format!("{}@latest", begun.name);
     let point = resolve(repository, &newest).map(|point| point.manifest.identity);
     is_made_from(point, &newest, snapshot).map(Some)
+}
+
+/// The snapshot that was taken for the newest point of a volume by a run of this repository.
+fn recorded(
+    repository: &Repository,
+    name: &str,
+    driver: &str,
+    volume: &str,
+) -> Result<Option<String>> {
+    let newest = format!("{name}@latest");
+    match resolve(repository, &newest) {
+        Ok(point) => {
+            let ours = repository.config.repository.to_string();
+            Ok(taken(&point.manifest.identity, (driver, volume, &ours)))
+        }
+        Err(error)
+            if error.kind() == ErrorKind::NotFound && error.object_name() == Some(&*newest) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The snapshot of a point, where all of this is so: a copy of the point in another repository does not own it.
+fn taken(
+    pairs: &[(String, String)],
+    (driver, volume, repository): (&str, &str, &str),
+) -> Option<String> {
+    let fact = |name: &str| {
+        let pair = pairs.iter().find(|(key, _)| key == name);
+        pair.map(|(_, value)| value.as_str())
+    };
+    let is_ours = fact("csi.driver") == Some(driver)
+        && fact("csi.volume") == Some(volume)
+        && fact("csi.taken-for") == Some(repository);
+    fact("csi.snapshot").filter(|_| is_ours).map(str::to_owned)
 }
 
 /// Only "there is no such point" is a no: a repository that cannot be asked says nothing.
@@ -200,11 +301,56 @@ fn info_text(report: &DriverReport) -> String {
         ),
     ];
     let mut text = Table::pairs(pairs).to_string();
+    text.push_str("\nin a cluster:\n");
+    text.push_str(&Table::pairs(profile_pairs(&report.profile)).to_string());
     for line in &report.meaning {
         text.push('\n');
         text.push_str(line);
     }
     text
+}
+
+/// What a profile says that this command does not use: for who writes overrides.
+fn profile_pairs(profile: &Profile) -> Vec<(&'static str, String)> {
+    let or =
+        |text: &Option<String>, default: &str| text.clone().unwrap_or_else(|| default.to_owned());
+    let attach = match profile.attach_strategy {
+        AttachWay::Pod => "pod",
+        AttachWay::Csi => "csi",
+        AttachWay::Direct => "direct",
+    };
+    let access = match profile.clone_access_mode {
+        CloneAccess::ReadWriteOnce => "ReadWriteOnce",
+        CloneAccess::ReadOnlyMany => "ReadOnlyMany",
+    };
+    let most = profile.max_snapshots;
+    vec![
+        ("attachStrategy", attach.to_owned()),
+        (
+            "cloneStorageClassName",
+            or(&profile.clone_storage_class_name, "that of the volume"),
+        ),
+        ("cloneAccessMode", access.to_owned()),
+        (
+            "changeIdAnnotation",
+            or(&profile.change_id_annotation, "none"),
+        ),
+        (
+            "snapshotMetadataServiceName",
+            or(
+                &profile.snapshot_metadata_service_name,
+                "that of the driver",
+            ),
+        ),
+        (
+            "maxSnapshotsPerVolume",
+            most.map_or_else(|| "unlimited".to_owned(), |most| most.to_string()),
+        ),
+        (
+            "volumeSnapshotClassName",
+            or(&profile.volume_snapshot_class_name, "the driver's default"),
+        ),
+    ]
 }
 
 #[derive(Debug, Serialize)]

@@ -161,6 +161,7 @@ fn take_point(
         allow_live: false,
         takeover_after: std::time::Duration::from_secs(600),
         engine: EngineChoice::Auto,
+        order: None,
         recorded: None,
     };
     let progress = Arc::new(Progress::default());

@@ -4,9 +4,11 @@
 
 use std::path::Path;
 
-use super::args::{BackupArgs, CsiArgs, RepositoryArgs, RestoreArgs, RunArgs};
+use super::args::{BackupArgs, CsiArgs, CsiDriverArgs, RepositoryArgs, RestoreArgs, RunArgs};
 use super::run::{Outcome, Run};
+use crate::device::source::SourceDevice;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::progress::StopFlag;
 
 /// Whether a SOURCE or TARGET is meant as a volume of a driver.
 pub(super) fn is_meant(path: &Path) -> bool {
@@ -41,4 +43,15 @@ pub(super) fn restore(
     _: &RunArgs,
 ) -> Result<Outcome> {
     refused()
+}
+
+pub(super) fn view<'a>(
+    _: &'a Path,
+    _: &CsiDriverArgs,
+    _: &StopFlag,
+) -> Result<(Box<dyn SourceDevice>, &'a str)> {
+    refused().and(Err(Error::new(
+        ErrorKind::Internal,
+        "speak to a CSI driver",
+    )))
 }

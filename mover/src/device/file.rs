@@ -72,6 +72,24 @@ impl DeviceFile {
         })
     }
 
+    /// Takes two descriptors of one block device, of which `main` bypasses the page cache. Nothing is opened: whoever may not open
+    /// the device can still use it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the device does not tell its geometry.
+    pub(super) fn of_descriptors(main: File, buffered: File, path: &Path) -> Result<Self> {
+        let failed = |error: io::Error| io_error("use the received device", path, error);
+        let sector = system::block_device_sector(&buffered).map_err(failed)?;
+        Ok(Self {
+            path: path.to_owned(),
+            main,
+            buffered,
+            unit: sector,
+            block_size: sector,
+            fallback: None,
+        })
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -20,6 +20,7 @@ use nix::libc;
 use super::file::{DeviceFile, Direction, io_error};
 use super::occupancy;
 use super::queue::{self, IoQueue, QueueOptions};
+use super::received::ReceivedDevice;
 use super::system;
 use crate::{Error, ErrorKind, Result};
 
@@ -205,6 +206,39 @@ impl Source {
             let state = FileState::of(&metadata);
             Self::new(buffered, path, state.size, Some(state), false)
         }
+    }
+
+    /// Takes a block device that somebody else opened for reading. `name` is only for messages.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] where the device is empty, mounted, held or open for writing, as far as that can be seen;
+    /// [`ErrorKind::Io`].
+    pub fn received(device: &ReceivedDevice, name: &Path) -> Result<Self> {
+        let failed = |error| io_error("use the received source", name, error);
+        let (main, buffered) = device.descriptors().map_err(failed)?;
+        let key = system::open_file_key(&buffered).map_err(failed)?;
+        if let Some(user) = occupancy::user(key) {
+            return Err(
+                Error::new(ErrorKind::InvalidRequest, format!("refuse source: {user}"))
+                    .object(name.display())
+                    .hint("the working copy of a snapshot belongs to its backup alone"),
+            );
+        }
+        let size = system::block_device_size(&buffered).map_err(failed)?;
+        if size == 0 {
+            return Err(Error::new(
+                ErrorKind::InvalidRequest,
+                "refuse source: the device is empty",
+            )
+            .object(name.display()));
+        }
+        Ok(Self {
+            file: Arc::new(DeviceFile::of_descriptors(main, buffered, name)?),
+            size,
+            state: None,
+            live: false,
+            warnings: Mutex::default(),
+        })
     }
 
     fn open_block_device(buffered: File, path: &Path, options: SourceOptions) -> Result<Self> {

@@ -27,6 +27,7 @@ use super::buffer::AlignedBuffer;
 use super::file::{DeviceFile, io_error};
 use super::first_chunk::{FirstChunk, Medium};
 use super::queue::{self, IoQueue, QueueOptions};
+use super::received::ReceivedDevice;
 use super::source::remember;
 use crate::{Error, ErrorKind, Result};
 
@@ -80,6 +81,16 @@ impl Target {
     /// [`ErrorKind::NoSpace`], [`ErrorKind::Io`].
     pub fn open(path: &Path, options: &TargetOptions) -> Result<Self> {
         open::open(path, options)
+    }
+
+    /// Takes a block device that somebody else opened for reading and writing, exclusively. `name` is only for messages.
+    ///
+    /// What it holds is not looked at: whoever passed it on decided that it may be overwritten.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] where it is read-only, too small, or passed on for reading; [`ErrorKind::Io`].
+    pub fn received(device: &ReceivedDevice, name: &Path, options: &TargetOptions) -> Result<Self> {
+        open::received(device, name, options)
     }
 
     /// Whether this run made the file: ranges never written read as zero.

@@ -180,7 +180,10 @@ fn begin(context: &Context, request: &BackupRequest, again: Option<&Again>) -> R
     let volume = repository.keys.volume_id(&request.volume);
     let takeover = Takeover {
         after: request.takeover_after,
-        here: Origin::current(),
+        here: match &request.order {
+            Some(order) => Origin::current().working_for(order),
+            None => Origin::current(),
+        },
         given_up: again.and_then(|again| again.session),
     };
     for _ in 0..PARENT_ATTEMPTS {

@@ -143,6 +143,7 @@ fn request(from: &Context, task: &Task, options: &CopyOptions) -> BackupRequest 
         allow_live: false,
         takeover_after: options.takeover_after,
         engine: EngineChoice::Auto,
+        order: None,
         recorded: Some(Recorded {
             state: manifest.state,
             identity: origin.into_identity(manifest),

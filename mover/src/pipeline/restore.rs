@@ -38,13 +38,14 @@ mod stream;
 mod writer;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::device::queue::{EngineChoice, QueueOptions};
 use crate::device::rbd::RbdTarget;
+use crate::device::received::ReceivedDevice;
 use crate::device::target::{Target, TargetOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Context;
@@ -75,6 +76,8 @@ pub enum TargetSpec {
     Path(PathBuf),
     /// An RBD image that exists, `rbd:POOL[/NAMESPACE]/IMAGE`.
     Rbd(String),
+    /// A block device that somebody else opened for it, and what it is called.
+    Received(ReceivedDevice, PathBuf),
     /// Standard output, in order, zeros included.
     Stdout,
 }
@@ -155,7 +158,11 @@ pub fn run(context: &Context, request: &RestoreRequest) -> Result<RestoreReport>
         TargetSpec::Stdout => restore.to_stream(job, stream::standard_output()?),
         TargetSpec::Path(path) => {
             let target = Target::open(path, &restore.target_options(&job))?;
-            restore.to_target(job, target)
+            restore.to_target(job, target, path)
+        }
+        TargetSpec::Received(device, name) => {
+            let target = Target::received(device, name, &restore.target_options(&job))?;
+            restore.to_target(job, target, name)
         }
         TargetSpec::Rbd(name) => {
             let target = RbdTarget::open(name, &restore.target_options(&job))?;
@@ -266,13 +273,7 @@ impl Restore<'_> {
     }
 
     /// Into a file or device, which looks complete only at the very end.
-    fn to_target(&self, job: Job<'_>, target: Target) -> Result<RestoreReport> {
-        let TargetSpec::Path(path) = &self.request.target else {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                "open a target without a path",
-            ));
-        };
+    fn to_target(&self, job: Job<'_>, target: Target, path: &Path) -> Result<RestoreReport> {
         let mut report = self.to_output(job, &target, &path.display().to_string())?;
         report.warnings.extend(target.warnings());
         target.finish(None)?;

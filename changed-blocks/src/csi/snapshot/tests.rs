@@ -27,6 +27,8 @@ fn a_snapshot_comes_back_from_its_record() {
     for snapshot in [
         snapshot(),
         snapshot().with_change_id(change_id),
+        snapshot().taken_for("a repository"),
+        snapshot().created(Some((1_700_000_000, 5))),
         snapshot()
             .with_change_id(change_id)
             .with_driver_version("1.18.0"),
@@ -100,5 +102,21 @@ fn neither_another_volume_nor_another_driver_is_compared_with() {
     assert_eq!(
         error,
         "the base is of driver rbd.csi.ceph.com, not of hostpath.csi.k8s.io"
+    );
+}
+
+#[test]
+fn an_older_snapshot_goes_back() {
+    let at = |seconds, nanos| snapshot().created(Some((seconds, nanos)));
+    let base = at(10, 20).identity();
+    assert!(at(10, 19).goes_back(&base).is_some());
+    assert!(at(9, 999_999_999).goes_back(&base).is_some());
+    assert_eq!(at(10, 20).goes_back(&base), None);
+    assert_eq!(at(11, 0).goes_back(&base), None);
+    assert_eq!(snapshot().goes_back(&base), None);
+    assert_eq!(at(1, 0).goes_back(&snapshot().identity()), None);
+    assert_eq!(
+        at(1, 0).goes_back(&at(10, 0).identity().with("created", "soon")),
+        None
     );
 }

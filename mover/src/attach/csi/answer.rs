@@ -25,6 +25,8 @@ pub enum Rpc {
     NodeGetCapabilities,
     /// Which node is this?
     NodeGetInfo,
+    /// Is this snapshot there?
+    ListSnapshots,
     /// Freezes a volume.
     CreateSnapshot,
     /// Removes a snapshot.
@@ -69,6 +71,7 @@ impl Rpc {
             Self::ControllerGetCapabilities => "ControllerGetCapabilities",
             Self::NodeGetCapabilities => "NodeGetCapabilities",
             Self::NodeGetInfo => "NodeGetInfo",
+            Self::ListSnapshots => "ListSnapshots",
             Self::CreateSnapshot => "CreateSnapshot",
             Self::DeleteSnapshot => "DeleteSnapshot",
             Self::CreateVolume => "CreateVolume",
@@ -91,7 +94,8 @@ impl Rpc {
             | Self::GetPluginCapabilities
             | Self::ControllerGetCapabilities
             | Self::NodeGetCapabilities
-            | Self::NodeGetInfo => Purpose::Ask,
+            | Self::NodeGetInfo
+            | Self::ListSnapshots => Purpose::Ask,
             Self::CreateSnapshot
             | Self::CreateVolume
             | Self::ControllerPublish

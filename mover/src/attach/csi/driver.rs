@@ -17,7 +17,7 @@ use csi_proto::{Channel, Request, connect};
 use super::answer::Rpc;
 use super::call::{CallError, Caller, answered, incomplete};
 use super::options::CsiOptions;
-use super::profile::Profile;
+use super::profile::{Profile, Profiles};
 use super::runtime::ControlPlane;
 use super::timing::Timing;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +46,7 @@ pub struct Driver {
     controller: Channel,
     node_channel: Channel,
     caller: Caller,
+    profiles: Profiles,
 }
 
 impl Driver {
@@ -75,6 +76,7 @@ impl Driver {
             topology: None,
             abilities: Abilities::default(),
             profile: Profile::of(""),
+            profiles: options.profiles.clone(),
             socket,
             controller,
             node_channel,
@@ -139,7 +141,7 @@ impl Driver {
             return Err(incomplete(Rpc::GetPluginInfo, &self.caller.driver, "name"));
         }
         self.caller.driver.clone_from(&info.name);
-        self.profile = Profile::of(&info.name);
+        self.profile = self.profiles.of(&info.name);
         (self.name, self.version) = (info.name, info.vendor_version);
         let client = self.node_client();
         let answer = self.caller.call(Rpc::NodeGetInfo, &self.name, None, || {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::profile::Profiles;
 use super::secrets::Secrets;
 
 /// Where the kubelet, and every driver that it starts, look for volumes.
@@ -58,6 +59,8 @@ pub struct CsiOptions {
     pub state: PathBuf,
     /// How long things may take.
     pub deadlines: Deadlines,
+    /// What is known of drivers.
+    pub profiles: Profiles,
 }
 
 impl CsiOptions {
@@ -73,6 +76,7 @@ impl CsiOptions {
             kubelet_root: PathBuf::from(DEFAULT_KUBELET_ROOT),
             state: PathBuf::from(DEFAULT_STATE),
             deadlines: Deadlines::default(),
+            profiles: Profiles::default(),
         }
     }
 

@@ -81,6 +81,33 @@ impl Secrets {
         Ok(Self(secrets))
     }
 
+    /// From maps that were read elsewhere.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a key or a size that no request may carry. No value is told.
+    pub fn of_groups(groups: impl IntoIterator<Item = (Group, SecretMap)>) -> Result<Self> {
+        let mut secrets = BTreeMap::new();
+        for (group, map) in groups {
+            let len: usize = map.iter().map(|(key, value)| key.len() + value.len()).sum();
+            if u64::try_from(len).is_ok_and(|len| len > MAX_LEN) {
+                return Err(Error::new(
+                    ErrorKind::InvalidRequest,
+                    "use a secret of more than 4 KiB",
+                ));
+            }
+            if let Some(key) = map.keys().find(|key| !is_key(key)) {
+                return Err(Error::new(
+                    ErrorKind::InvalidRequest,
+                    "use this name as the key of a secret",
+                )
+                .object(key)
+                .hint("a key has letters, digits and `. _ -`"));
+            }
+            secrets.insert(group, map);
+        }
+        Ok(Self(secrets))
+    }
+
     /// Those of a group; none where there are none.
     #[must_use]
     pub fn of(&self, group: Group) -> SecretMap {
@@ -109,9 +136,13 @@ fn entries(folder: &Path) -> Result<Vec<(String, std::path::PathBuf)>> {
     Ok(found)
 }
 
-fn value(key: &str, file: &Path) -> Result<String> {
+fn is_key(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if !key.chars().all(fits) {
+    text.chars().all(fits)
+}
+
+fn value(key: &str, file: &Path) -> Result<String> {
+    if !is_key(key) {
         return Err(refused("use this name as the key of a secret", file)
             .hint("a key has letters, digits and `. _ -`"));
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use changed_blocks::csi::CsiSnapshot;
 
-use super::base::{Bases, VolumeLock};
+use super::base::{Bases, KeptBase, VolumeLock};
 use super::device::CsiDevice;
 use super::driver::{Driver, MadeSnapshot};
 use super::journal::Journal;
@@ -50,6 +50,10 @@ pub struct Subject<'a> {
     pub name: &'a str,
     /// Whether the snapshot stays.
     pub keep: KeepBase,
+    /// The snapshot that a run took for the newest point of this name, as that point says.
+    pub recorded: Option<&'a str>,
+    /// A snapshot that somebody else made, to be backed up in place of a new one: it is read and never deleted.
+    pub snapshot: Option<&'a str>,
 }
 
 /// A backup that is under way. One that is dropped without an end is taken back by the next run.
@@ -62,6 +66,7 @@ pub struct Backup {
     stop: StopFlag,
     begun: Begun,
     told: Vec<String>,
+    foreign: Option<String>,
     _lock: VolumeLock,
 }
 
@@ -82,7 +87,7 @@ impl Backup {
         let bases = Bases::at(options.bases(), options.locks());
         let held = (&*driver.name, &*driver.socket, subject.volume);
         let lock = bases.lock_within(held, LOCK_PATIENCE)?;
-        let told = sweep::dead_runs_of(driver, options, subject.volume, is_committed)?;
+        let mut told = sweep::dead_runs_of(driver, options, subject.volume, is_committed)?;
         let begun = Begun {
             version: VERSION,
             driver: driver.name.clone(),
@@ -90,10 +95,15 @@ impl Backup {
             volume: Some(subject.volume.to_owned()),
             repository: subject.repository.to_owned(),
             name: subject.name.to_owned(),
-            keeps_base: subject.keep == KeepBase::Auto && driver.needs_base(),
+            // What is not ours is kept by whoever made it.
+            keeps_base: subject.keep == KeepBase::Auto
+                && driver.needs_base()
+                && subject.snapshot.is_none(),
         };
         // Whoever finds only after the backup that the note is broken has done all of it for nothing.
-        bases.find(&begun)?;
+        if let (None, Some(snapshot)) = (bases.find(&begun)?, subject.recorded) {
+            told.extend(found_again(driver, &bases, &begun, snapshot)?);
+        }
         let journal = Journal::begin(&options.journals(), begun.clone())?;
         Ok(Self {
             driver: driver.clone(),
@@ -103,6 +113,7 @@ impl Backup {
             stop: StopFlag::default(),
             begun,
             told,
+            foreign: subject.snapshot.map(str::to_owned),
             _lock: lock,
         })
     }
@@ -113,7 +124,7 @@ impl Backup {
         &self.told
     }
 
-    /// Takes the snapshot and makes its device.
+    /// Takes the snapshot, or finds the one that is to be read, and makes its device.
     ///
     /// # Errors
     /// What driver, system and disk answer; `Interrupted` on request. The caller ends with [`failed`](Self::failed).
@@ -126,11 +137,14 @@ impl Backup {
             journal: &mut self.journal,
             stop,
         };
-        let snapshot = copy.snapshot(&WantedSnapshot {
-            name: name.clone(),
-            volume: volume.clone(),
-            parameters: self.options.snapshot_parameters.clone(),
-        })?;
+        let snapshot = match &self.foreign {
+            Some(id) => foreign_snapshot(&self.driver, id, &volume)?,
+            None => copy.snapshot(&WantedSnapshot {
+                name: name.clone(),
+                volume: volume.clone(),
+                parameters: self.options.snapshot_parameters.clone(),
+            })?,
+        };
         stop.check()?;
         let clone = copy.volume(&WantedVolume {
             name,
@@ -156,8 +170,12 @@ impl Backup {
         let warning = check_size(&self.driver.name, promised, source.size())
             .map_err(|error| error.object(volume))?;
         let warnings = Vec::from_iter(warning);
-        let identity = CsiSnapshot::new(&self.driver.name, volume, &snapshot.id)
-            .with_driver_version(&self.driver.version);
+        let mut identity = CsiSnapshot::new(&self.driver.name, volume, &snapshot.id)
+            .with_driver_version(&self.driver.version)
+            .created(snapshot.created);
+        if self.foreign.is_none() {
+            identity = identity.taken_for(&self.begun.repository);
+        }
         let device = CsiDevice::new(source, &self.driver, identity, stop, warnings);
         tracing::info!(
             device = %path.display(),
@@ -218,6 +236,56 @@ impl Backup {
             Thing::Made(id) => Some(id),
             Thing::Absent | Thing::Wanted(_) => None,
         }
+    }
+}
+
+/// The snapshot of somebody else. It stands in no journal, so that nothing ever takes it back.
+fn foreign_snapshot(driver: &Driver, id: &str, volume: &str) -> Result<MadeSnapshot> {
+    let refused = |kind: ErrorKind, message: &str| Error::new(kind, message).object(id);
+    if !driver.abilities.list_snapshots {
+        let message = "look up a snapshot: the driver does not list them";
+        return Err(refused(ErrorKind::InvalidRequest, message)
+            .hint("back up the volume itself, csi:VOLUME_ID: a snapshot is taken for it"));
+    }
+    let found = driver.find_snapshot(id, volume)?.ok_or_else(|| {
+        refused(
+            ErrorKind::NotFound,
+            &format!("find this snapshot of {volume}"),
+        )
+        .hint("write csi:VOLUME_ID@SNAPSHOT_ID with the handles of volume and snapshot")
+    })?;
+    if !found.ready {
+        let message = "back up a snapshot that is not ready yet";
+        return Err(refused(ErrorKind::Unavailable, message).hint("run again when it is"));
+    }
+    driver.timing().snapshot_exists();
+    Ok(found)
+}
+
+/// The folder of notes was lost, or is another one: the base that the newest point names is still there, and nobody would ever
+/// remove it. It is noted again where the driver can tell that it exists. Caller holds the volume.
+fn found_again(
+    driver: &Driver,
+    bases: &Bases,
+    begun: &Begun,
+    snapshot: &str,
+) -> Result<Option<String>> {
+    if !driver.abilities.list_snapshots {
+        return Ok(None);
+    }
+    let volume = begun.volume.as_deref().unwrap_or_default();
+    match driver.find_snapshot(snapshot, volume) {
+        Ok(Some(_)) => {
+            bases.note(&KeptBase::of(begun, snapshot.to_owned()))?;
+            Ok(Some(format!(
+                "snapshot {snapshot} of the newest point was not noted here, and is again"
+            )))
+        }
+        Ok(None) => Ok(None),
+        Err(failed) => Ok(Some(format!(
+            "whether snapshot {snapshot} of the newest point is still there is not known: {}",
+            sweep::with_causes(&Error::from(failed))
+        ))),
     }
 }
 

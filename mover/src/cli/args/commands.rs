@@ -97,7 +97,8 @@ pub struct BackupArgs {
     /// Disk image, block device, RBD image or CSI volume to read; best a snapshot that nobody writes to
     ///
     /// RBD images are named rbd:POOL[/NAMESPACE]/IMAGE@SNAPSHOT, or by ceph-csi's handles: rbd:csi-snap=HANDLE (give --volume: each
-    /// snapshot is an image of another name) and rbd:csi-vol=HANDLE. csi:VOLUME_ID is a volume of a CSI driver.
+    /// snapshot is an image of another name) and rbd:csi-vol=HANDLE. csi:VOLUME_ID is a volume of a CSI driver, of which a snapshot is
+    /// taken; csi:VOLUME_ID@SNAPSHOT_ID is a snapshot of it that exists: it is read and never deleted.
     pub source: PathBuf,
 
     /// Name of the volume, letters, digits and `. _ / -`; default the base name of SOURCE
@@ -210,7 +211,7 @@ No repository is needed and, without --audit, nothing is read. A backup asks the
 #[derive(Args, Debug)]
 #[command(after_help = CHANGED_EXAMPLES)]
 pub struct ChangedArgs {
-    /// Disk image, block device or rbd:POOL/IMAGE@SNAPSHOT to look at
+    /// Disk image, block device, rbd:POOL/IMAGE@SNAPSHOT or csi:VOLUME_ID@SNAPSHOT_ID (with --csi-socket) to look at
     #[arg(value_name = "SOURCE")]
     pub source: PathBuf,
 
@@ -229,6 +230,10 @@ pub struct ChangedArgs {
     /// Print every extent; without it the first forty. With --json there are always all
     #[arg(long)]
     pub all: bool,
+
+    /// How a CSI driver is reached.
+    #[command(flatten)]
+    pub driver: CsiDriverArgs,
 }
 
 /// Flags of `diff`.

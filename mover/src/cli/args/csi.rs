@@ -76,9 +76,15 @@ pub struct CsiDriverArgs {
     pub csi_node_socket: Option<PathBuf>,
 
     /// Secrets of the driver: a folder with one folder for each group of calls (provisioner, controller-publish, node-stage,
-    /// node-publish, snapshotter), in which each file is a key
-    #[arg(long, value_name = "DIR")]
+    /// node-publish, snapshotter), in which each file is a key; or from a cluster, k8s:NAMESPACE/NAME for one secret that every
+    /// call gets, k8s-class:STORAGECLASS[/SNAPSHOTCLASS] for those that classes name
+    #[arg(long, value_name = "DIR|k8s:…")]
     pub csi_secrets: Option<PathBuf>,
+
+    /// What is known better of drivers than Snaphaul does: YAML or JSON, by the name of a driver, with the fields that `csi info`
+    /// prints, e.g. `{rbd.csi.ceph.com: {baseSnapshot: drop}}`
+    #[arg(long, value_name = "FILE")]
+    pub csi_profile: Option<PathBuf>,
 
     /// Where runs note what they make, so that the next one cleans up after one that died; default /var/lib/snaphaul
     #[arg(long, value_name = "DIR")]

@@ -105,7 +105,8 @@ fn help_texts() -> Vec<(String, String)> {
     texts
 }
 
-/// Run with `SNAPHAUL_BLESS=1` to rewrite the golden files after a change on purpose.
+/// Run with `SNAPHAUL_BLESS=1` to rewrite the golden files after a change on purpose. They are those of the whole program.
+#[cfg(feature = "kubernetes")]
 #[test]
 fn help_is_that_of_the_golden_files() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");

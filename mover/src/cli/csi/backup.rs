@@ -13,7 +13,7 @@ use super::super::config::{self, invalid};
 use super::super::output::table::Table;
 use super::super::run::{Outcome, Run, Text};
 use super::super::{memory, open, units};
-use super::{is_committed, options, sweep_up};
+use super::{is_committed, options, recorded, sweep_up};
 use crate::attach::csi::session::{Backup, KeepBase, Subject};
 use crate::attach::csi::state::Begun;
 use crate::attach::csi::sweep::{IsCommitted, Purpose, with_causes};
@@ -41,6 +41,8 @@ struct CsiReport {
     snapshot_id: String,
     /// Whether that snapshot is kept for the next backup.
     base_kept: bool,
+    /// Whether it was there before, and so stays.
+    snapshot_given: bool,
     /// From "the snapshot exists" to the first byte that was read; null where nothing was.
     first_byte_seconds: Option<f64>,
     /// What of that the driver did not take.
@@ -53,7 +55,7 @@ pub(in crate::cli) fn run(
     repository: &RepositoryArgs,
     limits: &RunArgs,
 ) -> Result<Outcome> {
-    let id = volume_id(&args.source)?;
+    let (id, foreign) = volume_and_snapshot(&args.source)?;
     let request = request(args)?;
     let options = options(&args.driver, Some(&args.volumes), Some(&args.snapshots))?;
     let repository = open::repository(repository, limits, run)?;
@@ -61,10 +63,13 @@ pub(in crate::cli) fn run(
     let driver = Driver::connect(&options)?;
     let purpose = Purpose::Work(Some(id));
     sweep_up(run, &driver, &options, purpose, Some(&repository))?;
+    let recorded = recorded(&repository, &request.volume, &driver.name, id)?;
     let subject = Subject {
         volume: id,
         repository: &repository.config.repository.to_string(),
         name: &request.volume,
+        recorded: recorded.as_deref(),
+        snapshot: foreign,
         keep: match args.snapshots.keep_base {
             KeepBaseFlag::Auto => KeepBase::Auto,
             KeepBaseFlag::Never => KeepBase::Never,
@@ -94,6 +99,7 @@ pub(in crate::cli) fn run(
         volume_id: id.to_owned(),
         snapshot_id,
         base_kept,
+        snapshot_given: foreign.is_some(),
         first_byte_seconds: times.map(|(all, _)| all.as_secs_f64()),
         own_seconds: times.map(|(_, own)| own.as_secs_f64()),
     };
@@ -155,7 +161,9 @@ pub(super) fn cleaned<T>(run: &Run, result: Result<T>) -> Option<T> {
 fn csi_text(csi: &CsiReport) -> String {
     let mut pairs = vec![(
         "snapshot",
-        if csi.base_kept {
+        if csi.snapshot_given {
+            format!("{} stays: it is not ours", csi.snapshot_id)
+        } else if csi.base_kept {
             format!("{} stays for the next backup", csi.snapshot_id)
         } else {
             "removed".to_owned()
@@ -174,14 +182,20 @@ fn csi_text(csi: &CsiReport) -> String {
     Table::pairs(pairs).to_string()
 }
 
-/// What the driver calls the volume.
-fn volume_id(source: &Path) -> Result<&str> {
+/// What the driver calls the volume, and a snapshot of it that is named behind the first `@`: ids of snapshots may hold another one.
+pub(super) fn volume_and_snapshot(source: &Path) -> Result<(&str, Option<&str>)> {
     let text = source.to_str().unwrap_or_default();
-    match text.strip_prefix(PREFIX).unwrap_or_default() {
-        "" => Err(invalid("back up a volume without its id")
-            .hint("write csi:VOLUME_ID, the volumeHandle of the PersistentVolume")),
-        id => Ok(id),
+    let text = text.strip_prefix(PREFIX).unwrap_or_default();
+    let (volume, snapshot) = match text.split_once('@') {
+        Some((volume, snapshot)) => (volume, Some(snapshot)),
+        None => (text, None),
+    };
+    if volume.is_empty() || snapshot == Some("") {
+        return Err(invalid("back up a volume or snapshot without its id").hint(
+            "write csi:VOLUME_ID, the volumeHandle of the PersistentVolume, or csi:VOLUME_ID@SNAPSHOT_ID",
+        ));
     }
+    Ok((volume, snapshot))
 }
 
 /// The name of the volume in the repository: `--volume`, or its id as far as that can be a name.
@@ -189,7 +203,7 @@ pub(in crate::cli) fn volume_name(flag: Option<&str>, source: &Path) -> Result<S
     if let Some(name) = flag {
         return config::checked_name("volume", name);
     }
-    let id = volume_id(source)?;
+    let (id, _) = volume_and_snapshot(source)?;
     if let Ok(name) = config::checked_name("volume", id) {
         return Ok(name);
     }

@@ -104,3 +104,21 @@ fn parameters_are_for_the_driver_alone() {
         assert_eq!(refused.kind(), ErrorKind::InvalidRequest, "{texts:?}");
     }
 }
+
+#[test]
+fn a_snapshot_is_ours_by_every_fact_of_its_point() {
+    let pairs = |repository: &str| {
+        [
+            ("csi.driver", "d"),
+            ("csi.snapshot", "s"),
+            ("csi.taken-for", repository),
+            ("csi.volume", "v"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    };
+    assert_eq!(taken(&pairs("r"), ("d", "v", "r")).as_deref(), Some("s"));
+    assert_eq!(taken(&pairs("of the copy"), ("d", "v", "r")), None);
+    assert_eq!(taken(&pairs("r"), ("other", "v", "r")), None);
+    assert_eq!(taken(&pairs("r"), ("d", "other", "r")), None);
+    assert_eq!(taken(&pairs("r")[..2], ("d", "v", "r")), None);
+}

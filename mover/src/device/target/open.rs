@@ -13,6 +13,7 @@ use nix::libc;
 
 use super::super::file::{DeviceFile, Direction, io_error};
 use super::super::first_chunk::{Before, FirstChunk};
+use super::super::received::ReceivedDevice;
 use super::super::{occupancy, system};
 use super::{Place, Target, TargetOptions, signature};
 use crate::{Error, ErrorKind, Result};
@@ -61,6 +62,31 @@ fn open_device(path: &Path, options: &TargetOptions) -> Result<Target> {
         return Err(refused(path, &format!("it holds {content}")).hint(OVERWRITE_HINT));
     }
     Ok(target(file, path, Place::Device, capacity, options))
+}
+
+pub(super) fn received(
+    device: &ReceivedDevice,
+    name: &Path,
+    options: &TargetOptions,
+) -> Result<Target> {
+    let failed = |error| io_error("use the received target", name, error);
+    if !device.is_writable() {
+        return Err(refused(name, "it was passed on for reading"));
+    }
+    let (main, buffered) = device.descriptors().map_err(failed)?;
+    if system::block_device_read_only(&buffered).map_err(failed)? {
+        return Err(refused(name, "it is read-only"));
+    }
+    let capacity = system::block_device_size(&buffered).map_err(failed)?;
+    if capacity < options.size {
+        let size = options.size;
+        return Err(refused(
+            name,
+            &format!("its {capacity} bytes are fewer than the {size} needed"),
+        ));
+    }
+    let file = DeviceFile::of_descriptors(main, buffered, name)?;
+    Ok(target(file, name, Place::Device, capacity, options))
 }
 
 fn open_existing(path: &Path, metadata: &Metadata, options: &TargetOptions) -> Result<Target> {

@@ -81,6 +81,9 @@ pub struct BackupRequest {
     pub takeover_after: Duration,
     /// How the source is read.
     pub engine: EngineChoice,
+    /// Name of the order that this run carries out, where somebody sees to it that only one run at a time does: what earlier runs of
+    /// the same order stored is taken over at once, and none of them can commit any more.
+    pub order: Option<String>,
     /// What the manifest says of the source, where this run is not the one to know it.
     pub recorded: Option<Recorded>,
 }

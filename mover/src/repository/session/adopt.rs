@@ -87,7 +87,7 @@ fn is_dead(store: &dyn Store, key: &SessionKey, open: &Open, takeover: &Takeover
     if takeover.given_up == Some(key.session) {
         return Ok(true);
     }
-    if open.origin.is_gone(&takeover.here) {
+    if open.origin.is_superseded_by(&takeover.here) || open.origin.is_gone(&takeover.here) {
         return Ok(true);
     }
     // The same machine sees the process: it lives, however silent it is.

@@ -7,6 +7,9 @@ use std::fs;
 
 use minicbor::{Decode, Encode};
 
+/// What the host is called of a process that works for an order.
+const ORDER: &str = "order ";
+
 /// Where a session runs. Process ids mean something only inside one boot and one pid namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -50,6 +53,21 @@ impl Origin {
         }
     }
 
+    /// The same process, working for an order that only one attempt at a time may carry out. The order stands where the host name
+    /// would: no host name has a blank in it.
+    #[must_use]
+    pub fn working_for(self, order: &str) -> Self {
+        let host = format!("{ORDER}{order}");
+        Self { host, ..self }
+    }
+
+    /// Whether the recorded process worked for the same order: whoever has the order now was given it because that one may not go
+    /// on, wherever it runs.
+    #[must_use]
+    pub fn is_superseded_by(&self, here: &Self) -> bool {
+        here.host.starts_with(ORDER) && self.host == here.host
+    }
+
     /// Whether the recorded process has surely ended: `here` sees the same boot and pid namespace, and no process with
     /// that id and start time is there.
     #[must_use]
@@ -83,6 +101,20 @@ mod tests {
         let here = Origin::current();
         assert!(here.started_ticks > 0);
         assert!(!here.is_gone(&here));
+    }
+
+    #[test]
+    fn an_order_supersedes_its_earlier_attempts_only() {
+        let plain = Origin::current();
+        let here = plain.clone().working_for("a");
+        let elsewhere = Origin {
+            boot_id: "another".into(),
+            ..here.clone()
+        };
+        assert!(elsewhere.is_superseded_by(&here));
+        assert!(!elsewhere.is_superseded_by(&plain.clone().working_for("b")));
+        assert!(!elsewhere.is_superseded_by(&plain));
+        assert!(!plain.is_superseded_by(&plain));
     }
 
     #[test]

@@ -58,6 +58,24 @@ pub fn connect(
     })
 }
 
+/// Opens a bucket with credentials and authorities that the caller has in memory, held to the limits of this process.
+///
+/// # Errors
+/// As [`connect`].
+#[cfg(feature = "s3")]
+pub fn connect_bucket(
+    options: &super::s3::S3Options,
+    (upload, download): (Option<u64>, Option<u64>),
+) -> Result<Arc<dyn Store>> {
+    let store = super::s3::S3Store::connect(options, &StoreProfile::default())?;
+    let limits = Limits::of_process(upload, download)?;
+    Ok(if limits.is_unlimited() {
+        Arc::new(store)
+    } else {
+        Arc::new(Limited::new(Arc::new(store), limits))
+    })
+}
+
 #[cfg(feature = "s3")]
 fn connect_s3(options: &StoreOptions, bucket: String, prefix: String) -> Result<Arc<dyn Store>> {
     let options = super::s3::S3Options {

@@ -19,6 +19,8 @@ pub struct Abilities {
     pub volumes: bool,
     /// It makes snapshots, and volumes of them.
     pub snapshots: bool,
+    /// It tells which snapshots there are.
+    pub list_snapshots: bool,
     /// Volumes are attached before they are staged.
     pub attach: bool,
     /// They can be attached for reading only.
@@ -55,6 +57,7 @@ impl Abilities {
             match rpc.r#type() {
                 rpc::Type::CreateDeleteVolume => self.volumes = true,
                 rpc::Type::CreateDeleteSnapshot => self.snapshots = true,
+                rpc::Type::ListSnapshots => self.list_snapshots = true,
                 rpc::Type::PublishUnpublishVolume => self.attach = true,
                 rpc::Type::PublishReadonly => self.attach_readonly = true,
                 rpc::Type::SingleNodeMultiWriter => self.multi_writer = true,

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use csi_proto::csi::Snapshot;
 use csi_proto::csi::volume_content_source::Type;
 
 use super::super::state::{WantedSnapshot, WantedVolume};
@@ -34,8 +35,24 @@ pub struct MadeSnapshot {
     pub bytes: i64,
     /// Whether volumes can be made from it.
     pub ready: bool,
+    /// When it was taken: seconds and nanoseconds.
+    pub created: Option<(i64, i32)>,
     /// The volume that it was taken of; empty where it does not say.
     pub(super) source: String,
+}
+
+impl From<Snapshot> for MadeSnapshot {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            id: snapshot.snapshot_id,
+            source: snapshot.source_volume_id,
+            bytes: snapshot.size_bytes.max(0),
+            ready: snapshot.ready_to_use,
+            created: snapshot
+                .creation_time
+                .map(|time| (time.seconds, time.nanos)),
+        }
+    }
 }
 
 impl MadeVolume {
@@ -192,6 +209,7 @@ mod tests {
             id: "s".to_owned(),
             bytes: 0,
             ready: true,
+            created: None,
             source: source.to_owned(),
         };
         snapshot("v").check_source(&wanted).unwrap();

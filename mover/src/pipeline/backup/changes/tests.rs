@@ -31,6 +31,7 @@ fn request(choice: ChangedBlocksChoice, parent: ParentChoice) -> BackupRequest {
         allow_live: false,
         takeover_after: std::time::Duration::from_secs(600),
         engine: EngineChoice::Threads,
+        order: None,
         recorded: None,
     }
 }

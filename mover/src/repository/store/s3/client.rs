@@ -54,6 +54,8 @@ pub struct S3Options {
     pub path_style: bool,
     /// PEM file of the authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// The same authorities as PEM text; asked before the file.
+    pub ca_pem: Option<String>,
     /// Credentials that do not come from the AWS environment.
     pub credentials: Option<S3Credentials>,
     /// Deadlines and retries.
@@ -167,9 +169,17 @@ async fn region(options: &S3Options) -> Region {
 
 /// The transport to the server. Plain HTTP does not load the system's authorities, which a small container may lack.
 fn http_client(options: &S3Options, endpoint: Option<&str>) -> Result<SharedHttpClient> {
-    let trust = match &options.ca_file {
-        None => tls::TrustStore::default(),
-        Some(path) => tls::TrustStore::empty().with_pem_certificate(read_authorities(path)?),
+    let trust = match (&options.ca_pem, &options.ca_file) {
+        (None, None) => tls::TrustStore::default(),
+        (Some(pem), _) => {
+            check_authorities(pem.as_bytes(), &|kind, message| {
+                Error::new(kind, message).hint("give PEM certificates of authorities")
+            })?;
+            tls::TrustStore::empty().with_pem_certificate(pem.as_bytes())
+        }
+        (None, Some(path)) => {
+            tls::TrustStore::empty().with_pem_certificate(read_authorities(path)?)
+        }
     };
     if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
         return Ok(HttpBuilder::new().build_http());
@@ -205,26 +215,25 @@ fn read_authorities(path: &Path) -> Result<Vec<u8>> {
         };
         refuse(kind, "read the CA file").source(e)
     })?;
+    check_authorities(&pem, &refuse)?;
+    Ok(pem)
+}
+
+/// Refuses what the SDK would panic on, or what holds no certificate.
+fn check_authorities(pem: &[u8], refuse: &dyn Fn(ErrorKind, &str) -> Error) -> Result<()> {
+    let invalid = |message| refuse(ErrorKind::InvalidRequest, message);
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|e| {
-            refuse(ErrorKind::InvalidRequest, "parse the CA file").source(e.to_string())
-        })?;
-        roots.add(certificate).map_err(|e| {
-            refuse(
-                ErrorKind::InvalidRequest,
-                "use a certificate of the CA file",
-            )
-            .source(e)
-        })?;
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate =
+            certificate.map_err(|e| invalid("parse the CA file").source(e.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|e| invalid("use a certificate of the CA file").source(e))?;
     }
     if roots.is_empty() {
-        return Err(refuse(
-            ErrorKind::InvalidRequest,
-            "find a certificate in the CA file",
-        ));
+        return Err(invalid("find a certificate in the CA file"));
     }
-    Ok(pem)
+    Ok(())
 }
 
 /// Environment, profile, web identity, container; on AWS also the metadata service of the machine. With a server of one's

@@ -173,6 +173,7 @@ impl InProcessServer {
             region: Some("us-east-1".to_owned()),
             path_style: true,
             ca_file: self.shared.quirks.tls.then(|| self.ca_file()),
+            ca_pem: None,
             credentials: Some(S3Credentials::new(ACCESS_KEY, SECRET_KEY)),
             timing: Timing {
                 connect: Duration::from_secs(5),

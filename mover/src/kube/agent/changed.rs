@@ -1,0 +1,77 @@
+//! Who says what changed in a volume of this cluster.
+//!
+//! Owns: which snapshot the service of the driver is asked about, and when. Must not: judge the answer, or fail a backup for want of
+//! one: without it everything is read.
+
+use changed_blocks::csi::{Notices, StopCheck};
+use kube::Client;
+use tokio::runtime::Handle;
+
+use crate::attach::csi::profile::Profile;
+use crate::device::source::{DeltaSources, Unusable};
+use crate::kube::api::transfer::TransferOrder;
+use crate::kube::changed_blocks::{Options, Subject, delta_sources, find};
+use crate::pipeline::progress::StopFlag;
+
+/// How the services of a cluster are reached.
+#[derive(Clone)]
+pub(super) struct Services {
+    pub(super) client: Client,
+    pub(super) system_namespace: String,
+    /// Where a service is, if not where its object says.
+    pub(super) address: Option<String>,
+    pub(super) runtime: Handle,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").finish_non_exhaustive()
+    }
+}
+
+/// Asks about the snapshot of one order. Each call finds the service anew: a second try must not meet a connection that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub(super) services: Services,
+    pub(super) stop: StopFlag,
+    pub(super) notices: Notices,
+}
+
+impl Asker {
+    /// Sources for the snapshot of an order, whose device has `size` bytes. Waits: for a thread outside of the runtime.
+    pub(super) fn sources(&self, order: &TransferOrder, size: u64) -> DeltaSources {
+        let Some(subject) = self.subject(order) else {
+            return DeltaSources::none(Unusable {
+                name: changed_blocks::csi::NAME,
+                reason: "the order names no snapshot".to_owned(),
+                is_fault: false,
+            });
+        };
+        let services = &self.services;
+        let profile = Profile::of(&order.driver);
+        let options = Options {
+            address: services.address.clone(),
+            ..Options::default()
+        };
+        let looked = find(&services.client, &subject, &profile, &options);
+        let found = services.runtime.block_on(looked);
+        let stop = self.stop.clone();
+        delta_sources(found, |blocks| {
+            blocks
+                .source(size, services.runtime.clone())
+                .with_notices(self.notices.clone())
+                .with_stop(StopCheck::new(move || stop.is_stopped()))
+        })
+    }
+
+    fn subject(&self, order: &TransferOrder) -> Option<Subject> {
+        Some(Subject {
+            namespace: self.services.system_namespace.clone(),
+            name: order.snapshot_name.clone()?,
+            driver: order.driver.clone(),
+            driver_version: None,
+            volume_handle: order.volume_handle.clone(),
+            snapshot_handle: order.snapshot_handle.clone()?,
+        })
+    }
+}

@@ -1,0 +1,71 @@
+//! What the API server tells of the orders of this node.
+//!
+//! Owns: the two watches. Must not: decide anything.
+
+use std::fmt::Debug;
+use std::pin::Pin;
+
+use ::kube::api::Api;
+use ::kube::core::NamespaceResourceScope;
+use ::kube::runtime::WatchStreamExt as _;
+use ::kube::runtime::watcher::{self, Event, watcher};
+use ::kube::{Client, Resource, ResourceExt as _};
+use futures::{Stream, StreamExt as _};
+use serde::de::DeserializeOwned;
+
+use super::work::{Kind, Work};
+use crate::kube::api::backup::PodVolumeBackup;
+use crate::kube::api::restore::PodVolumeRestore;
+
+/// One thing that was told.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// A list of all orders of this kind follows.
+    ListBegins(Kind),
+    Listed(Kind, String, Option<Work>),
+    /// What was not listed is gone.
+    ListEnds(Kind),
+    /// A resource, with its order if it has one.
+    Changed(String, Option<Work>),
+    Gone(String),
+    Failed(String),
+}
+
+/// Orders as they come, as long as this is asked.
+pub(super) type Orders = Pin<Box<dyn Stream<Item = Seen> + Send>>;
+
+/// Watches backups and restores of a node.
+pub(super) fn all(client: &Client, node: &str) -> Orders {
+    let backups = one::<PodVolumeBackup>(client, node, Kind::Backup, Work::of_backup);
+    let restores = one::<PodVolumeRestore>(client, node, Kind::Restore, Work::of_restore);
+    Box::pin(futures::stream::select(backups, restores))
+}
+
+/// The server filters: an agent neither sees nor stores what other nodes do. Lists come in pages, by a plain list, which every
+/// supported etcd can serve.
+fn one<K>(
+    client: &Client,
+    node: &str,
+    kind: Kind,
+    work: fn(&K) -> Option<Work>,
+) -> impl Stream<Item = Seen> + Send + use<K>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K::DynamicType: Default,
+{
+    let config = watcher::Config::default().fields(&format!("status.node={node}"));
+    watcher(Api::<K>::all(client.clone()), config)
+        .default_backoff()
+        .map(move |event| match event {
+            Ok(Event::Init) => Seen::ListBegins(kind),
+            Ok(Event::InitApply(resource)) => {
+                Seen::Listed(kind, resource.uid().unwrap_or_default(), work(&resource))
+            }
+            Ok(Event::InitDone) => Seen::ListEnds(kind),
+            Ok(Event::Apply(resource)) => {
+                Seen::Changed(resource.uid().unwrap_or_default(), work(&resource))
+            }
+            Ok(Event::Delete(resource)) => Seen::Gone(resource.uid().unwrap_or_default()),
+            Err(error) => Seen::Failed(error.to_string()),
+        })
+}

@@ -1,0 +1,260 @@
+//! `SnapshotRepository`: where points are stored, and who may use the place.
+//!
+//! Owns: its fields, rules and defaults. Must not: open repositories.
+
+#![expect(unreachable_pub, reason = "the derive of the schema generates what nobody names")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::NameRef;
+
+/// A place for recovery points: a prefix of a bucket, or a directory that every agent sees. Deleting this object never deletes data.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "snaphaul.dev",
+    version = "v1alpha1",
+    kind = "SnapshotRepository",
+    plural = "snapshotrepositories",
+    shortname = "srepo",
+    category = "snaphaul",
+    status = "SnapshotRepositoryStatus",
+    derive = "PartialEq",
+    doc = "A place for recovery points: a prefix of a bucket, or a directory that every agent sees. Deleting this object never deletes data.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(name = "Location", type_ = "string", json_path = ".status.location"),
+    printcolumn(name = "Points", type_ = "integer", json_path = ".status.points"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.s3) != has(self.directory)").message("exactly one of s3 and directory must be set"),
+    validation = Rule::new("has(self.s3) == has(oldSelf.s3) && has(self.directory) == has(oldSelf.directory)")
+        .message("the kind of place cannot be changed: create another SnapshotRepository"),
+    validation = Rule::new("has(self.encryptionSecretRef) == has(oldSelf.encryptionSecretRef)")
+        .message("encryption is fixed for the life of a repository: create another SnapshotRepository"),
+    validation = Rule::new("has(self.encryptionSecretRef) != (has(self.unencrypted) && self.unencrypted)")
+        .message("name the secret with the key in encryptionSecretRef, or set unencrypted: true to store data that everyone with access to the place can read")
+)]
+pub struct SnapshotRepositorySpec {
+    /// A bucket. Exactly one of `s3` and `directory`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Location>,
+    /// A directory that is mounted into controller and agents at the same path, from a volume that all of them share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<DirectoryLocation>,
+    /// Secret in the system namespace with the key `passphrase`, or `key` (at least 32 random bytes). Without it the data is lost: keep it elsewhere too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption_secret_ref: Option<NameRef>,
+    /// Stores data unencrypted. Only for places that nobody else can read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unencrypted: Option<bool>,
+    /// Namespaces whose backups and restores may name this repository, by their labels. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<LabelSelector>,
+    /// Namespaces that may restore points of other namespaces or clusters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub grants: Vec<Grant>,
+    /// How the repository is kept healthy.
+    #[serde(default)]
+    pub maintenance: Maintenance,
+    /// Which points get a PodVolumeBackup again when this object is created, e.g. in a new cluster.
+    #[serde(default)]
+    pub sync: Sync,
+}
+
+/// A prefix of a bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.bucket == oldSelf.bucket && (has(self.prefix) ? self.prefix : '') == (has(oldSelf.prefix) ? oldSelf.prefix : '')")
+        .message("bucket and prefix cannot be changed: create another SnapshotRepository"),
+    validation = Rule::new("!has(self.prefix) || !self.prefix.split('/').exists(part, part in ['', '.', '..'])")
+        .message("prefix must be without slashes at its ends and without empty, '.' and '..' parts"),
+    validation = Rule::new("!has(self.caBundle) || self.caBundle.contains('-----BEGIN CERTIFICATE-----')")
+        .message("caBundle must hold certificates as PEM")
+)]
+pub struct S3Location {
+    /// Name of the bucket. It must exist.
+    #[schemars(
+        length(min = 3, max = 63),
+        regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")
+    )]
+    pub bucket: String,
+    /// Beginning of every object's key, without slashes at its ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub prefix: Option<String>,
+    /// Region, where the endpoint needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub region: Option<String>,
+    /// URL of a server other than AWS, e.g. `https://minio.storage.svc:9000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^@]+$"))]
+    pub endpoint: Option<String>,
+    /// Names the bucket in the path of URLs, as most servers other than AWS need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// PEM certificates of the authority that signed the server's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65536))]
+    pub ca_bundle: Option<String>,
+    /// Secret in the system namespace with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `cloud` in the form of AWS's credentials file.
+    /// Absent: what the agents' environment offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<NameRef>,
+}
+
+/// A directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.path == oldSelf.path").message("the path cannot be changed: create another SnapshotRepository"),
+    validation = Rule::new("!self.path.split('/').exists(part, part == '..')").message("the path must not contain '..'")
+)]
+pub struct DirectoryLocation {
+    /// Absolute path inside the containers of controller and agents.
+    #[schemars(length(min = 2, max = 1024), regex(pattern = r"^/[^/]"))]
+    pub path: String,
+}
+
+/// Whose points may be restored by whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// Where the points were made.
+    pub from: GrantSource,
+    /// Namespaces of this cluster that may restore them.
+    #[schemars(length(min = 1, max = 256))]
+    pub to: Vec<String>,
+}
+
+/// Where points were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantSource {
+    /// UID of the namespace `kube-system` of the cluster. Absent: this cluster.
+    #[serde(
+        default,
+        rename = "clusterUID",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(length(max = 64))]
+    pub cluster_uid: Option<String>,
+    /// Name of the namespace there.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+}
+
+/// How a repository is kept healthy. One process of the cluster at a time does it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Maintenance {
+    /// Hours between two runs of garbage collection; 0 turns it off.
+    #[serde(default = "daily")]
+    #[schemars(range(min = 0, max = 8760))]
+    pub gc_every_hours: u32,
+    /// Hours between two verifications; 0 turns them off.
+    #[serde(default = "daily")]
+    #[schemars(range(min = 0, max = 8760))]
+    pub verify_every_hours: u32,
+    /// Percent of the stored data that each verification reads, what was verified longest ago first.
+    #[serde(default = "sample")]
+    #[schemars(range(min = 0, max = 100))]
+    pub verify_sample_percent: u8,
+}
+
+fn daily() -> u32 {
+    24
+}
+
+fn sample() -> u8 {
+    1
+}
+
+impl Default for Maintenance {
+    fn default() -> Self {
+        Self {
+            gc_every_hours: daily(),
+            verify_every_hours: daily(),
+            verify_sample_percent: sample(),
+        }
+    }
+}
+
+/// Which points of a repository get a PodVolumeBackup when it is added to a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Sync {
+    /// None; restores name points by id or volume.
+    #[default]
+    None,
+    /// The newest of each volume.
+    Latest,
+    /// Every point.
+    All,
+}
+
+/// What is known of a repository.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotRepositoryStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: whether agents can use it, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The place as a URL, without credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Id that the repository was given when it was made. Agents refuse another one in the same place.
+    #[serde(
+        default,
+        rename = "repositoryID",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub repository_id: Option<String>,
+    /// Number of points at the last look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points: Option<i64>,
+    /// When the last garbage collection ended, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_gc: Option<MaintenanceRun>,
+    /// When the last verification ended, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_verify: Option<MaintenanceRun>,
+    /// What a person should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// One run of garbage collection or verification.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MaintenanceRun {
+    /// When it ended, RFC 3339.
+    pub finished: String,
+    /// Whether it found nothing wrong.
+    pub succeeded: bool,
+    /// What it did or found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}

@@ -1,0 +1,137 @@
+//! Carries out what was decided about a restore.
+//!
+//! Owns: the requests. Must not: decide. Each can be repeated, and none happens to another object than the one that was observed.
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, Preconditions};
+use serde_json::json;
+
+use super::super::events::Note;
+use super::super::holder::HoldMode;
+use super::super::owner::Owner;
+use super::super::{Context, apply, holder};
+use super::decision::{Action, ObjectId};
+use super::names;
+use super::observation::Observation;
+use super::observe;
+use crate::error::{Error, ErrorKind, Result};
+use crate::kube::answer;
+use crate::kube::api::PodVolumeRestore;
+
+/// Takes one action.
+pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -> Result<()> {
+    let client = &context.client;
+    let volumes = Api::<PersistentVolume>::all(client.clone());
+    let claims =
+        |namespace: &str| Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
+    let restore = &seen.restore;
+    match action {
+        Action::AddFinalizer => finalizer(context, restore, true).await,
+        Action::RemoveFinalizer => finalizer(context, restore, false).await,
+        Action::CreateClaim(claim) => {
+            let namespace = claim.namespace().unwrap_or_default();
+            apply::ensure(&claims(&namespace), claim.as_ref()).await.map(drop)
+        }
+        Action::DeleteClaim(id) => {
+            apply::delete(&claims(&id.namespace), &id.name, &id.uid, None).await
+        }
+        Action::ExpandClaim(id, storage) => {
+            let change = json!({
+                "metadata": {"uid": id.uid},
+                "spec": {"resources": {"requests": {"storage": storage}}},
+            });
+            apply::merge(&claims(&id.namespace), &id.name, &change).await.map(drop)
+        }
+        Action::CreateHolder => create_holder(context, seen).await,
+        Action::DeleteHolder { uid } => {
+            let pods = Api::<Pod>::namespaced(client.clone(), &context.settings.namespace);
+            apply::delete(&pods, &names::intermediate(restore), &uid, None).await
+        }
+        Action::CreateVolume(volume) => apply::ensure(&volumes, volume.as_ref()).await.map(drop),
+        Action::DeleteVolume(id) => delete_volume(&volumes, &id).await,
+        Action::SetReclaimPolicy(id, policy) => {
+            let change = json!({
+                "metadata": version(&id),
+                "spec": {"persistentVolumeReclaimPolicy": policy},
+            });
+            apply::merge(&volumes, &id.name, &change).await.map(drop)
+        }
+        Action::SetClaimRef(id, owner) => {
+            let mut owner = json!(owner);
+            // A merge keeps what is not named.
+            owner["resourceVersion"] = serde_json::Value::Null;
+            let change = json!({"metadata": version(&id), "spec": {"claimRef": owner}});
+            apply::merge(&volumes, &id.name, &change).await.map(drop)
+        }
+        Action::Event {
+            warning,
+            reason,
+            message,
+        } => {
+            let note = Note {
+                warning,
+                reason,
+                message,
+            };
+            context.events.send(restore, &note).await;
+            if let Some(claim) = seen.target.as_ref().filter(|claim| super::target::asks_for(claim, restore)) {
+                context.events.send(claim, &note).await;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn finalizer(context: &Context, restore: &PodVolumeRestore, present: bool) -> Result<()> {
+    let namespace = restore.namespace().unwrap_or_default();
+    let api = Api::<PodVolumeRestore>::namespaced(context.client.clone(), &namespace);
+    apply::set_finalizer(&api, &restore.metadata, present).await
+}
+
+fn version(id: &ObjectId) -> serde_json::Value {
+    json!({"uid": id.uid, "resourceVersion": id.resource_version})
+}
+
+/// Only in the version that was observed: a policy that changed since could make storage go with the object.
+async fn delete_volume(volumes: &Api<PersistentVolume>, id: &ObjectId) -> Result<()> {
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(id.uid.clone()),
+            resource_version: Some(id.resource_version.clone()),
+        }),
+        ..DeleteParams::default()
+    };
+    match volumes.delete(&id.name, &parameters).await {
+        Ok(_) => Ok(()),
+        Err(error) if answer::is_missing(&error) => Ok(()),
+        Err(error) => Err(answer::failed("delete", &format!("PersistentVolume {}", id.name), error)),
+    }
+}
+
+async fn create_holder(context: &Context, seen: &Observation) -> Result<()> {
+    let allowed = observe::eligible(context, seen);
+    if allowed.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Unavailable,
+            "find a node with an agent that can reach the volume",
+        ));
+    }
+    let restore = &seen.restore;
+    let owner = Owner {
+        kind: "PodVolumeRestore".to_owned(),
+        namespace: restore.namespace().unwrap_or_default(),
+        name: restore.name_any(),
+        uid: restore.uid().unwrap_or_default(),
+    };
+    let claim = names::intermediate(restore);
+    let pod = holder::pod(
+        &owner,
+        &context.settings.holder,
+        HoldMode::Write,
+        (&claim, false),
+        &allowed,
+    );
+    let pods = Api::<Pod>::namespaced(context.client.clone(), &context.settings.namespace);
+    apply::ensure(&pods, &pod).await.map(drop)
+}

@@ -1,0 +1,185 @@
+//! What was made for a restore that will not succeed is taken back.
+//!
+//! Owns: the order of it, from whatever state. Must not: touch what the user had before: claims that ask to be filled, the target of
+//! `InPlace`, its volume.
+//!
+//! The storage of the new volume is deleted by its driver, when a released PersistentVolume with the policy Delete says so. A volume
+//! that no object names for the moment first gets one again.
+
+use k8s_openapi::api::core::v1::PersistentVolume;
+
+use super::super::decision::{Action, Decision, ObjectId};
+use super::super::observation::Agent;
+use super::super::{names, volume};
+use super::{Draft, answer, is_ours};
+use crate::kube::api::Phase;
+use crate::kube::api::conditions::{Reason, SUCCEEDED};
+use crate::kube::api::restore::{HandoverStep, RestoreMode};
+use crate::kube::api::transfer::TransferState;
+
+/// Decides that it will not succeed.
+pub(super) fn begin(mut draft: Draft<'_>, reason: Reason, message: &str) -> Decision {
+    draft.actions.clear();
+    draft.status.phase = Some(Phase::Canceling);
+    let written = draft.seen.restore.spec.mode == RestoreMode::InPlace && draft.status.order.is_some();
+    let message = if written {
+        &format!("{message}; the claim's data is partly overwritten: restore it again")
+    } else {
+        message
+    };
+    draft.set((SUCCEEDED, Some(false)), reason, message);
+    if let Some(order) = &mut draft.status.order {
+        order.stop = Some(message.to_owned());
+    }
+    draft.act(Action::Event {
+        warning: reason != Reason::Cancelled,
+        reason,
+        message: message.to_owned(),
+    });
+    draft.at_once()
+}
+
+pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
+    if transfer_runs(&draft) {
+        return draft.wait();
+    }
+    let left = match draft.seen.restore.spec.mode {
+        RestoreMode::InPlace => take_back_name(&mut draft),
+        RestoreMode::NewClaim | RestoreMode::Replace => take_back_volume(&mut draft),
+    };
+    if left {
+        return draft.wait();
+    }
+    let known = super::status::condition(&draft.status, SUCCEEDED);
+    let cancelled = known.is_some_and(|known| known.reason == Reason::Cancelled.as_str());
+    draft.end(if cancelled { Phase::Canceled } else { Phase::Failed })
+}
+
+/// Whether an agent may still write: it is given time to stop before its device goes.
+fn transfer_runs(draft: &Draft<'_>) -> bool {
+    let seen = draft.seen;
+    if draft.status.order.is_none() || seen.holder.is_none() || seen.agent == Agent::Gone {
+        return false;
+    }
+    let running = answer(&draft.status).is_none_or(|answer| answer.state == TransferState::Running);
+    let begun = super::status::condition(&draft.status, SUCCEEDED)
+        .map_or(seen.now, |known| known.last_transition_time.0);
+    running && seen.now.duration_since(begun) < seen.settings.stop_deadline
+}
+
+/// Deletes the holder, then the working claim. Whether one of them is still there.
+fn take_back_claim(draft: &mut Draft<'_>) -> bool {
+    let seen = draft.seen;
+    if let Some(holder) = &seen.holder {
+        draft.act(Action::DeleteHolder { uid: holder.uid.clone() });
+        return true;
+    }
+    if let Some(claim) = &seen.working_claim {
+        draft.act(Action::DeleteClaim(ObjectId::of(claim)));
+        return true;
+    }
+    false
+}
+
+/// Takes back everything but the storage, which is the user's: the second name of the target's volume goes.
+pub(super) fn take_back_name(draft: &mut Draft<'_>) -> bool {
+    if take_back_claim(draft) {
+        return true;
+    }
+    let seen = draft.seen;
+    let Some(second) = seen.final_volume.as_ref() else {
+        return false;
+    };
+    if volume::reclaim_policy(second) != volume::RETAIN {
+        draft.act(Action::SetReclaimPolicy(ObjectId::of(second), volume::RETAIN.to_owned()));
+    } else if seen.attached_to.is_empty() && second.metadata.deletion_timestamp.is_none() {
+        draft.act(Action::DeleteVolume(ObjectId::of(second)));
+    }
+    true
+}
+
+/// Takes back everything with the storage. Whether something is still there.
+fn take_back_volume(draft: &mut Draft<'_>) -> bool {
+    let seen = draft.seen;
+    if let Some(claim) = seen.target.as_ref().filter(|claim| is_ours(claim, &seen.restore)) {
+        draft.act(Action::DeleteClaim(ObjectId::of(claim)));
+        return true;
+    }
+    let step = draft.status.volume.as_ref().map(|known| known.step);
+    match (&seen.final_volume, &seen.working_volume) {
+        (Some(made), _) => take_back_final(draft, made, step),
+        // Its object is going already: the storage needs another.
+        (None, Some(working))
+            if step == Some(HandoverStep::Recreating)
+                && working.metadata.deletion_timestamp.is_some() =>
+        {
+            true
+        }
+        (None, Some(working)) => {
+            if volume::reclaim_policy(working) == volume::DELETE {
+                take_back_claim(draft);
+            } else {
+                // Not before this: a claim that goes first leaves a volume that nobody deletes.
+                let policy = volume::DELETE.to_owned();
+                draft.act(Action::SetReclaimPolicy(ObjectId::of(working), policy));
+            }
+            true
+        }
+        (None, None) if step == Some(HandoverStep::Recreating) => name_again(draft),
+        (None, None) => take_back_claim(draft),
+    }
+}
+
+/// The storage has no object: it gets one, whose claim is the working claim that is gone.
+fn name_again(draft: &mut Draft<'_>) -> bool {
+    let known = draft.status.volume.clone().unwrap_or_default();
+    let object = known.object.as_ref().and_then(|json| serde_json::from_str(json).ok());
+    let Some(mut object) = object else {
+        return false;
+    };
+    set_dead_owner(draft, &mut object);
+    draft.act(Action::CreateVolume(Box::new(object)));
+    true
+}
+
+fn set_dead_owner(draft: &Draft<'_>, object: &mut PersistentVolume) {
+    if let Some(spec) = &mut object.spec {
+        spec.claim_ref = Some(dead_owner(draft));
+    }
+}
+
+/// A claim that does not exist any more: a volume that belongs to it is released, and its driver deletes the storage.
+fn dead_owner(draft: &Draft<'_>) -> k8s_openapi::api::core::v1::ObjectReference {
+    let known = draft.status.volume.as_ref();
+    let uid = known.and_then(|known| known.working_claim_uid.as_deref());
+    volume::claim_ref(
+        &draft.seen.settings.system_namespace,
+        &names::intermediate(&draft.seen.restore),
+        uid.unwrap_or_default(),
+    )
+}
+
+fn take_back_final(
+    draft: &mut Draft<'_>,
+    made: &PersistentVolume,
+    step: Option<HandoverStep>,
+) -> bool {
+    let seen = draft.seen;
+    if step != Some(HandoverStep::Created) {
+        // First it is written that there is an object: else one would be made again and again for storage that is gone.
+        if let Some(known) = &mut draft.status.volume {
+            known.step = HandoverStep::Created;
+        }
+        return true;
+    }
+    let owner = volume::owner_uid(made);
+    let living = seen.target.as_ref().and_then(|claim| claim.metadata.uid.as_deref());
+    if owner.is_none() || owner == living {
+        let owner = Box::new(dead_owner(draft));
+        draft.act(Action::SetClaimRef(ObjectId::of(made), owner));
+    } else if volume::reclaim_policy(made) != volume::DELETE {
+        let policy = volume::DELETE.to_owned();
+        draft.act(Action::SetReclaimPolicy(ObjectId::of(made), policy));
+    }
+    true
+}

@@ -1,0 +1,146 @@
+//! Restores in a cluster whose controllers act in any order, while Snaphaul's dies between any two actions.
+//!
+//! Owns: what must hold in the end. `world` has the cluster, `play` one run.
+//!
+//! Each run is a list of numbers: proptest shortens it to the fewest steps that fail.
+
+mod play;
+mod world;
+
+use proptest::prelude::*;
+
+use self::play::{Ending, Fault, Play};
+use self::world::{CLAIM, SHOP, SYSTEM, World, handle_of};
+use super::volume;
+use crate::kube::api::Phase;
+use crate::kube::api::restore::RestoreMode;
+
+/// Everything of the restore is gone, and what the user had is there.
+fn nothing_left(world: &World) {
+    assert!(world.working_claim().is_none(), "{}", world.story());
+    assert!(world.holder.is_none(), "{}", world.story());
+    assert!(world.attached.is_empty(), "{}", world.story());
+    let kept: Vec<&String> = world.disks.keys().collect();
+    let old: Vec<&String> = world.old_disk.iter().filter(|old| world.disks.contains_key(*old)).collect();
+    assert_eq!(kept, old, "{}", world.story());
+    assert_eq!(world.volumes.len(), old.len(), "{}", world.story());
+    let ours = world.intermediate();
+    for claim in world.claims.values() {
+        let named = claim.spec.as_ref().unwrap().volume_name.as_ref();
+        assert_ne!(named, Some(&ours), "{}", world.story());
+    }
+}
+
+/// The user's claim is bound to the filled volume, which has the policy of its class.
+fn handed_over(world: &World) {
+    let claim = world.target().unwrap_or_else(|| panic!("{}", world.story()));
+    let name = claim.spec.as_ref().unwrap().volume_name.clone().unwrap();
+    let volume = &world.volumes[&name];
+    assert!(volume::is_bound(volume, claim), "{}", world.story());
+    assert_eq!(world.disks.get(&handle_of(volume)), Some(&true), "{}", world.story());
+    assert!(world.working_claim().is_none() && world.holder.is_none(), "{}", world.story());
+    assert!(world.attached.is_empty(), "{}", world.story());
+    if world.restore.spec.mode == RestoreMode::InPlace {
+        assert_eq!(world.disks.len(), 1);
+    } else {
+        assert_eq!(name, world.intermediate());
+        assert_eq!(volume::reclaim_policy(volume), world.class_policy, "{}", world.story());
+        assert_eq!(volume.spec.as_ref().unwrap().volume_mode.as_deref(), Some("Filesystem"));
+    }
+    assert_eq!(world.volumes.len(), world.disks.len(), "{}", world.story());
+}
+
+fn ended(world: &World, ending: Ending) {
+    let phase = world.restore.status.as_ref().and_then(|status| status.phase);
+    let finalizers = world.restore.metadata.finalizers.clone().unwrap_or_default();
+    assert!(finalizers.is_empty(), "{}", world.story());
+    match phase {
+        Some(Phase::Completed) if world.user_deleted_claim => {}
+        Some(Phase::Completed) => handed_over(world),
+        Some(Phase::Canceled | Phase::Failed) => {
+            nothing_left(world);
+            if world.restore.spec.mode == RestoreMode::InPlace && !world.user_deleted_claim {
+                assert!(world.target().is_some(), "{}", world.story());
+            }
+        }
+        // Deleted before anything was begun.
+        _ => {
+            assert_eq!(ending, Ending::Any, "{}", world.story());
+            assert!(world.restore.metadata.deletion_timestamp.is_some(), "{}", world.story());
+            nothing_left(world);
+        }
+    }
+    if ending == Ending::Completed {
+        assert_eq!(phase, Some(Phase::Completed), "{}", world.story());
+    }
+    // A claim of somebody else is never touched.
+    for claim in world.claims.values().filter(|claim| claim.metadata.labels.is_some()) {
+        if claim.metadata.namespace.as_deref() == Some(SHOP) {
+            assert!(claim.metadata.deletion_timestamp.is_none(), "{}", world.story());
+            assert_eq!(claim.metadata.name.as_deref(), Some(CLAIM));
+        }
+    }
+    assert!(world.claims.keys().all(|(namespace, _)| namespace != SYSTEM));
+}
+
+fn modes() -> impl Strategy<Value = (RestoreMode, bool)> {
+    prop_oneof![
+        Just((RestoreMode::NewClaim, false)),
+        Just((RestoreMode::NewClaim, true)),
+        Just((RestoreMode::Replace, false)),
+        Just((RestoreMode::InPlace, false)),
+    ]
+}
+
+fn run(
+    (mode, asking): (RestoreMode, bool),
+    policy: &str,
+    faults: &[Fault],
+    steps: &[u64],
+) -> World {
+    let mut play = Play::new(mode, asking, policy, faults);
+    for step in steps {
+        play.step(*step);
+    }
+    play.settle();
+    play.world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_restore_that_nobody_disturbs_completes_whatever_the_order_and_the_crashes(
+        mode in modes(),
+        policy in prop_oneof![Just("Delete"), Just("Retain")],
+        steps in prop::collection::vec(any::<u64>(), 0..400),
+    ) {
+        let world = run(mode, policy, &[Fault::Crash], &steps);
+        ended(&world, Ending::Completed);
+    }
+
+    #[test]
+    fn a_restore_that_is_cancelled_or_fails_leaves_nothing_and_loses_nothing(
+        mode in modes(),
+        policy in prop_oneof![Just("Delete"), Just("Retain")],
+        fault in prop_oneof![
+            Just(Fault::Cancel), Just(Fault::Delete), Just(Fault::TransferFails),
+            Just(Fault::ForeignClaim), Just(Fault::ClaimDeleted), Just(Fault::Evicted),
+            Just(Fault::AgentLost), Just(Fault::Late), Just(Fault::PodUsesClaim),
+        ],
+        steps in prop::collection::vec(any::<u64>(), 0..400),
+    ) {
+        let world = run(mode, policy, &[Fault::Crash, fault], &steps);
+        ended(&world, Ending::Any);
+    }
+
+    #[test]
+    fn any_mixture_of_faults_ends(
+        mode in modes(),
+        policy in prop_oneof![Just("Delete"), Just("Retain")],
+        steps in prop::collection::vec(any::<u64>(), 0..600),
+    ) {
+        let world = run(mode, policy, Fault::ALL, &steps);
+        ended(&world, Ending::Any);
+    }
+}

@@ -1,0 +1,120 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::kube::api::PodVolumeRestoreSpec;
+use crate::kube::api::restore::{StorageRequest, TargetResources};
+
+fn restore(size: Option<&str>) -> PodVolumeRestore {
+    let mut restore = PodVolumeRestore::new("r", PodVolumeRestoreSpec::default());
+    restore.metadata.uid = Some("u-1".to_owned());
+    restore.metadata.namespace = Some("shop".to_owned());
+    restore.spec.target.name = "data".to_owned();
+    restore.spec.target.resources = size.map(|size| TargetResources {
+        requests: StorageRequest {
+            storage: Quantity(size.to_owned()),
+        },
+    });
+    restore
+}
+
+fn recorded() -> RecordedClaim {
+    RecordedClaim {
+        size_bytes: 1 << 30,
+        storage_class_name: Some("fast".to_owned()),
+        volume_mode: Some(VolumeMode::Filesystem),
+        access_modes: vec!["ReadWriteOnce".to_owned()],
+        ..RecordedClaim::default()
+    }
+}
+
+fn class(grows: bool) -> StorageClass {
+    StorageClass {
+        allow_volume_expansion: Some(grows),
+        ..StorageClass::default()
+    }
+}
+
+fn reason(result: Result<(), Refusal>) -> Option<Reason> {
+    result.err().map(|(reason, _)| reason)
+}
+
+#[test]
+fn sizes_are_compared_with_the_points() {
+    let refused = Some(Reason::TargetRefused);
+    for (size, grows, expected) in [
+        (None, false, None),
+        (Some("1Gi"), false, None),
+        (Some("1073741824"), false, None),
+        (Some("2Gi"), true, None),
+        (Some("2Gi"), false, refused),
+        (Some("1G"), true, refused),
+        (Some("1023Mi"), true, refused),
+        (Some("a lot"), true, refused),
+    ] {
+        let result = check(&restore(size), &recorded(), Some(&class(grows)), None);
+        assert_eq!(reason(result), expected, "{size:?} {grows}");
+    }
+    assert_eq!(bigger_size(&restore(Some("1Gi")), &recorded(), None), None);
+    let bigger = Some(Quantity("2Gi".to_owned()));
+    assert_eq!(bigger_size(&restore(Some("2Gi")), &recorded(), None), bigger);
+}
+
+#[test]
+fn a_class_must_exist_and_not_need_the_namespace_of_the_claim() {
+    let result = check(&restore(None), &recorded(), None, None);
+    assert_eq!(reason(result), Some(Reason::NotFound));
+    let mut own = class(false);
+    let key = "csi.storage.k8s.io/node-stage-secret-namespace".to_owned();
+    own.parameters = Some([(key, "${pvc.namespace}".to_owned())].into());
+    let result = check(&restore(None), &recorded(), Some(&own), None);
+    assert_eq!(reason(result), Some(Reason::ClassNeedsSourceNamespace));
+    let mut unnamed = recorded();
+    unnamed.storage_class_name = None;
+    let result = check(&restore(None), &unnamed, Some(&class(false)), None);
+    assert_eq!(reason(result), Some(Reason::TargetRefused));
+}
+
+#[test]
+fn the_working_claim_is_a_device_that_can_be_written() {
+    let mut recorded = recorded();
+    recorded.access_modes = vec!["ReadOnlyMany".to_owned()];
+    let claim = working_claim(&restore(Some("5Gi")), &recorded, "system");
+    let spec = claim.spec.as_ref().unwrap();
+    assert_eq!(spec.volume_mode.as_deref(), Some("Block"));
+    assert_eq!(spec.access_modes, Some(vec!["ReadWriteOnce".to_owned()]));
+    assert_eq!(requested_bytes(&claim), Some(1 << 30));
+    assert_eq!(claim.metadata.namespace.as_deref(), Some("system"));
+    let claim = new_claim(&restore(None), &recorded);
+    let spec = claim.spec.unwrap();
+    assert_eq!(spec.access_modes, Some(recorded.access_modes));
+    assert_eq!(spec.volume_name.as_deref(), Some("snaphaul-u-1"));
+}
+
+#[test]
+fn quantities_are_read_as_the_api_server_does() {
+    for (text, value) in [
+        ("0", Some(0)),
+        ("1.5Gi", Some(3 << 29)),
+        ("1500m", None),
+        ("1e3", Some(1000)),
+        ("1.0001k", Some(1001)),
+        ("Gi", None),
+        ("-1", None),
+        ("1E", Some(1_000_000_000_000_000_000)),
+        ("9999999999999999999", None),
+    ] {
+        assert_eq!(bytes(&Quantity(text.to_owned())), value, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_a_quantity_panic(text in "[0-9.eEkKMGiTP+-]{0,24}") {
+        let _ = bytes(&Quantity(text));
+    }
+
+    #[test]
+    fn plain_numbers_are_bytes(value in 0..1_000_000_000_000_000_000_i64) {
+        prop_assert_eq!(bytes(&Quantity(value.to_string())), Some(i128::from(value)));
+    }
+}

@@ -1,0 +1,119 @@
+//! Backups that are stopped, in every phase: nothing of them is left.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use tests::cluster::product::agent_name;
+use tests::csi_driver::faults::{Fault, Order};
+use tests::image::MIB;
+
+use crate::bed::{Bed, LIMIT, NODE, condition, phase};
+
+/// How long a call of the driver lasts: longer than a backup takes to notice that it was cancelled.
+const SLOW: u64 = 6_000;
+
+fn slow(call: &str) -> Order {
+    Order::next(call, Fault::Slow { ms: SLOW })
+}
+
+fn cancelled(bed: &Bed, name: &str) -> Result<()> {
+    bed.cancel(name)?;
+    let object = bed.finished(name)?;
+    ensure!(phase(&object) == "Canceled", "{}", object["status"]);
+    ensure!(object["status"]["point"].is_null(), "{}", object["status"]);
+    Ok(())
+}
+
+/// The driver is at work on the snapshot.
+pub(crate) fn before_the_snapshot(bed: &mut Bed) -> Result<()> {
+    let (_, image) = bed.claim("data", 8)?;
+    bed.count()?;
+    bed.storage.driver.order(&[slow("CreateSnapshot")])?;
+    bed.backup("stopped", "data", &json!({}), &image)?;
+    bed.wait_for_phase("stopped", &["Accepted"])?;
+    cancelled(bed, "stopped")?;
+    bed.storage.driver.order(&[])
+}
+
+/// The driver is at work on the working copy.
+pub(crate) fn while_exposing(bed: &mut Bed) -> Result<()> {
+    let (_, image) = bed.claim("data", 8)?;
+    bed.count()?;
+    let calls = bed.storage.driver.calls()?.len();
+    bed.storage.driver.order(&[slow("CreateVolume")])?;
+    bed.backup("stopped", "data", &json!({}), &image)?;
+    bed.storage.driver.wait_for(LIMIT, |seen| {
+        seen[calls..].iter().any(|call| call.call == "CreateVolume")
+    })?;
+    cancelled(bed, "stopped")?;
+    bed.storage.driver.order(&[])
+}
+
+/// Others have all the places, and none of them goes on: the agent is away.
+pub(crate) fn while_waiting(bed: &mut Bed) -> Result<()> {
+    let names = ["one", "two", "three", "four"];
+    let mut volumes = Vec::new();
+    for name in names {
+        volumes.push(bed.claim(name, 4)?.1);
+    }
+    bed.count()?;
+    bed.product.stop(&agent_name(NODE));
+    for (name, image) in names.iter().zip(&volumes) {
+        bed.backup(name, name, &json!({}), image)?;
+    }
+    let mut waiting = Vec::new();
+    bed.wait(LIMIT, "three that are exposed", || {
+        waiting.clear();
+        for name in names {
+            if phase(&bed.backup_object(name)?) != "Prepared" {
+                waiting.push(name);
+            }
+        }
+        Ok(waiting.len() == 1)
+    })?;
+    let name = waiting.first().context("one that waits")?;
+    bed.wait(LIMIT, "the reason", || {
+        let object = bed.backup_object(name)?;
+        Ok(condition(&object, "DeviceReady").is_some_and(|is| is["reason"] == "WaitingForSlot"))
+    })?;
+    cancelled(bed, name)?;
+    bed.revive()?;
+    for other in names.iter().filter(|other| *other != name) {
+        bed.completed(other)?;
+    }
+    Ok(())
+}
+
+/// The agent moves data.
+pub(crate) fn in_progress(bed: &mut Bed) -> Result<()> {
+    let image = big(bed)?;
+    bed.count()?;
+    bed.backup("stopped", "data", &json!({}), &image)?;
+    let phase = bed.wait_for_phase("stopped", &["InProgress", "Completed"])?;
+    ensure!(phase == "InProgress", "it was too quick to be stopped");
+    cancelled(bed, "stopped")
+}
+
+/// The object is deleted instead: it goes once all of its work is gone.
+pub(crate) fn deleted_in_progress(bed: &mut Bed) -> Result<()> {
+    let image = big(bed)?;
+    bed.count()?;
+    bed.backup("deleted", "data", &json!({}), &image)?;
+    bed.wait_for_phase("deleted", &["InProgress", "Completed"])?;
+    let path = format!("{}/deleted", bed.list("podvolumebackups"));
+    bed.api.delete(&path)?;
+    bed.wait(Duration::from_secs(60), "end of the object", || {
+        Ok(bed.api.get(&path)?.is_none())
+    })
+}
+
+/// A volume whose backup takes a while.
+fn big(bed: &mut Bed) -> Result<tests::image::Image> {
+    let (claim, _) = bed.claim("data", 768)?;
+    let random = &mut bed.random;
+    let copy = bed.scratch.join("big.img");
+    claim.write(&bed.api, &bed.storage.driver, &copy, |device| {
+        device.write_noise(0, 700 * MIB, random)
+    })
+}

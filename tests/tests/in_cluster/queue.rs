@@ -1,0 +1,41 @@
+//! More volumes than slots.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use crate::bed::{Bed, phase};
+
+const COUNT: usize = 50;
+/// Volumes that may be exposed on a node at once, one more than its slots.
+const EXPOSED: usize = 3;
+
+/// Fifty volumes at once on a node with two slots: all are backed up, and never are more than three exposed.
+pub(crate) fn fifty(bed: &mut Bed) -> Result<()> {
+    let mut volumes = Vec::new();
+    for index in 0..COUNT {
+        let name = format!("data-{index}");
+        let (_, image) = bed.claim(&name, 2)?;
+        volumes.push((name, image));
+    }
+    bed.count()?;
+    let policy = json!({"baseSnapshotPolicy": "Drop"});
+    for (name, image) in &volumes {
+        bed.backup(name, name, &policy, image)?;
+    }
+    let mut most = 0;
+    for (name, _) in &volumes {
+        loop {
+            most = most.max(bed.node.processes().len());
+            if crate::bed::is_final(&phase(&bed.backup_object(name)?)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bed.completed(name)?;
+    }
+    ensure!(most <= EXPOSED, "{most} volumes were exposed at once");
+    ensure!(most > 1, "they ran one after the other");
+    Ok(())
+}

@@ -11,6 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::part;
+
 /// Longest a single command may take before the test calls it hung; kills included, nothing here needs a minute.
 const RUN_LIMIT: Duration = Duration::from_secs(300);
 
@@ -22,19 +24,7 @@ pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("SNAPHAUL_BIN") {
         return Ok(PathBuf::from(path));
     }
-    let test = std::env::current_exe()?;
-    let path = test
-        .ancestors()
-        .nth(2)
-        .context("the test lies in target/PROFILE/deps")?
-        .join("snaphaul");
-    if !path.is_file() {
-        bail!(
-            "{} is missing: run `cargo build -p mover --features testing`, or `tests/run`",
-            path.display()
-        );
-    }
-    Ok(path)
+    part::built("snaphaul")
 }
 
 /// A command line under construction.

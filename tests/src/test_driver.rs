@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::csi::Plugin;
 use crate::csi::leaks::sweep;
@@ -275,17 +275,5 @@ fn program() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CSI_TEST_DRIVER_BIN") {
         return Ok(PathBuf::from(path));
     }
-    let test = std::env::current_exe()?;
-    let path = test
-        .ancestors()
-        .nth(2)
-        .context("the test lies in target/PROFILE/deps")?
-        .join("csi-test-driver");
-    if !path.is_file() {
-        bail!(
-            "{} is missing: run `cargo build -p tests --bins`, or `tests/run`",
-            path.display()
-        );
-    }
-    Ok(path)
+    part::built("csi-test-driver")
 }

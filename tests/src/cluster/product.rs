@@ -97,7 +97,12 @@ impl Product {
             ("--repository-every", "3s"),
         ];
         let mut words = vec!["controller".to_owned()];
-        words.extend(fixed.iter().flat_map(|(flag, value)| [*flag, *value]).map(str::to_owned));
+        words.extend(
+            fixed
+                .iter()
+                .flat_map(|(flag, value)| [*flag, *value])
+                .map(str::to_owned),
+        );
         words.extend(self.options.controller.iter().cloned());
         let kubeconfig = self.controller.clone();
         self.start(name, &words, &kubeconfig)

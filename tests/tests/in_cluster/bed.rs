@@ -27,6 +27,8 @@ use tests::scratch::Scratch;
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// How long intermediates may take to be gone once nothing wants them.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a finalizer may stay on what has ended.
+const FINALIZER_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 const GROUP: &str = "/apis/snaphaul.dev/v1alpha1";
 pub(crate) const NODE: &str = "worker";
@@ -298,12 +300,11 @@ impl Bed {
             object["status"]["point"]["id"].is_string(),
             "no point: {object}"
         );
-        ensure!(
-            object["metadata"]["finalizers"]
-                .as_array()
-                .is_none_or(Vec::is_empty),
-            "a final resource with a finalizer: {object}"
-        );
+        // The finalizer goes with the look after the one that ended it.
+        self.wait(FINALIZER_LIMIT, "end of the finalizer", || {
+            let meta = &self.backup_object(name)?["metadata"];
+            Ok(meta["finalizers"].as_array().is_none_or(Vec::is_empty))
+        })?;
         Ok(object)
     }
 

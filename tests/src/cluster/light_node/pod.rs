@@ -137,7 +137,8 @@ impl PodOnNode {
         let container = &pod["spec"]["containers"][0];
         let status = json!({
             "phase": "Running", "conditions": conditions, "hostIP": "127.0.0.1",
-            "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}],
+            // Of the range for documentation: services take no loopback address.
+            "podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.1"}],
             "containerStatuses": [{
                 "name": container["name"], "image": container["image"], "imageID": "", "ready": self.ready, "started": true,
                 "restartCount": self.restarts, "state": {"running": {"startedAt": null}},

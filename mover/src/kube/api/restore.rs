@@ -24,7 +24,9 @@ use super::transfer::{TransferOrder, TransferStatus};
 use super::{NameRef, Phase};
 
 /// Writes a recovery point into a claim of this namespace.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(
+    CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema,
+)]
 #[kube(
     group = "snaphaul.dev",
     version = "v1alpha1",
@@ -274,6 +276,9 @@ pub struct RecordedClaim {
     /// File system on it, as its volume said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs_type: Option<String>,
+    /// Name of the volume in the repository: `CLUSTER/NAMESPACE/CLAIM`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
 }
 
 /// A volume on its way to the user's claim. Every step can be taken up again from here.
@@ -289,4 +294,40 @@ pub struct HandoverStatus {
     /// UID of the object that was deleted to be created again, once it may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced_uid: Option<String>,
+    /// How far the hand-over is. What a step allows happens after it was written, never before.
+    #[serde(default)]
+    pub step: HandoverStep,
+    /// UID of the working claim in the system namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_claim_uid: Option<String>,
+    /// UID of the holder pod that the newest order is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder_uid: Option<String>,
+    /// UID of the user's claim that the volume goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_uid: Option<String>,
+    /// The PersistentVolume that is created in the end, as JSON: while no object names the volume, this does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// Replace: the claim that is created again, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+}
+
+/// How far a hand-over is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum HandoverStep {
+    /// The volume belongs to the working claim and is being filled.
+    #[default]
+    Filling,
+    /// It is filled, and belongs to nobody's claim any more; its reclaim policy is Retain.
+    Filled,
+    /// Its PersistentVolume is deleted and created again: `object` is what names it in between.
+    Recreating,
+    /// The new PersistentVolume was seen and waits for the claim.
+    Created,
+    /// The claim is bound to it. Nothing is taken back any more.
+    Bound,
 }

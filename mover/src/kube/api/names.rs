@@ -24,3 +24,5 @@ pub const BASE_VOLUME: &str = "snaphaul.dev/base-volume";
 pub const BASE_REPOSITORY: &str = "snaphaul.dev/base-repository";
 /// Annotation of a base: the point whose snapshot it is.
 pub const BASE_POINT: &str = "snaphaul.dev/base-point";
+/// Annotation of a claim: the point that it was filled from.
+pub const RESTORED_POINT: &str = "snaphaul.dev/restored-point";

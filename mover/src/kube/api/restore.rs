@@ -24,9 +24,7 @@ use super::transfer::{TransferOrder, TransferStatus};
 use super::{NameRef, Phase};
 
 /// Writes a recovery point into a claim of this namespace.
-#[derive(
-    CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema,
-)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "snaphaul.dev",
     version = "v1alpha1",

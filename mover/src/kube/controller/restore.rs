@@ -59,8 +59,7 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Again> {
     }
     let seen = observe::observe(context, restore).await?;
     let decision = next::next(&seen);
-    let written =
-        apply::status(&api, &seen.restore.metadata, &status, &decision.status).await?;
+    let written = apply::status(&api, &seen.restore.metadata, &status, &decision.status).await?;
     let mut seen = seen;
     if let Some(written) = written {
         // The version that the finalizer is changed by.
@@ -84,18 +83,26 @@ async fn say(api: &Api<PodVolumeRestore>, restore: &PodVolumeRestore, message: &
         ..kube::api::PatchParams::default()
     };
     let patch = kube::api::Patch::Merge(&change);
-    if let Err(error) = api.patch_status(&restore.name_any(), &parameters, &patch).await {
+    if let Err(error) = api
+        .patch_status(&restore.name_any(), &parameters, &patch)
+        .await
+    {
         tracing::info!(%error, "a message could not be written");
     }
 }
 
 /// A restore at its end goes when its time is over.
 async fn finished(api: &Api<PodVolumeRestore>, restore: &PodVolumeRestore) -> Result<Again> {
-    let ended = restore.status.as_ref().and_then(|status| status.completion_time.as_ref());
+    let ended = restore
+        .status
+        .as_ref()
+        .and_then(|status| status.completion_time.as_ref());
     let (Some(seconds), Some(ended)) = (restore.spec.ttl_seconds_after_finished, ended) else {
         return Ok(Again::OnChange);
     };
-    let passed = Timestamp::now().as_second().saturating_sub(ended.0.as_second());
+    let passed = Timestamp::now()
+        .as_second()
+        .saturating_sub(ended.0.as_second());
     let left = u64::try_from(seconds.saturating_sub(passed)).unwrap_or(0);
     if left > 0 {
         return Ok(Again::After(Duration::from_secs(left)));

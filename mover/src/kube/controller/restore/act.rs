@@ -18,6 +18,7 @@ use super::observe;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
 use crate::kube::api::PodVolumeRestore;
+use crate::kube::api::names::RESTORED_POINT;
 
 /// Takes one action.
 pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -> Result<()> {
@@ -31,7 +32,9 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
         Action::RemoveFinalizer => finalizer(context, restore, false).await,
         Action::CreateClaim(claim) => {
             let namespace = claim.namespace().unwrap_or_default();
-            apply::ensure(&claims(&namespace), claim.as_ref()).await.map(drop)
+            apply::ensure(&claims(&namespace), claim.as_ref())
+                .await
+                .map(drop)
         }
         Action::DeleteClaim(id) => {
             apply::delete(&claims(&id.namespace), &id.name, &id.uid, None).await
@@ -41,7 +44,16 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
                 "metadata": {"uid": id.uid},
                 "spec": {"resources": {"requests": {"storage": storage}}},
             });
-            apply::merge(&claims(&id.namespace), &id.name, &change).await.map(drop)
+            apply::merge(&claims(&id.namespace), &id.name, &change)
+                .await
+                .map(drop)
+        }
+        Action::NamePoint(id, point) => {
+            let change =
+                json!({"metadata": {"uid": id.uid, "annotations": {RESTORED_POINT: point}}});
+            apply::merge(&claims(&id.namespace), &id.name, &change)
+                .await
+                .map(drop)
         }
         Action::CreateHolder => create_holder(context, seen).await,
         Action::DeleteHolder { uid } => {
@@ -75,7 +87,11 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
                 message,
             };
             context.events.send(restore, &note).await;
-            if let Some(claim) = seen.target.as_ref().filter(|claim| super::target::asks_for(claim, restore)) {
+            if let Some(claim) = seen
+                .target
+                .as_ref()
+                .filter(|claim| super::target::asks_for(claim, restore))
+            {
                 context.events.send(claim, &note).await;
             }
             Ok(())
@@ -105,7 +121,11 @@ async fn delete_volume(volumes: &Api<PersistentVolume>, id: &ObjectId) -> Result
     match volumes.delete(&id.name, &parameters).await {
         Ok(_) => Ok(()),
         Err(error) if answer::is_missing(&error) => Ok(()),
-        Err(error) => Err(answer::failed("delete", &format!("PersistentVolume {}", id.name), error)),
+        Err(error) => Err(answer::failed(
+            "delete",
+            &format!("PersistentVolume {}", id.name),
+            error,
+        )),
     }
 }
 

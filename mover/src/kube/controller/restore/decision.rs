@@ -33,6 +33,8 @@ pub enum Action {
     DeleteClaim(ObjectId),
     /// Asks for a bigger size.
     ExpandClaim(ObjectId, Quantity),
+    /// Writes into the user's claim which point it was filled from.
+    NamePoint(ObjectId, String),
     /// Creates the pod that opens the working claim's device.
     CreateHolder,
     /// Deletes it.

@@ -51,7 +51,10 @@ pub(super) async fn point(
     let given = restore.spec.repository_ref.as_ref();
     let of_backup = backup.as_ref().map(|backup| &backup.spec.repository_ref);
     let Some(name) = given.or(of_backup).map(|reference| &reference.name) else {
-        return Ok(PointAnswer::refused(Reason::NotFound, "no repository is named"));
+        return Ok(PointAnswer::refused(
+            Reason::NotFound,
+            "no repository is named",
+        ));
     };
     let repository = match usable(context, name, &asking.labels) {
         Ok(repository) => repository,
@@ -80,9 +83,14 @@ fn usable(
         let message = format!("SnapshotRepository {name} does not serve this namespace");
         return Err(PointAnswer::refused(Reason::NamespaceNotAllowed, message));
     }
-    let ready = repository.status.as_ref().and_then(|status| conditions::find(&status.conditions, READY));
+    let ready = repository
+        .status
+        .as_ref()
+        .and_then(|status| conditions::find(&status.conditions, READY));
     if ready.is_none_or(|ready| ready.status != "True") {
-        let why = ready.map_or("nobody has looked at it yet", |ready| ready.message.as_str());
+        let why = ready.map_or("nobody has looked at it yet", |ready| {
+            ready.message.as_str()
+        });
         let message = format!("SnapshotRepository {name} is not ready: {why}");
         return Err(PointAnswer::not_yet(Reason::RepositoryNotReady, message));
     }
@@ -113,23 +121,29 @@ fn of(
         .as_ref()
         .and_then(|order| Some((order, Recorded::from_json(order.recorded.as_deref()?)?)));
     let (Some(point), Some((order, recorded))) = (status.point, recorded) else {
-        let message = format!("PodVolumeBackup {name} does not say what its claim was: name the point in pointID");
+        let message = format!(
+            "PodVolumeBackup {name} does not say what its claim was: name the point in pointID"
+        );
         return PointAnswer::refused(Reason::NotFound, message);
     };
     let size = order.size_bytes.unwrap_or(0);
-    let record = record(&recorded, (point.id, point.repository_id), &order.volume, size);
+    let record = record(
+        &recorded,
+        (point.id, point.repository_id),
+        &order.volume,
+        size,
+    );
     if !point::may_have(origin, record.origin.as_ref(), grants) {
-        let message = format!("the point of {name} was made elsewhere, and no grant of the repository names this namespace");
+        let message = format!(
+            "the point of {name} was made elsewhere, and no grant of the repository names this namespace"
+        );
         return PointAnswer::refused(Reason::PointNotGranted, message);
     }
     PointAnswer::Found(Box::new(record))
 }
 
 /// What the repository holds of clusters. Points that people made by the command line are nobody's and left out.
-async fn records(
-    context: &Context,
-    repository: &SnapshotRepository,
-) -> Result<Vec<PointRecord>> {
+async fn records(context: &Context, repository: &SnapshotRepository) -> Result<Vec<PointRecord>> {
     let access =
         RepositoryAccess::read(&context.client, &context.settings.namespace, repository).await?;
     // The store's client waits, and has a runtime of its own.
@@ -137,7 +151,11 @@ async fn records(
         let repository = access.open(Bandwidth::default())?;
         let id = repository.config.repository.to_string();
         let listing = points::list(&repository, None)?;
-        Ok(listing.points.iter().filter_map(|point| of_cluster(point, &id)).collect())
+        Ok(listing
+            .points
+            .iter()
+            .filter_map(|point| of_cluster(point, &id))
+            .collect())
     });
     reading
         .await

@@ -125,7 +125,12 @@ fn wish_to_stop(seen: &Observation) -> Option<&'static str> {
 
 /// Whether going back would take from the user what was there before, or is in use already.
 fn past_return(seen: &Observation) -> bool {
-    let Some(volume) = seen.restore.status.as_ref().and_then(|status| status.volume.as_ref()) else {
+    let Some(volume) = seen
+        .restore
+        .status
+        .as_ref()
+        .and_then(|status| status.volume.as_ref())
+    else {
         return false;
     };
     match volume.step {
@@ -156,7 +161,10 @@ fn has_volume(seen: &Observation) -> bool {
     seen.restore.spec.mode != RestoreMode::InPlace
         && known.is_some_and(|known| known.step == HandoverStep::Created)
         && made.is_some_and(|made| volume::reclaim_policy(made) == volume::RETAIN)
-        && seen.target.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_none())
+        && seen
+            .target
+            .as_ref()
+            .is_some_and(|claim| claim.metadata.deletion_timestamp.is_none())
         && bound(seen)
 }
 
@@ -170,8 +178,7 @@ fn was_replaced(seen: &Observation) -> bool {
         return false;
     };
     seen.target.as_ref().is_none_or(|claim| {
-        claim.metadata.uid.as_ref() != Some(replaced)
-            || claim.metadata.deletion_timestamp.is_some()
+        claim.metadata.uid.as_ref() != Some(replaced) || claim.metadata.deletion_timestamp.is_some()
     })
 }
 
@@ -188,7 +195,10 @@ fn is_filled(status: &PodVolumeRestoreStatus) -> bool {
 
 /// A claim that this restore made for the user: it names the new volume. A claim that asked to be filled is the user's.
 fn is_ours(claim: &PersistentVolumeClaim, restore: &PodVolumeRestore) -> bool {
-    let named = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_ref());
+    let named = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volume_name.as_ref());
     named == Some(&names::intermediate(restore)) && !target::asks_for(claim, restore)
 }
 

@@ -21,7 +21,7 @@ use super::{next, target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
 use crate::kube::api::PodVolumeRestore;
-use crate::kube::api::restore::{RestoreMode, RecordedClaim};
+use crate::kube::api::restore::{RecordedClaim, RestoreMode};
 
 /// Reads an object that may not be there.
 pub(super) async fn read<K: Object>(api: Api<K>, name: &str) -> Result<Option<K>> {
@@ -63,7 +63,9 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
     intermediates(context, &mut seen).await?;
     attachments(context, &mut seen).await?;
     if status.recorded.is_none() && !seen.namespace_terminating {
-        let labels = place.as_ref().map(|place| (place.uid().unwrap_or_default(), place.labels()));
+        let labels = place
+            .as_ref()
+            .map(|place| (place.uid().unwrap_or_default(), place.labels()));
         let (uid, labels) = labels.unzip();
         let asking = lookup::Asking {
             namespace_uid: uid.unwrap_or_default(),
@@ -110,7 +112,10 @@ async fn target(context: &Context, seen: &mut Observation) -> Result<()> {
     if seen.restore.spec.mode == RestoreMode::NewClaim {
         return Ok(());
     }
-    let named = seen.target.as_ref().and_then(|claim| claim.spec.as_ref()?.volume_name.clone());
+    let named = seen
+        .target
+        .as_ref()
+        .and_then(|claim| claim.spec.as_ref()?.volume_name.clone());
     if let Some(volume) = named {
         seen.target_volume = read(Api::all(client.clone()), &volume).await?;
     }
@@ -129,7 +134,10 @@ async fn target(context: &Context, seen: &mut Observation) -> Result<()> {
 
 /// Whether a pod that has not ended names the claim, also as the claim of an ephemeral volume.
 fn uses(pod: &Pod, claim: &str) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     if matches!(phase, Some("Succeeded" | "Failed")) {
         return false;
     }
@@ -137,7 +145,8 @@ fn uses(pod: &Pod, claim: &str) -> bool {
     volumes.into_iter().flatten().any(|volume| {
         let named = volume.persistent_volume_claim.as_ref();
         named.is_some_and(|named| named.claim_name == claim)
-            || (volume.ephemeral.is_some() && format!("{}-{}", pod.name_any(), volume.name) == claim)
+            || (volume.ephemeral.is_some()
+                && format!("{}-{}", pod.name_any(), volume.name) == claim)
     })
 }
 
@@ -172,7 +181,9 @@ async fn working_volume(
     name: &str,
 ) -> Result<Option<PersistentVolume>> {
     let status = seen.restore.status.as_ref();
-    let known = status.and_then(|status| status.volume.as_ref()).map(|volume| volume.name.clone());
+    let known = status
+        .and_then(|status| status.volume.as_ref())
+        .map(|volume| volume.name.clone());
     let named = |claim: &PersistentVolumeClaim| claim.spec.as_ref()?.volume_name.clone();
     if let Some(volume) = known.or_else(|| seen.working_claim.as_ref().and_then(named)) {
         return read(volumes.clone(), &volume).await;
@@ -185,7 +196,10 @@ async fn working_volume(
         .await
         .map_err(|error| answer::failed("list", "PersistentVolumes", error))?;
     Ok(all.into_iter().find(|volume| {
-        let owner = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+        let owner = volume
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.claim_ref.as_ref());
         owner.is_some_and(|owner| {
             owner.name.as_deref() == Some(name)
                 && owner.namespace.as_ref() == Some(&seen.settings.system_namespace)
@@ -207,7 +221,9 @@ async fn attachments(context: &Context, seen: &mut Observation) -> Result<()> {
             .iter()
             .filter(|attachment| attachment.spec.source.persistent_volume_name.as_ref() == name);
         match name {
-            Some(_) => naming.map(|attachment| attachment.spec.node_name.clone()).collect(),
+            Some(_) => naming
+                .map(|attachment| attachment.spec.node_name.clone())
+                .collect(),
             None => Vec::new(),
         }
     };
@@ -239,7 +255,10 @@ fn slot(context: &Context, seen: &mut Observation) {
     let uid = seen.restore.uid().unwrap_or_default();
     let created = seen.restore.metadata.creation_timestamp.as_ref();
     let created = created.map_or(0, |time| time.0.as_second());
-    seen.slot = match context.slots.request(&uid, created, &eligible(context, seen)) {
+    seen.slot = match context
+        .slots
+        .request(&uid, created, &eligible(context, seen))
+    {
         Place::Waiting { ahead } => Slot::Waiting(ahead),
         Place::NoNode => Slot::NoNode,
         Place::NotAsked | Place::Granted(_) => Slot::Granted,
@@ -257,5 +276,9 @@ pub(super) fn eligible(
     let affinity = affinity.filter(|_| {
         seen.working_volume.is_some() || seen.restore.spec.mode == RestoreMode::InPlace
     });
-    nodes::eligible(&context.stores.agents(), &context.stores.node_labels(), affinity)
+    nodes::eligible(
+        &context.stores.agents(),
+        &context.stores.node_labels(),
+        affinity,
+    )
 }

@@ -117,7 +117,10 @@ pub fn choose(
 fn by_id(id: &str, points: &[PointRecord], asking: &Origin, grants: &[Grant]) -> PointAnswer {
     let mut matching = points.iter().filter(|point| point.id.starts_with(id));
     let Some(point) = matching.next() else {
-        return PointAnswer::refused(Reason::NotFound, format!("the repository has no point {id}"));
+        return PointAnswer::refused(
+            Reason::NotFound,
+            format!("the repository has no point {id}"),
+        );
     };
     if matching.next().is_some() {
         let message = format!("several points begin with {id}: give more digits");

@@ -21,7 +21,11 @@ fn nothing_left(world: &World) {
     assert!(world.holder.is_none(), "{}", world.story());
     assert!(world.attached.is_empty(), "{}", world.story());
     let kept: Vec<&String> = world.disks.keys().collect();
-    let old: Vec<&String> = world.old_disk.iter().filter(|old| world.disks.contains_key(*old)).collect();
+    let old: Vec<&String> = world
+        .old_disk
+        .iter()
+        .filter(|old| world.disks.contains_key(*old))
+        .collect();
     assert_eq!(kept, old, "{}", world.story());
     assert_eq!(world.volumes.len(), old.len(), "{}", world.story());
     let ours = world.intermediate();
@@ -33,26 +37,54 @@ fn nothing_left(world: &World) {
 
 /// The user's claim is bound to the filled volume, which has the policy of its class.
 fn handed_over(world: &World) {
-    let claim = world.target().unwrap_or_else(|| panic!("{}", world.story()));
+    let claim = world
+        .target()
+        .unwrap_or_else(|| panic!("{}", world.story()));
     let name = claim.spec.as_ref().unwrap().volume_name.clone().unwrap();
     let volume = &world.volumes[&name];
     assert!(volume::is_bound(volume, claim), "{}", world.story());
-    assert_eq!(world.disks.get(&handle_of(volume)), Some(&true), "{}", world.story());
-    assert!(world.working_claim().is_none() && world.holder.is_none(), "{}", world.story());
+    assert_eq!(
+        world.disks.get(&handle_of(volume)),
+        Some(&true),
+        "{}",
+        world.story()
+    );
+    assert!(
+        world.working_claim().is_none() && world.holder.is_none(),
+        "{}",
+        world.story()
+    );
     assert!(world.attached.is_empty(), "{}", world.story());
     if world.restore.spec.mode == RestoreMode::InPlace {
         assert_eq!(world.disks.len(), 1);
     } else {
         assert_eq!(name, world.intermediate());
-        assert_eq!(volume::reclaim_policy(volume), world.class_policy, "{}", world.story());
-        assert_eq!(volume.spec.as_ref().unwrap().volume_mode.as_deref(), Some("Filesystem"));
+        assert_eq!(
+            volume::reclaim_policy(volume),
+            world.class_policy,
+            "{}",
+            world.story()
+        );
+        assert_eq!(
+            volume.spec.as_ref().unwrap().volume_mode.as_deref(),
+            Some("Filesystem")
+        );
     }
     assert_eq!(world.volumes.len(), world.disks.len(), "{}", world.story());
 }
 
 fn ended(world: &World, ending: Ending) {
-    let phase = world.restore.status.as_ref().and_then(|status| status.phase);
-    let finalizers = world.restore.metadata.finalizers.clone().unwrap_or_default();
+    let phase = world
+        .restore
+        .status
+        .as_ref()
+        .and_then(|status| status.phase);
+    let finalizers = world
+        .restore
+        .metadata
+        .finalizers
+        .clone()
+        .unwrap_or_default();
     assert!(finalizers.is_empty(), "{}", world.story());
     match phase {
         Some(Phase::Completed) if world.user_deleted_claim => {}
@@ -66,7 +98,11 @@ fn ended(world: &World, ending: Ending) {
         // Deleted before anything was begun.
         _ => {
             assert_eq!(ending, Ending::Any, "{}", world.story());
-            assert!(world.restore.metadata.deletion_timestamp.is_some(), "{}", world.story());
+            assert!(
+                world.restore.metadata.deletion_timestamp.is_some(),
+                "{}",
+                world.story()
+            );
             nothing_left(world);
         }
     }
@@ -74,13 +110,26 @@ fn ended(world: &World, ending: Ending) {
         assert_eq!(phase, Some(Phase::Completed), "{}", world.story());
     }
     // A claim of somebody else is never touched.
-    for claim in world.claims.values().filter(|claim| claim.metadata.labels.is_some()) {
+    for claim in world
+        .claims
+        .values()
+        .filter(|claim| claim.metadata.labels.is_some())
+    {
         if claim.metadata.namespace.as_deref() == Some(SHOP) {
-            assert!(claim.metadata.deletion_timestamp.is_none(), "{}", world.story());
+            assert!(
+                claim.metadata.deletion_timestamp.is_none(),
+                "{}",
+                world.story()
+            );
             assert_eq!(claim.metadata.name.as_deref(), Some(CLAIM));
         }
     }
-    assert!(world.claims.keys().all(|(namespace, _)| namespace != SYSTEM));
+    assert!(
+        world
+            .claims
+            .keys()
+            .all(|(namespace, _)| namespace != SYSTEM)
+    );
 }
 
 fn modes() -> impl Strategy<Value = (RestoreMode, bool)> {

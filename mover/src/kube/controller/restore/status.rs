@@ -26,7 +26,10 @@ pub(super) fn set(
     };
     let message = shortened(message);
     let observed_generation = status.observed_generation;
-    let known = status.conditions.iter_mut().find(|known| known.type_ == kind);
+    let known = status
+        .conditions
+        .iter_mut()
+        .find(|known| known.type_ == kind);
     if let Some(known) = known {
         if known.status != value || known.reason != reason.as_str() {
             known.last_transition_time = Time(now);
@@ -63,8 +66,7 @@ pub(super) fn lasts(
     limit: SignedDuration,
 ) -> bool {
     condition(status, kind).is_some_and(|known| {
-        known.reason == reason.as_str()
-            && now.duration_since(known.last_transition_time.0) >= limit
+        known.reason == reason.as_str() && now.duration_since(known.last_transition_time.0) >= limit
     })
 }
 

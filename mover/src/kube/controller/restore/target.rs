@@ -244,7 +244,9 @@ pub fn as_claimed(
     let Some(spec) = claim.and_then(|claim| claim.spec.as_ref()) else {
         return result;
     };
-    result.storage_class_name.clone_from(&spec.storage_class_name);
+    result
+        .storage_class_name
+        .clone_from(&spec.storage_class_name);
     result.access_modes = spec.access_modes.clone().unwrap_or_default();
     // Absent means Filesystem (API documentation of PersistentVolumeClaimSpec).
     result.volume_mode = Some(match spec.volume_mode.as_deref() {
@@ -257,14 +259,18 @@ pub fn as_claimed(
 /// Whether a claim asks to be filled by this restore.
 #[must_use]
 pub fn asks_for(claim: &PersistentVolumeClaim, restore: &PodVolumeRestore) -> bool {
-    let source = claim.spec.as_ref().and_then(|spec| spec.data_source_ref.as_ref());
+    let source = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.data_source_ref.as_ref());
     source.is_some_and(|source| {
         source.api_group.as_deref() == Some(GROUP)
             && source.kind == "PodVolumeRestore"
             && Some(&source.name) == restore.metadata.name.as_ref()
-            && source.namespace.as_ref().is_none_or(|namespace| {
-                Some(namespace) == restore.metadata.namespace.as_ref()
-            })
+            && source
+                .namespace
+                .as_ref()
+                .is_none_or(|namespace| Some(namespace) == restore.metadata.namespace.as_ref())
     })
 }
 
@@ -276,7 +282,10 @@ pub fn owner_labels(restore: &PodVolumeRestore) -> BTreeMap<String, String> {
         ("app.kubernetes.io/managed-by", MANAGER.to_owned()),
         (OWNER_UID, metadata.uid.clone().unwrap_or_default()),
         (OWNER_KIND, "PodVolumeRestore".to_owned()),
-        (OWNER_NAMESPACE, metadata.namespace.clone().unwrap_or_default()),
+        (
+            OWNER_NAMESPACE,
+            metadata.namespace.clone().unwrap_or_default(),
+        ),
         (VELERO_EXCLUDE, "true".to_owned()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
@@ -340,7 +349,10 @@ pub fn bytes(quantity: &Quantity) -> Option<i128> {
         .unwrap_or((text, 1));
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = whole.len() + fraction.len();
-    let all_digits = whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit());
+    let all_digits = whole
+        .bytes()
+        .chain(fraction.bytes())
+        .all(|byte| byte.is_ascii_digit());
     if digits == 0 || digits > 18 || !all_digits {
         return None;
     }

@@ -111,7 +111,10 @@ fn metadata(restore: &PodVolumeRestore, working: &PersistentVolume) -> ObjectMet
     let mut labels = working.metadata.labels.clone().unwrap_or_default();
     // With an owner's label it would be swept away with what is left over.
     labels.retain(|key, _| !key.starts_with("snaphaul.dev/") && !key.starts_with("velero.io/"));
-    labels.insert("app.kubernetes.io/created-by".to_owned(), MANAGER.to_owned());
+    labels.insert(
+        "app.kubernetes.io/created-by".to_owned(),
+        MANAGER.to_owned(),
+    );
     ObjectMeta {
         name: Some(names::intermediate(restore)),
         annotations: Some(annotations).filter(|all| !all.is_empty()),
@@ -157,8 +160,14 @@ pub fn phase(volume: &PersistentVolume) -> Option<&str> {
 /// Whether claim and volume belong to each other, as both say.
 #[must_use]
 pub fn is_bound(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
-    let named = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref());
-    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    let named = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volume_name.as_deref());
+    let phase = claim
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     named.is_some()
         && named == volume.metadata.name.as_deref()
         && owner_uid(volume).is_some()

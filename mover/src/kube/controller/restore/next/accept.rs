@@ -67,7 +67,8 @@ fn refused(mut draft: Draft<'_>, reason: Reason, message: &str, may_change: bool
         draft.set((ACCEPTED, Some(false)), reason, message);
         return give_up::begin(draft, reason, message);
     }
-    if super::status::condition(&draft.status, ACCEPTED).is_none_or(|known| known.message != message)
+    if super::status::condition(&draft.status, ACCEPTED)
+        .is_none_or(|known| known.message != message)
     {
         draft.act(Action::Event {
             warning: true,
@@ -117,7 +118,10 @@ fn check(seen: &Observation, recorded: &RecordedClaim) -> Result<(), target::Ref
             }
         }
     }
-    let replaced = seen.target.as_ref().filter(|_| seen.restore.spec.mode == RestoreMode::Replace);
+    let replaced = seen
+        .target
+        .as_ref()
+        .filter(|_| seen.restore.spec.mode == RestoreMode::Replace);
     target::check(&seen.restore, recorded, seen.class.as_ref(), replaced)
 }
 
@@ -130,8 +134,13 @@ fn check_asking(
     let wanted = &seen.restore.spec.target;
     let class = wanted.storage_class_name.as_ref();
     let differs = class.is_some_and(|class| Some(class) != recorded.storage_class_name.as_ref())
-        || wanted.volume_mode.is_some_and(|mode| Some(mode) != recorded.volume_mode)
-        || wanted.access_modes.as_ref().is_some_and(|modes| *modes != recorded.access_modes);
+        || wanted
+            .volume_mode
+            .is_some_and(|mode| Some(mode) != recorded.volume_mode)
+        || wanted
+            .access_modes
+            .as_ref()
+            .is_some_and(|modes| *modes != recorded.access_modes);
     if differs {
         let message = format!("target and claim {} ask for different volumes", wanted.name);
         return Err((Reason::TargetRefused, message));
@@ -156,7 +165,11 @@ fn check_in_place(seen: &Observation, recorded: &RecordedClaim) -> Result<(), ta
             "claim {name} is a file system: only one of volumeMode Block can be written over, use mode Replace"
         ));
     }
-    let Some(spec) = seen.target_volume.as_ref().and_then(|volume| volume.spec.as_ref()) else {
+    let Some(spec) = seen
+        .target_volume
+        .as_ref()
+        .and_then(|volume| volume.spec.as_ref())
+    else {
         let message = format!("claim {name} is not bound to a volume");
         return Err((Reason::ClaimNotBound, message));
     };

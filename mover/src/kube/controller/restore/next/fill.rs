@@ -38,7 +38,10 @@ pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
             name: working.metadata.name.clone().unwrap_or_default(),
             handle: csi.volume_handle.clone(),
             reclaim_policy: volume::reclaim_policy(working).to_owned(),
-            working_claim_uid: seen.working_claim.as_ref().and_then(|claim| claim.metadata.uid.clone()),
+            working_claim_uid: seen
+                .working_claim
+                .as_ref()
+                .and_then(|claim| claim.metadata.uid.clone()),
             step: HandoverStep::Filling,
             ..HandoverStatus::default()
         });
@@ -50,8 +53,14 @@ pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
 /// There is no limit to waiting for others, but there is one to waiting for a node.
 fn without_slot(mut draft: Draft<'_>) -> Decision {
     let (reason, message) = match draft.seen.slot {
-        Slot::Waiting(ahead) => (Reason::WaitingForSlot, format!("{ahead} volumes are moved first")),
-        _ => (Reason::NoAgent, "no node with an agent can reach the volume".to_owned()),
+        Slot::Waiting(ahead) => (
+            Reason::WaitingForSlot,
+            format!("{ahead} volumes are moved first"),
+        ),
+        _ => (
+            Reason::NoAgent,
+            "no node with an agent can reach the volume".to_owned(),
+        ),
     };
     let limit = draft.seen.settings.expose_deadline;
     if reason == Reason::NoAgent && draft.lasts((DEVICE_READY, reason), limit) {
@@ -103,7 +112,11 @@ fn make_claim(mut draft: Draft<'_>) -> Decision {
     if seen.holder.is_none() {
         draft.act(Action::CreateHolder);
     }
-    draft.set((DEVICE_READY, Some(false)), Reason::Exposing, "the volume is being made");
+    draft.set(
+        (DEVICE_READY, Some(false)),
+        Reason::Exposing,
+        "the volume is being made",
+    );
     draft.wait()
 }
 
@@ -112,7 +125,11 @@ fn move_data(draft: Draft<'_>) -> Decision {
         return expose(draft);
     };
     let replaced = draft.seen.holder.as_ref().is_none_or(|holder| {
-        let ordered = draft.status.volume.as_ref().and_then(|volume| volume.holder_uid.as_ref());
+        let ordered = draft
+            .status
+            .volume
+            .as_ref()
+            .and_then(|volume| volume.holder_uid.as_ref());
         holder.ending || Some(&holder.uid) != ordered
     });
     let attempts = draft.seen.settings.attempts;
@@ -121,9 +138,11 @@ fn move_data(draft: Draft<'_>) -> Decision {
     let message = message.unwrap_or_default();
     match answer(&draft.status).map(|answer| answer.state) {
         Some(TransferState::Failed) => give_up::begin(draft, Reason::TransferFailed, &message),
-        Some(TransferState::Stopped) => {
-            give_up::begin(draft, Reason::TransferFailed, "the agent stopped without an order to")
-        }
+        Some(TransferState::Stopped) => give_up::begin(
+            draft,
+            Reason::TransferFailed,
+            "the agent stopped without an order to",
+        ),
         Some(TransferState::Interrupted) if last => {
             let message = format!("given up after {attempts} attempts: {message}");
             give_up::begin(draft, Reason::TransferFailed, &message)
@@ -142,7 +161,10 @@ fn move_data(draft: Draft<'_>) -> Decision {
 /// Waits for a holder whose device can be opened, and orders the transfer on its node.
 fn expose(mut draft: Draft<'_>) -> Decision {
     let seen = draft.seen;
-    let late = draft.lasts((DEVICE_READY, Reason::Exposing), seen.settings.expose_deadline);
+    let late = draft.lasts(
+        (DEVICE_READY, Reason::Exposing),
+        seen.settings.expose_deadline,
+    );
     let (message, ready) = match &seen.holder {
         None => ("the holder pod is being made".to_owned(), None),
         Some(holder) if holder.ending => ("the old holder pod is ending".to_owned(), None),

@@ -21,7 +21,8 @@ use crate::kube::api::transfer::TransferState;
 pub(super) fn begin(mut draft: Draft<'_>, reason: Reason, message: &str) -> Decision {
     draft.actions.clear();
     draft.status.phase = Some(Phase::Canceling);
-    let written = draft.seen.restore.spec.mode == RestoreMode::InPlace && draft.status.order.is_some();
+    let written =
+        draft.seen.restore.spec.mode == RestoreMode::InPlace && draft.status.order.is_some();
     let message = if written {
         &format!("{message}; the claim's data is partly overwritten: restore it again")
     } else {
@@ -52,7 +53,11 @@ pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
     }
     let known = super::status::condition(&draft.status, SUCCEEDED);
     let cancelled = known.is_some_and(|known| known.reason == Reason::Cancelled.as_str());
-    draft.end(if cancelled { Phase::Canceled } else { Phase::Failed })
+    draft.end(if cancelled {
+        Phase::Canceled
+    } else {
+        Phase::Failed
+    })
 }
 
 /// Whether an agent may still write: it is given time to stop before its device goes.
@@ -71,7 +76,9 @@ fn transfer_runs(draft: &Draft<'_>) -> bool {
 fn take_back_claim(draft: &mut Draft<'_>) -> bool {
     let seen = draft.seen;
     if let Some(holder) = &seen.holder {
-        draft.act(Action::DeleteHolder { uid: holder.uid.clone() });
+        draft.act(Action::DeleteHolder {
+            uid: holder.uid.clone(),
+        });
         return true;
     }
     if let Some(claim) = &seen.working_claim {
@@ -91,7 +98,10 @@ pub(super) fn take_back_name(draft: &mut Draft<'_>) -> bool {
         return false;
     };
     if volume::reclaim_policy(second) != volume::RETAIN {
-        draft.act(Action::SetReclaimPolicy(ObjectId::of(second), volume::RETAIN.to_owned()));
+        draft.act(Action::SetReclaimPolicy(
+            ObjectId::of(second),
+            volume::RETAIN.to_owned(),
+        ));
     } else if seen.attached_to.is_empty() && second.metadata.deletion_timestamp.is_none() {
         draft.act(Action::DeleteVolume(ObjectId::of(second)));
     }
@@ -101,7 +111,11 @@ pub(super) fn take_back_name(draft: &mut Draft<'_>) -> bool {
 /// Takes back everything with the storage. Whether something is still there.
 fn take_back_volume(draft: &mut Draft<'_>) -> bool {
     let seen = draft.seen;
-    if let Some(claim) = seen.target.as_ref().filter(|claim| is_ours(claim, &seen.restore)) {
+    if let Some(claim) = seen
+        .target
+        .as_ref()
+        .filter(|claim| is_ours(claim, &seen.restore))
+    {
         draft.act(Action::DeleteClaim(ObjectId::of(claim)));
         return true;
     }
@@ -133,7 +147,10 @@ fn take_back_volume(draft: &mut Draft<'_>) -> bool {
 /// The storage has no object: it gets one, whose claim is the working claim that is gone.
 fn name_again(draft: &mut Draft<'_>) -> bool {
     let known = draft.status.volume.clone().unwrap_or_default();
-    let object = known.object.as_ref().and_then(|json| serde_json::from_str(json).ok());
+    let object = known
+        .object
+        .as_ref()
+        .and_then(|json| serde_json::from_str(json).ok());
     let Some(mut object) = object else {
         return false;
     };
@@ -173,7 +190,10 @@ fn take_back_final(
         return true;
     }
     let owner = volume::owner_uid(made);
-    let living = seen.target.as_ref().and_then(|claim| claim.metadata.uid.as_deref());
+    let living = seen
+        .target
+        .as_ref()
+        .and_then(|claim| claim.metadata.uid.as_deref());
     if owner.is_none() || owner == living {
         let owner = Box::new(dead_owner(draft));
         draft.act(Action::SetClaimRef(ObjectId::of(made), owner));

@@ -21,6 +21,7 @@ use super::super::{names, target, volume};
 use super::{Draft, bound, give_up};
 use crate::kube::api::Phase;
 use crate::kube::api::conditions::{Reason, SUCCEEDED};
+use crate::kube::api::names::RESTORED_POINT;
 use crate::kube::api::restore::{HandoverStatus, HandoverStep, RestoreMode};
 
 pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
@@ -28,7 +29,10 @@ pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
         let message = "the volume was filled, but nothing says which it is";
         return give_up::begin(draft, Reason::TransferFailed, message);
     };
-    let late = draft.lasts((SUCCEEDED, Reason::Binding), draft.seen.settings.bind_deadline);
+    let late = draft.lasts(
+        (SUCCEEDED, Reason::Binding),
+        draft.seen.settings.bind_deadline,
+    );
     let takes_back = known.step < HandoverStep::Bound && !super::past_return(draft.seen);
     if late && takes_back {
         let waited = draft.status.message.clone().unwrap_or_default();
@@ -42,7 +46,11 @@ pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
 /// It was to be taken back, but the claim was bound first: so it is done.
 pub(super) fn after_all(mut draft: Draft<'_>) -> Decision {
     draft.status.phase = Some(Phase::InProgress);
-    draft.set((SUCCEEDED, None), Reason::Binding, "the claim was bound before the volume could be taken back");
+    draft.set(
+        (SUCCEEDED, None),
+        Reason::Binding,
+        "the claim was bound before the volume could be taken back",
+    );
     draft.at_once()
 }
 
@@ -60,7 +68,10 @@ fn go_step(draft: Draft<'_>, known: HandoverStatus) -> Decision {
 fn release(mut draft: Draft<'_>, mut known: HandoverStatus) -> Decision {
     let seen = draft.seen;
     let Some(working) = &seen.working_volume else {
-        let message = format!("PersistentVolume {} was deleted by somebody else", known.name);
+        let message = format!(
+            "PersistentVolume {} was deleted by somebody else",
+            known.name
+        );
         return give_up::begin(draft, Reason::TransferFailed, &message);
     };
     if known.object.is_none() {
@@ -71,12 +82,17 @@ fn release(mut draft: Draft<'_>, mut known: HandoverStatus) -> Decision {
         return draft.at_once();
     }
     if volume::reclaim_policy(working) != volume::RETAIN {
-        draft.act(Action::SetReclaimPolicy(ObjectId::of(working), volume::RETAIN.to_owned()));
+        draft.act(Action::SetReclaimPolicy(
+            ObjectId::of(working),
+            volume::RETAIN.to_owned(),
+        ));
         return draft.at_once();
     }
     if let Some(holder) = &seen.holder {
         draft.say("the holder pod is ending");
-        draft.act(Action::DeleteHolder { uid: holder.uid.clone() });
+        draft.act(Action::DeleteHolder {
+            uid: holder.uid.clone(),
+        });
         return draft.wait();
     }
     if !seen.attached_to.is_empty() {
@@ -113,7 +129,8 @@ fn claim(mut draft: Draft<'_>, mut known: HandoverStatus) -> Decision {
         draft.act(Action::CreateClaim(Box::new(claim)));
         return draft.wait();
     };
-    let usable = super::is_ours(existing, &seen.restore) || target::asks_for(existing, &seen.restore);
+    let usable =
+        super::is_ours(existing, &seen.restore) || target::asks_for(existing, &seen.restore);
     if !usable {
         let message = "a claim of the target's name was created meanwhile";
         return give_up::begin(draft, Reason::TargetRefused, message);
@@ -145,7 +162,11 @@ fn replaced_claim(known: &HandoverStatus) -> Option<PersistentVolumeClaim> {
 }
 
 /// The old claim goes once the one that takes its place is written down, and only while nobody uses it.
-fn replace(mut draft: Draft<'_>, mut known: HandoverStatus, old: &PersistentVolumeClaim) -> Decision {
+fn replace(
+    mut draft: Draft<'_>,
+    mut known: HandoverStatus,
+    old: &PersistentVolumeClaim,
+) -> Decision {
     let seen = draft.seen;
     let uid = old.uid();
     if known.replaced_uid.is_some() && known.replaced_uid != uid {
@@ -222,7 +243,10 @@ fn recreate(mut draft: Draft<'_>, known: &HandoverStatus) -> Decision {
     if let Some(working) = &seen.working_volume {
         if volume::reclaim_policy(working) != volume::RETAIN {
             // Somebody set it back: the storage would go with the object.
-            draft.act(Action::SetReclaimPolicy(ObjectId::of(working), volume::RETAIN.to_owned()));
+            draft.act(Action::SetReclaimPolicy(
+                ObjectId::of(working),
+                volume::RETAIN.to_owned(),
+            ));
             return draft.at_once();
         }
         draft.say("the volume's old object is ending");
@@ -243,7 +267,11 @@ fn recreated(draft: &Draft<'_>, known: &HandoverStatus) -> Option<PersistentVolu
     let mut object: PersistentVolume = serde_json::from_str(known.object.as_ref()?).ok()?;
     let restore = &draft.seen.restore;
     let namespace = restore.namespace()?;
-    let owner = volume::claim_ref(&namespace, &restore.spec.target.name, known.claim_uid.as_ref()?);
+    let owner = volume::claim_ref(
+        &namespace,
+        &restore.spec.target.name,
+        known.claim_uid.as_ref()?,
+    );
     object.spec.as_mut()?.claim_ref = Some(owner);
     Some(object)
 }
@@ -276,23 +304,36 @@ fn bind(mut draft: Draft<'_>, known: &HandoverStatus) -> Decision {
         if let Some(object) = recreated(&draft, known) {
             draft.act(Action::CreateVolume(Box::new(object)));
         }
+    } else {
+        name_point(&mut draft);
     }
     draft.say("the claim is being bound to the volume");
     draft.wait()
+}
+
+/// Also wakes the binding controller, which looks at a claim that waits for a named volume only every 15 seconds or when it changes.
+fn name_point(draft: &mut Draft<'_>) {
+    let (Some(claim), Some(point)) = (&draft.seen.target, &draft.status.point) else {
+        return;
+    };
+    let known = claim.metadata.annotations.as_ref();
+    if known.and_then(|all| all.get(RESTORED_POINT)) != Some(&point.id) {
+        let action = Action::NamePoint(ObjectId::of(claim), point.id.clone());
+        draft.act(action);
+    }
 }
 
 /// The claim is the user's from here: what cannot be done is said, not taken back.
 fn finish(mut draft: Draft<'_>, known: &HandoverStatus) -> Decision {
     let seen = draft.seen;
     let ours = |made: &&PersistentVolume| volume::owner_uid(made) == known.claim_uid.as_deref();
-    let wanted = draft
-        .status
-        .recorded
+    let wanted = draft.status.recorded.as_ref().and_then(|recorded| {
+        target::bigger_size(&seen.restore, recorded, replaced_claim(known).as_ref())
+    });
+    let claim = seen
+        .target
         .as_ref()
-        .and_then(|recorded| {
-            target::bigger_size(&seen.restore, recorded, replaced_claim(known).as_ref())
-        });
-    let claim = seen.target.as_ref().filter(|claim| claim.metadata.uid == known.claim_uid);
+        .filter(|claim| claim.metadata.uid == known.claim_uid);
     let late = draft.lasts((SUCCEEDED, Reason::Binding), seen.settings.bind_deadline);
     let mut message = String::new();
     if let (Some(wanted), Some(claim)) = (wanted, claim)

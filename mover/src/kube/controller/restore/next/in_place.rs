@@ -14,13 +14,20 @@ pub(super) fn go_on(mut draft: Draft<'_>, filled: bool) -> Decision {
     let seen = draft.seen;
     if filled {
         if give_up::take_back_name(&mut draft) {
-            draft.set((SUCCEEDED, None), Reason::Binding, "the volume goes back to its claim");
+            draft.set(
+                (SUCCEEDED, None),
+                Reason::Binding,
+                "the volume goes back to its claim",
+            );
             return draft.wait();
         }
         draft.set((SUCCEEDED, Some(true)), Reason::Done, "");
         return draft.end(Phase::Completed);
     }
-    let claim_uid = seen.target.as_ref().and_then(|claim| claim.metadata.uid.clone());
+    let claim_uid = seen
+        .target
+        .as_ref()
+        .and_then(|claim| claim.metadata.uid.clone());
     let Some(known) = &draft.status.volume else {
         let namespace = &seen.settings.system_namespace;
         let own = seen.target_volume.as_ref();
@@ -29,7 +36,10 @@ pub(super) fn go_on(mut draft: Draft<'_>, filled: bool) -> Decision {
             let message = "the claim has no volume of a CSI driver any more";
             return give_up::begin(draft, Reason::ClaimNotBound, message);
         };
-        let handle = second.spec.as_ref().and_then(|spec| Some(spec.csi.as_ref()?.volume_handle.clone()));
+        let handle = second
+            .spec
+            .as_ref()
+            .and_then(|spec| Some(spec.csi.as_ref()?.volume_handle.clone()));
         draft.status.volume = Some(HandoverStatus {
             name: second.metadata.name.clone().unwrap_or_default(),
             handle: handle.unwrap_or_default(),
@@ -45,7 +55,10 @@ pub(super) fn go_on(mut draft: Draft<'_>, filled: bool) -> Decision {
         return give_up::begin(draft, Reason::TargetRefused, message);
     }
     if seen.final_volume.is_none() && seen.working_claim.is_none() {
-        let object = known.object.as_ref().and_then(|json| serde_json::from_str(json).ok());
+        let object = known
+            .object
+            .as_ref()
+            .and_then(|json| serde_json::from_str(json).ok());
         let Some(object) = object else {
             let message = "the record of the volume cannot be read";
             return give_up::begin(draft, Reason::TransferFailed, message);

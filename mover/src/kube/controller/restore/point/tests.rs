@@ -95,8 +95,16 @@ fn a_grant_names_cluster_and_namespace_and_serves_only_those_it_is_for() {
     let remote = [grant(Some("c2"), "shop", &["copy"])];
     assert!(may_have(&asking, Some(&elsewhere), &remote));
     assert!(!may_have(&asking, Some(&here), &remote));
-    assert!(!may_have(&asking, Some(&here), &[grant(None, "shop", &["other"])]));
-    assert!(!may_have(&asking, Some(&here), &[grant(None, "copy", &["shop"])]));
+    assert!(!may_have(
+        &asking,
+        Some(&here),
+        &[grant(None, "shop", &["other"])]
+    ));
+    assert!(!may_have(
+        &asking,
+        Some(&here),
+        &[grant(None, "copy", &["shop"])]
+    ));
 }
 
 #[test]
@@ -132,7 +140,10 @@ fn a_volume_gives_its_newest_point_up_to_a_time() {
     let at = Some("1970-01-01T00:16:40Z");
     assert_eq!(found(&ask(&volume("data", at))), Some("a1"));
     let before = Some("1970-01-01T00:16:39Z");
-    assert_eq!(reason(&ask(&volume("data", before))), Some(Reason::NotFound));
+    assert_eq!(
+        reason(&ask(&volume("data", before))),
+        Some(Reason::NotFound)
+    );
     let granted = [grant(None, "shop", &["shop"])];
     let answer = choose(&volume("data", None), &points, &own, &granted);
     assert_eq!(found(&answer), Some("a4"));

@@ -2,7 +2,9 @@
 //!
 //! Owns: the controller's loop as `act` has it: read, decide, write the status, act; reads and writes may be far apart.
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedObjectReference};
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedObjectReference,
+};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -110,7 +112,8 @@ impl Play {
 
     fn add_old_claim(&mut self, mode: RestoreMode) {
         let in_place = mode == RestoreMode::InPlace;
-        self.world.add_claim(claim(if in_place { "Block" } else { "Filesystem" }));
+        self.world
+            .add_claim(claim(if in_place { "Block" } else { "Filesystem" }));
         let made = self.world.target().unwrap().clone();
         self.world.disks.insert("old".to_owned(), false);
         self.world.old_disk = Some("old".to_owned());
@@ -234,7 +237,17 @@ impl Play {
             status.transfer = known.and_then(|known| known.transfer);
             self.world.restore.status = Some(status);
             self.world.restore_version += 1;
-            self.world.log.push(format!("status {:?}", self.world.restore.status.as_ref().unwrap().volume.as_ref().map(|known| known.step)));
+            self.world.log.push(format!(
+                "status {:?}",
+                self.world
+                    .restore
+                    .status
+                    .as_ref()
+                    .unwrap()
+                    .volume
+                    .as_ref()
+                    .map(|known| known.step)
+            ));
             self.world.check();
         }
         for (done, action) in decision.actions.into_iter().enumerate() {
@@ -261,7 +274,10 @@ impl Play {
         if roll(3) == 0 {
             self.world.step(roll(9));
         }
-        let known = restore.status.as_ref().and_then(|status| status.volume.as_ref());
+        let known = restore
+            .status
+            .as_ref()
+            .and_then(|status| status.volume.as_ref());
         let working_name = known.map(|known| known.name.clone()).or_else(|| {
             let claimed = |volume: &&k8s_openapi::api::core::v1::PersistentVolume| {
                 let owner = volume.spec.as_ref().unwrap().claim_ref.as_ref();
@@ -272,14 +288,21 @@ impl Play {
             let owned = self.world.volumes.values().find(claimed);
             owned.and_then(|volume| volume.metadata.name.clone())
         });
-        let working_volume = working_name.as_ref().and_then(|name| self.world.volumes.get(name)).cloned();
+        let working_volume = working_name
+            .as_ref()
+            .and_then(|name| self.world.volumes.get(name))
+            .cloned();
         if roll(3) == 0 {
             self.world.step(roll(9));
         }
         let final_volume = self.world.volumes.get(&name).cloned();
         let target = self.world.target().cloned();
-        let target_name = target.as_ref().and_then(|claim| claim.spec.as_ref().unwrap().volume_name.clone());
-        let target_volume = target_name.and_then(|name| self.world.volumes.get(&name)).cloned();
+        let target_name = target
+            .as_ref()
+            .and_then(|claim| claim.spec.as_ref().unwrap().volume_name.clone());
+        let target_volume = target_name
+            .and_then(|name| self.world.volumes.get(&name))
+            .cloned();
         Observation {
             now: self.world.now,
             namespace_terminating: false,
@@ -295,9 +318,17 @@ impl Play {
             working_volume,
             final_volume,
             holder: self.world.holder.clone(),
-            agent: if self.world.agent { Agent::Ready } else { Agent::Gone },
+            agent: if self.world.agent {
+                Agent::Ready
+            } else {
+                Agent::Gone
+            },
             target,
-            target_users: self.pod_uses_claim.then(|| "pod p".to_owned()).into_iter().collect(),
+            target_users: self
+                .pod_uses_claim
+                .then(|| "pod p".to_owned())
+                .into_iter()
+                .collect(),
             target_attached_to: Vec::new(),
             target_volume,
             settings: Settings {
@@ -328,13 +359,21 @@ impl Play {
             Action::DeleteClaim(id) => {
                 let now = world.now;
                 let claim = world.claims.get_mut(&World::key(&id.namespace, &id.name));
-                let Some(claim) = claim.filter(|claim| claim.metadata.uid.as_ref() == Some(&id.uid)) else {
+                let Some(claim) =
+                    claim.filter(|claim| claim.metadata.uid.as_ref() == Some(&id.uid))
+                else {
                     return false;
                 };
-                assert!(claim.metadata.labels.as_ref().is_none_or(|all| !all.contains_key("foreign")));
+                assert!(
+                    claim
+                        .metadata
+                        .labels
+                        .as_ref()
+                        .is_none_or(|all| !all.contains_key("foreign"))
+                );
                 claim.metadata.deletion_timestamp.get_or_insert(Time(now));
             }
-            Action::ExpandClaim(..) | Action::Event { .. } => {}
+            Action::ExpandClaim(..) | Action::NamePoint(..) | Action::Event { .. } => {}
             Action::CreateHolder => self.create_holder(),
             Action::DeleteHolder { uid } => {
                 let Some(holder) = world.holder.as_mut().filter(|holder| holder.uid == uid) else {
@@ -351,7 +390,11 @@ impl Play {
             }
             Action::SetReclaimPolicy(id, policy) => {
                 return self.change(&id, |volume| {
-                    volume.spec.as_mut().unwrap().persistent_volume_reclaim_policy = Some(policy);
+                    volume
+                        .spec
+                        .as_mut()
+                        .unwrap()
+                        .persistent_volume_reclaim_policy = Some(policy);
                 });
             }
             Action::SetClaimRef(id, owner) => {
@@ -366,7 +409,10 @@ impl Play {
     fn create_holder(&mut self) {
         if self.world.holder.is_none() {
             let uid = format!("pod-{}", self.world.number());
-            self.world.holder = Some(Holder { uid, ..Holder::default() });
+            self.world.holder = Some(Holder {
+                uid,
+                ..Holder::default()
+            });
         }
     }
 
@@ -411,7 +457,11 @@ fn record(mode: RestoreMode) -> PointRecord {
         claim: RecordedClaim {
             size_bytes: SIZE,
             storage_class_name: Some("fast".to_owned()),
-            volume_mode: Some(if block { VolumeMode::Block } else { VolumeMode::Filesystem }),
+            volume_mode: Some(if block {
+                VolumeMode::Block
+            } else {
+                VolumeMode::Filesystem
+            }),
             access_modes: vec!["ReadWriteOnce".to_owned()],
             fs_type: Some("ext4".to_owned()),
             volume: Some("c/shop/data".to_owned()),

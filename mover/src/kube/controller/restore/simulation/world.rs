@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    CSIPersistentVolumeSource, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus,
-    PersistentVolumeSpec, PersistentVolumeStatus,
+    CSIPersistentVolumeSource, PersistentVolume, PersistentVolumeClaim,
+    PersistentVolumeClaimStatus, PersistentVolumeSpec, PersistentVolumeStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -132,7 +132,9 @@ impl World {
                 && spec.data_source_ref.is_none()
                 && spec.storage_class_name.as_deref() == Some("fast")
                 && claim.metadata.deletion_timestamp.is_none()
-                && !self.volumes.contains_key(&format!("pvc-{}", claim.metadata.uid.as_ref().unwrap()))
+                && !self
+                    .volumes
+                    .contains_key(&format!("pvc-{}", claim.metadata.uid.as_ref().unwrap()))
         });
         let Some(claim) = pending.cloned() else {
             return false;
@@ -209,7 +211,8 @@ impl World {
                 && volume::reclaim_policy(volume) == DELETE
                 && !self.attached.contains_key(*name)
         });
-        let Some((name, volume)) = released.map(|(name, volume)| (name.clone(), volume.clone())) else {
+        let Some((name, volume)) = released.map(|(name, volume)| (name.clone(), volume.clone()))
+        else {
             return false;
         };
         let handle = handle_of(&volume);
@@ -223,7 +226,11 @@ impl World {
     }
 
     fn may_delete_storage(&self, handle: &str) {
-        assert!(!self.in_place(), "the user's own storage deleted\n{}", self.story());
+        assert!(
+            !self.in_place(),
+            "the user's own storage deleted\n{}",
+            self.story()
+        );
         assert!(
             self.user_deleted_claim || self.gives_up() || self.old_disk.as_deref() == Some(handle),
             "storage {handle} deleted while it is needed\n{}",
@@ -238,7 +245,10 @@ impl World {
     pub(super) fn gives_up(&self) -> bool {
         let status = self.restore.status.as_ref();
         status.is_some_and(|status| {
-            status.conditions.iter().any(|known| known.type_ == SUCCEEDED && known.status == "False")
+            status
+                .conditions
+                .iter()
+                .any(|known| known.type_ == SUCCEEDED && known.status == "False")
         })
     }
 
@@ -265,7 +275,8 @@ impl World {
     fn run_holder(&mut self) -> bool {
         let bound = self.working_claim().and_then(|claim| {
             let phase = claim.status.as_ref().unwrap().phase.as_deref();
-            (phase == Some("Bound")).then(|| claim.spec.as_ref().unwrap().volume_name.clone().unwrap())
+            (phase == Some("Bound"))
+                .then(|| claim.spec.as_ref().unwrap().volume_name.clone().unwrap())
         });
         let Some(holder) = &mut self.holder else {
             return false;
@@ -306,7 +317,10 @@ impl World {
         let (Some(order), true) = (status.order.clone(), self.agent) else {
             return false;
         };
-        let running = status.transfer.as_ref().filter(|known| known.attempt == order.attempt);
+        let running = status
+            .transfer
+            .as_ref()
+            .filter(|known| known.attempt == order.attempt);
         let state = match running.map(|known| known.state) {
             None => TransferState::Running,
             Some(TransferState::Running) if order.stop.is_some() => TransferState::Stopped,
@@ -333,15 +347,26 @@ impl World {
     }
 
     pub(super) fn delete_restore(&mut self) {
-        self.restore.metadata.deletion_timestamp.get_or_insert(Time(self.now));
+        self.restore
+            .metadata
+            .deletion_timestamp
+            .get_or_insert(Time(self.now));
         self.restore_version += 1;
     }
 
     /// What holds at every moment: all storage has a name, and no two objects name the same.
     pub(super) fn check(&self) {
         for handle in self.disks.keys() {
-            let names = self.volumes.values().filter(|volume| handle_of(volume) == *handle).count();
-            assert!(names <= if self.in_place() { 2 } else { 1 }, "{handle} twice\n{}", self.story());
+            let names = self
+                .volumes
+                .values()
+                .filter(|volume| handle_of(volume) == *handle)
+                .count();
+            assert!(
+                names <= if self.in_place() { 2 } else { 1 },
+                "{handle} twice\n{}",
+                self.story()
+            );
             assert!(
                 names > 0 || self.recorded(handle),
                 "nothing names {handle}\n{}",
@@ -352,11 +377,21 @@ impl World {
 
     fn recorded(&self, handle: &str) -> bool {
         let status = self.restore.status.as_ref();
-        let kept = self.restore.metadata.finalizers.as_ref().is_some_and(|all| !all.is_empty());
-        kept && status.and_then(|status| status.volume.as_ref()).is_some_and(|volume| {
-            volume.step == HandoverStep::Recreating
-                && volume.object.as_ref().is_some_and(|object| object.contains(handle))
-        })
+        let kept = self
+            .restore
+            .metadata
+            .finalizers
+            .as_ref()
+            .is_some_and(|all| !all.is_empty());
+        kept && status
+            .and_then(|status| status.volume.as_ref())
+            .is_some_and(|volume| {
+                volume.step == HandoverStep::Recreating
+                    && volume
+                        .object
+                        .as_ref()
+                        .is_some_and(|object| object.contains(handle))
+            })
     }
 
     pub(super) fn story(&self) -> String {
@@ -365,7 +400,15 @@ impl World {
 }
 
 pub(super) fn handle_of(volume: &PersistentVolume) -> String {
-    volume.spec.as_ref().unwrap().csi.as_ref().unwrap().volume_handle.clone()
+    volume
+        .spec
+        .as_ref()
+        .unwrap()
+        .csi
+        .as_ref()
+        .unwrap()
+        .volume_handle
+        .clone()
 }
 
 fn fits(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
@@ -379,7 +422,10 @@ fn fits(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
             == volume.volume_mode.as_deref().unwrap_or("Filesystem")
         && bytes(&asked) <= bytes(&there)
         && claim.access_modes.iter().flatten().all(|mode| {
-            volume.access_modes.as_ref().is_some_and(|modes| modes.contains(mode))
+            volume
+                .access_modes
+                .as_ref()
+                .is_some_and(|modes| modes.contains(mode))
         })
 }
 
@@ -396,7 +442,11 @@ pub(super) fn provisioned(
         metadata: ObjectMeta {
             name: Some(format!("pvc-{uid}")),
             annotations: Some(
-                [("pv.kubernetes.io/provisioned-by".to_owned(), "driver".to_owned())].into(),
+                [(
+                    "pv.kubernetes.io/provisioned-by".to_owned(),
+                    "driver".to_owned(),
+                )]
+                .into(),
             ),
             ..ObjectMeta::default()
         },

@@ -56,7 +56,10 @@ fn sizes_are_compared_with_the_points() {
     }
     assert_eq!(bigger_size(&restore(Some("1Gi")), &recorded(), None), None);
     let bigger = Some(Quantity("2Gi".to_owned()));
-    assert_eq!(bigger_size(&restore(Some("2Gi")), &recorded(), None), bigger);
+    assert_eq!(
+        bigger_size(&restore(Some("2Gi")), &recorded(), None),
+        bigger
+    );
 }
 
 #[test]

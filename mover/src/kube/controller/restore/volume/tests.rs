@@ -45,7 +45,10 @@ fn working() -> PersistentVolume {
                 ("pv.kubernetes.io/provisioned-by", "d"),
                 ("pv.kubernetes.io/bound-by-controller", "yes"),
                 ("volume.kubernetes.io/provisioner-deletion-secret-name", "s"),
-                ("volume.kubernetes.io/provisioner-deletion-secret-namespace", "n"),
+                (
+                    "volume.kubernetes.io/provisioner-deletion-secret-namespace",
+                    "n",
+                ),
             ])),
             ..ObjectMeta::default()
         },
@@ -82,7 +85,10 @@ fn a_volume_made_again_is_the_same_storage_for_another_claim() {
     let made = for_claim(&restore(), &recorded(VolumeMode::Filesystem), &old).unwrap();
     let (old, spec) = (old.spec.unwrap(), made.spec.unwrap());
     let (was, csi) = (old.csi.unwrap(), spec.csi.unwrap());
-    assert_eq!((csi.driver, csi.volume_handle), (was.driver, was.volume_handle));
+    assert_eq!(
+        (csi.driver, csi.volume_handle),
+        (was.driver, was.volume_handle)
+    );
     assert_eq!(csi.node_stage_secret_ref, was.node_stage_secret_ref);
     assert_eq!(csi.volume_attributes, Some(pairs(&[("pool", "p")])));
     assert_eq!(csi.fs_type.as_deref(), Some("xfs"));
@@ -93,7 +99,10 @@ fn a_volume_made_again_is_the_same_storage_for_another_claim() {
     assert_eq!(spec.volume_mode.as_deref(), Some("Filesystem"));
     assert_eq!(spec.access_modes, Some(vec!["ReadWriteMany".to_owned()]));
     // Until its claim is bound nothing may delete the storage.
-    assert_eq!(spec.persistent_volume_reclaim_policy.as_deref(), Some(RETAIN));
+    assert_eq!(
+        spec.persistent_volume_reclaim_policy.as_deref(),
+        Some(RETAIN)
+    );
     assert_eq!(spec.claim_ref, None);
 }
 
@@ -108,7 +117,11 @@ fn what_is_about_the_old_object_stays_behind() {
     assert_eq!(annotations, DELETION_ANNOTATIONS);
     let labels = metadata.labels.unwrap();
     assert!(labels.contains_key("topology.kubernetes.io/zone"));
-    assert!(!labels.keys().any(|key| key.contains("snaphaul.dev") || key.contains("velero.io")));
+    assert!(
+        !labels
+            .keys()
+            .any(|key| key.contains("snaphaul.dev") || key.contains("velero.io"))
+    );
     assert_eq!(made.spec.unwrap().csi.unwrap().fs_type, None);
 }
 
@@ -122,5 +135,8 @@ fn a_second_name_never_owns_the_storage() {
     assert_eq!(spec.storage_class_name.as_deref(), Some(""));
     let owner = spec.claim_ref.unwrap();
     assert_eq!(owner.namespace.as_deref(), Some("system"));
-    assert_eq!((owner.name.as_deref(), owner.uid), (Some("snaphaul-u"), None));
+    assert_eq!(
+        (owner.name.as_deref(), owner.uid),
+        (Some("snaphaul-u"), None)
+    );
 }

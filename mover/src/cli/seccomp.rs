@@ -50,12 +50,11 @@ mod tests {
     fn installs_what_it_prints_over_what_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(seccomp::FILE_NAME);
-        std::fs::write(&path, "an older one").unwrap();
+        fs::write(&path, "an older one").unwrap();
         assert_eq!(install(folder.path()).unwrap(), path.display().to_string());
-        let written: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let written: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(written, seccomp::profile());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -2,7 +2,14 @@
 //!
 //! Owns: its fields, rules and defaults. Must not: act on them.
 
-#![expect(unreachable_pub, reason = "the derive of the schema generates what nobody names")]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "printed columns are attributes that share words"
+)]
+#![expect(
+    unreachable_pub,
+    reason = "the derive of the schema generates what nobody names"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};

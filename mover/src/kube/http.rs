@@ -107,9 +107,8 @@ async fn connection(stream: TcpStream, pages: Arc<dyn Pages>) {
         .header_read_timeout(REQUEST)
         .max_buf_size(16 << 10)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(CONNECTION, served).await {
-        Ok(Err(error)) => tracing::debug!(%error, "serve a connection"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION, served).await {
+        tracing::debug!(%error, "serve a connection");
     }
 }
 

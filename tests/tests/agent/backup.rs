@@ -6,7 +6,7 @@ use serde_json::json;
 use super::stage::{MIB, Stage};
 
 /// Bytes that a slow agent has to send: seconds at its rate.
-pub(crate) const BIG: u64 = 24 * MIB;
+pub(crate) const BIG: u64 = 64 * MIB;
 
 pub(crate) fn backups_build_on_each_other(stage: &mut Stage) -> Result<()> {
     let mut scene = stage.scene("chain")?;

@@ -3,7 +3,7 @@
 //! Owns: what is written when. Must not: move data, or wait where a stop would not be heard.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::kube::Client;
 use ::kube::api::Api;
@@ -11,7 +11,6 @@ use ::kube::runtime::events::{Event, EventType, Recorder};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::AgentOptions;
 use super::changed::Services;
 use super::conclusion;
 use super::metrics::{AgentMetrics, Moved};
@@ -19,6 +18,7 @@ use super::share::Budget;
 use super::status::{StatusWriter, Written, now};
 use super::transfer::{Finished, Success, Transfer};
 use super::work::{Kind, RepositoryName, Work};
+use super::{AgentOptions, TICK};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::access::RepositoryAccess;
 use crate::kube::answer::failed;
@@ -51,7 +51,7 @@ pub(super) enum Cause {
 #[derive(Debug, Default)]
 pub(super) struct Stopper {
     flag: StopFlag,
-    cause: Mutex<Option<Cause>>,
+    cause: Mutex<Option<(Cause, Instant)>>,
 }
 
 impl Stopper {
@@ -59,20 +59,30 @@ impl Stopper {
         self.cause
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(cause);
+            .get_or_insert_with(|| (cause, Instant::now()));
         self.flag.stop();
     }
 
     pub(super) fn cause(&self) -> Option<Cause> {
+        self.stopped().map(|(cause, _)| cause)
+    }
+
+    fn stopped(&self) -> Option<(Cause, Instant)> {
         self.cause
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    /// Whether nobody needs an answer so badly that the agent must stay for it.
-    fn is_hurried(&self) -> bool {
-        matches!(self.cause(), Some(Cause::Drain | Cause::Superseded))
+    /// Whether the agent has to answer now, because it ends before the transfer does: a store that is slow may hold it up.
+    fn is_out_of_time(&self, grace: Duration) -> bool {
+        self.stopped()
+            .is_some_and(|(cause, at)| cause == Cause::Drain && at.elapsed() >= grace / 2)
+    }
+
+    /// Whether nobody waits for an answer any more. Who drains tries to the end of his grace period.
+    fn is_pointless(&self) -> bool {
+        self.cause() == Some(Cause::Superseded)
     }
 }
 
@@ -215,10 +225,23 @@ impl Supervisor<'_> {
             }
         };
         let mut teller = Teller::new(self, progress);
+        let mut tick = tokio::time::interval(TICK);
+        let mut due = Instant::now() + self.pause();
         let finished = loop {
             tokio::select! {
                 finished = &mut outcome => break finished.ok(),
-                () = tokio::time::sleep(self.pause()) => teller.tell().await,
+                _ = tick.tick() => {}
+            }
+            if self.stopper.is_out_of_time(self.desk.options.grace) {
+                // The thread ends with the process. Should it commit before, the next attempt finds the point.
+                return failed_early(Error::new(
+                    ErrorKind::Interrupted,
+                    "stop a transfer in time",
+                ));
+            }
+            if Instant::now() >= due {
+                teller.tell().await;
+                due = Instant::now() + self.pause();
             }
         };
         teller.count();
@@ -270,7 +293,10 @@ impl Supervisor<'_> {
             .to_owned();
         metrics.observe_end(kind, result_word(&state));
         let stopper = self.stopper;
-        let written = self.writer.insist(&fields, || stopper.is_hurried()).await?;
+        let written = self
+            .writer
+            .insist(&fields, || stopper.is_pointless())
+            .await?;
         if written == Written::Yes {
             let note = fields["transfer"]["message"].as_str().map(str::to_owned);
             self.tell(&state, note).await;

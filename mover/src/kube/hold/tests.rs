@@ -98,9 +98,10 @@ impl Rig {
     fn says(&self, line: &str) -> String {
         let mut stream = UnixStream::connect(self.path()).unwrap();
         stream.write_all(line.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let mut answer = Vec::new();
+        // Who says too much is hung up on: what was answered before is kept all the same.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
     }
 
     fn end(&mut self) {

@@ -1,1 +1,175 @@
+//! A simulated cluster around the pure function: any order of events, chaos included, ends clean.
 
+mod world;
+
+use proptest::prelude::*;
+
+use super::next::{self, Verdict};
+use crate::kube::api::Phase;
+use crate::kube::api::backup::{BaseSnapshotPolicy, DeletionPolicy};
+use crate::kube::api::conditions::{self as kinds, Reason};
+use crate::kube::controller::conditions;
+use world::{Event, Shape, World};
+
+/// What the API server answers in whatever order, and what users and bad luck do.
+fn events() -> impl Strategy<Value = Vec<(Event, u8)>> {
+    let event = prop_oneof![
+        6 => Just(Event::Look),
+        8 => Just(Event::Progress),
+        1 => Just(Event::Time),
+        1 => Just(Event::AgentFails),
+        1 => Just(Event::AgentInterrupted),
+        1 => Just(Event::AgentGone),
+        1 => Just(Event::AgentBack),
+        1 => Just(Event::HolderEvicted),
+    ];
+    proptest::collection::vec((event, any::<u8>()), 0..120)
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    (
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        0_u8..3,
+        any::<bool>(),
+    )
+        .prop_map(
+            |(user_snapshot, old_base, class_retains, base, delete)| Shape {
+                user_snapshot,
+                old_base,
+                class_retains,
+                base: [
+                    BaseSnapshotPolicy::Auto,
+                    BaseSnapshotPolicy::Keep,
+                    BaseSnapshotPolicy::Drop,
+                ][usize::from(base)],
+                deletion: if delete {
+                    DeletionPolicy::Delete
+                } else {
+                    DeletionPolicy::Retain
+                },
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    /// Whatever happened: once the world answers, a final phase is reached and nothing is left but a base.
+    #[test]
+    fn every_state_reaches_a_final_phase_and_leaves_nothing(shape in shapes(), events in events()) {
+        let mut world = World::new(shape);
+        for (event, luck) in events {
+            world.happen(event, luck);
+        }
+        world.settle();
+        prop_assert!(world.phase().is_terminal(), "{:?}: {:?}", world.phase(), world.message());
+        world.assert_clean();
+    }
+
+    /// A cancel or deletion at any moment takes everything back, unless the point was committed before.
+    #[test]
+    fn a_cancel_at_any_moment_cleans_everything(
+        shape in shapes(),
+        before in events(),
+        after in events(),
+        delete in any::<bool>(),
+    ) {
+        let mut world = World::new(shape);
+        for (event, luck) in before {
+            world.happen(event, luck);
+        }
+        world.happen(if delete { Event::UserDeletes } else { Event::UserCancels }, 0);
+        for (event, luck) in after {
+            world.happen(event, luck);
+        }
+        world.settle();
+        prop_assert!(world.gone() || world.phase().is_terminal(), "{:?}", world.message());
+        prop_assert!(world.gone() == delete);
+        world.assert_clean();
+    }
+
+    /// The user's VolumeSnapshot vanishes, or ours is deleted by somebody: the driver's snapshot does not leak.
+    #[test]
+    fn a_snapshot_that_is_deleted_under_us_does_not_leak(
+        shape in shapes(),
+        before in events(),
+        after in events(),
+    ) {
+        let mut world = World::new(shape);
+        for (event, luck) in before {
+            world.happen(event, luck);
+        }
+        world.happen(Event::SnapshotDeletedByUser, 0);
+        for (event, luck) in after {
+            world.happen(event, luck);
+        }
+        world.settle();
+        prop_assert!(world.phase().is_terminal(), "{:?}: {:?}", world.phase(), world.message());
+        world.assert_clean();
+    }
+}
+
+fn plain() -> Shape {
+    Shape {
+        user_snapshot: false,
+        old_base: true,
+        class_retains: false,
+        base: BaseSnapshotPolicy::Auto,
+        deletion: DeletionPolicy::Retain,
+    }
+}
+
+#[test]
+fn an_undisturbed_backup_completes_and_exchanges_the_base() {
+    let mut world = World::new(plain());
+    world.settle();
+    assert_eq!(world.phase(), Phase::Completed, "{:?}", world.message());
+    assert_eq!(next::verdict(world.status()), Some(Verdict::Succeeded));
+    assert_eq!(world.base_handle().as_deref(), Some("s-new"));
+    assert!(!world.has_backend("s-old"));
+    world.assert_clean();
+}
+
+#[test]
+fn a_failed_backup_keeps_the_old_base() {
+    let mut world = World::new(plain());
+    world.until(|world| world.has_order());
+    world.happen(Event::AgentFails, 0);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Failed);
+    assert_eq!(world.base_handle().as_deref(), Some("s-old"));
+    assert!(!world.has_backend("s-new"));
+    world.assert_clean();
+}
+
+#[test]
+fn work_moves_when_the_agent_is_gone() {
+    let mut world = World::new(plain());
+    world.until(|world| world.phase() == Phase::InProgress);
+    world.happen(Event::AgentGone, 0);
+    world.happen(Event::Look, 0);
+    assert_eq!(
+        conditions::reason(&world.status().conditions, kinds::DEVICE_READY),
+        Some(Reason::AgentLost)
+    );
+    world.happen(Event::AgentBack, 0);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Completed, "{:?}", world.message());
+    assert!(world.status().order.as_ref().unwrap().attempt >= 2);
+}
+
+#[test]
+fn a_transfer_that_stands_still_is_stopped_with_a_reason() {
+    let mut world = World::new(plain());
+    world.until(|world| world.phase() == Phase::InProgress);
+    world.freeze_agent();
+    world.settle();
+    assert_eq!(world.phase(), Phase::Failed, "{:?}", world.message());
+    assert_eq!(
+        conditions::reason(&world.status().conditions, kinds::SUCCEEDED),
+        Some(Reason::NoProgress)
+    );
+    world.assert_clean();
+}

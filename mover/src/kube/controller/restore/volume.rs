@@ -165,3 +165,6 @@ pub fn is_bound(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> boo
         && owner_uid(volume) == claim.metadata.uid.as_deref()
         && phase == Some("Bound")
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::SignedDuration;
 
 use super::super::decision::{Action, Decision};
 use super::super::observation::Observation;
@@ -14,6 +15,9 @@ use crate::kube::api::Phase;
 use crate::kube::api::backup::PointStatus;
 use crate::kube::api::conditions::{ACCEPTED, Reason};
 use crate::kube::api::restore::{RecordedClaim, RestoreMode, VolumeMode};
+
+/// Between two looks for what is missing: a repository may have to be listed for it.
+const LOOKUP_WAIT: SignedDuration = SignedDuration::from_secs(30);
 
 pub(super) fn accept(mut draft: Draft<'_>) -> Decision {
     draft.status.phase.get_or_insert(Phase::New);
@@ -72,7 +76,7 @@ fn refused(mut draft: Draft<'_>, reason: Reason, message: &str, may_change: bool
         });
     }
     draft.set((ACCEPTED, Some(false)), reason, message);
-    draft.wait()
+    draft.decide(LOOKUP_WAIT)
 }
 
 /// The target, where it is a claim that asks to be filled by this restore.

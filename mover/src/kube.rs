@@ -19,3 +19,6 @@ pub mod recorded;
 pub mod refusal;
 pub mod seccomp;
 pub mod secrets;
+
+#[cfg(test)]
+mod manifests;

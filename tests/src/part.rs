@@ -33,6 +33,19 @@ pub fn program(name: &str, package: &str) -> Result<PathBuf> {
     bail!("`{name}` is missing: run `tests/run`, which installs it, or `apt-get install {package}`")
 }
 
+/// A program of this workspace: the one that cargo put beside this program, or beside the tests where this is one.
+///
+/// # Errors
+/// Where it was not built.
+pub fn built(name: &str) -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let folders = this.ancestors().skip(1).take(2);
+    let mut candidates = folders.map(|folder| folder.join(name));
+    candidates.find(|path| path.is_file()).with_context(|| {
+        format!("`{name}` was not built: run `cargo build --workspace --features mover/testing-s3 --bins`, or `tests/run`")
+    })
+}
+
 /// Refuses to go on without root, which loop devices and mounts need.
 ///
 /// # Errors

@@ -11,6 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::part;
+
 /// Longest a single command may take before the test calls it hung; kills included, nothing here needs a minute.
 const RUN_LIMIT: Duration = Duration::from_secs(300);
 
@@ -22,19 +24,7 @@ pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("SNAPHAUL_BIN") {
         return Ok(PathBuf::from(path));
     }
-    let test = std::env::current_exe()?;
-    let path = test
-        .ancestors()
-        .nth(2)
-        .context("the test lies in target/PROFILE/deps")?
-        .join("snaphaul");
-    if !path.is_file() {
-        bail!(
-            "{} is missing: run `cargo build -p mover --features testing`, or `tests/run`",
-            path.display()
-        );
-    }
-    Ok(path)
+    part::built("snaphaul")
 }
 
 /// A command line under construction.
@@ -169,6 +159,46 @@ impl Running {
         bail!("nothing happened in {}", self.shown)
     }
 
+    /// Waits until `condition` holds, which it has to while the run lives.
+    ///
+    /// # Errors
+    /// Where the run ends first or `limit` passes: then with all that it said and what its threads were at, and it is killed.
+    pub fn until(
+        mut self,
+        limit: Duration,
+        mut condition: impl FnMut() -> Result<bool>,
+    ) -> Result<Self> {
+        let begin = Instant::now();
+        while !condition()? {
+            let running = self.is_running()?;
+            if running && begin.elapsed() <= limit {
+                std::thread::sleep(Duration::from_millis(5));
+            } else if running || !condition()? {
+                return Err(self.waited_in_vain(begin.elapsed()));
+            }
+        }
+        Ok(self)
+    }
+
+    fn waited_in_vain(mut self, time: Duration) -> anyhow::Error {
+        let threads = threads(self.child.id());
+        let _ = self.child.kill();
+        let shown = self.shown;
+        match self.child.wait_with_output() {
+            Ok(output) => {
+                let outcome = Outcome::new(shown, &output);
+                anyhow::anyhow!(
+                    "what was waited for did not come within {time:?}; {} ended with {}\n{}\n{}\n{threads}",
+                    outcome.shown,
+                    outcome.status,
+                    outcome.text(),
+                    outcome.stderr
+                )
+            }
+            Err(error) => anyhow::anyhow!("read what {shown} said: {error}"),
+        }
+    }
+
     /// Waits for its end. A run over the limit is killed and fails the test.
     ///
     /// # Errors
@@ -191,6 +221,17 @@ impl Running {
         }
         Ok(Outcome::new(self.shown, &output))
     }
+}
+
+/// What the threads of a process wait for, as far as the kernel tells.
+fn threads(process: u32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task"));
+    let mut text = String::new();
+    for task in tasks.into_iter().flatten().flatten() {
+        let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        text.push_str(&format!("thread {}{}", read("comm"), read("stack")));
+    }
+    text
 }
 
 /// How a run ended and what it said.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::csi::Plugin;
 use crate::csi::leaks::sweep;
@@ -26,6 +26,8 @@ const DISK_SIZE: u64 = 4 << 30;
 /// Where the kubelet expects sockets of drivers, and where it looks for those that want to be known.
 const PLUGINS: &str = "/var/lib/kubelet/plugins";
 const REGISTRY: &str = "/var/lib/kubelet/plugins_registry";
+/// Bytes of the log in the error of a test.
+const LOG_SHOWN: usize = 3000;
 /// How often waiting looks.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -156,13 +158,22 @@ impl TestDriver {
     /// Where it goes on for `limit`.
     pub fn restart_when_dead(&mut self, limit: Duration) -> Result<()> {
         let begin = Instant::now();
-        while UnixStream::connect(&self.socket).is_ok() {
+        while self.listens() {
             if begin.elapsed() > limit {
-                bail!("the driver still listens after {limit:?}");
+                bail!(
+                    "the driver still listens after {limit:?}\n{}",
+                    self.last_calls()
+                );
             }
             std::thread::sleep(POLL);
         }
         self.restart()
+    }
+
+    /// Whether anybody answers on its socket.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        UnixStream::connect(&self.socket).is_ok()
     }
 
     /// Kills it.
@@ -203,6 +214,18 @@ impl TestDriver {
         record::read(&self.options.state)
     }
 
+    /// The last of them, and the end of the driver's log, for the error of a test.
+    #[must_use]
+    pub fn last_calls(&self) -> String {
+        let calls = match self.calls() {
+            Ok(calls) => record::last_lines(&calls),
+            Err(error) => format!("the record cannot be read: {error:#}"),
+        };
+        let log = std::fs::read(self.folder.join("log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_SHOWN)..]).into_owned();
+        format!("the last calls:\n{calls}\nthe log of the driver:\n{log}")
+    }
+
     /// Polls the record until it holds what is asked for, e.g. that a stalled call has begun.
     ///
     /// # Errors
@@ -211,10 +234,7 @@ impl TestDriver {
         let begin = Instant::now();
         while !seen(&self.calls()?) {
             if begin.elapsed() > limit {
-                bail!(
-                    "not recorded within {limit:?}; the record: {:#?}",
-                    self.calls()?
-                );
+                bail!("not recorded within {limit:?}\n{}", self.last_calls());
             }
             std::thread::sleep(POLL);
         }
@@ -255,17 +275,5 @@ fn program() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CSI_TEST_DRIVER_BIN") {
         return Ok(PathBuf::from(path));
     }
-    let test = std::env::current_exe()?;
-    let path = test
-        .ancestors()
-        .nth(2)
-        .context("the test lies in target/PROFILE/deps")?
-        .join("csi-test-driver");
-    if !path.is_file() {
-        bail!(
-            "{} is missing: run `cargo build -p tests --bins`, or `tests/run`",
-            path.display()
-        );
-    }
-    Ok(path)
+    part::built("csi-test-driver")
 }

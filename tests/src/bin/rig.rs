@@ -1,31 +1,65 @@
 //! The cluster of the tests as a program that runs until it is told to stop; `tests/rig` calls it.
 //!
 //! `rig FOLDER` writes `kubeconfig` into the folder once the cluster serves, and takes it away when SIGTERM or SIGINT ends it.
-//! Owns: the time between the two. Must not: daemonise itself, or decide what a cluster has.
+//! The cluster has a node, the driver of the tests with its classes as defaults, and images of busybox and of the program.
+//! `rig FOLDER --control-plane` leaves all of these away, and does not need root.
+//!
+//! Owns: the time between the two. Must not: daemonise itself.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
+use tests::cluster::archive::Image;
+use tests::cluster::sidecars::{Sidecars, test_classes};
 use tests::cluster::{Cluster, Parts};
+use tests::csi::Plugin;
+use tests::snaphaul;
+use tests::test_driver::TestDriver;
+
+const USAGE: &str = "usage: rig FOLDER [--control-plane]";
 
 fn main() -> Result<()> {
-    let folder = std::env::args_os().nth(1).context("usage: rig FOLDER")?;
-    let kubeconfig = PathBuf::from(folder).join("kubeconfig");
+    let mut args = std::env::args_os().skip(1);
+    let kubeconfig = PathBuf::from(args.next().context(USAGE)?).join("kubeconfig");
+    let whole = match args.next() {
+        None => true,
+        Some(flag) if flag == "--control-plane" => false,
+        Some(_) => bail!(USAGE),
+    };
     // Before the first child: from now on a signal ends the cluster in order instead of this process at once.
     let (mut told, tell) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT, SIGHUP] {
         pipe::register(signal, tell.try_clone()?)?;
     }
-    let cluster = Cluster::start(Parts::WHOLE)?;
+    let cluster = Cluster::start(if whole {
+        Parts::WHOLE
+    } else {
+        Parts::WITHOUT_NODES
+    })?;
+    let storage = whole.then(|| storage(&cluster)).transpose()?;
     let partial = kubeconfig.with_extension("partial");
     std::fs::copy(cluster.kubeconfig(), &partial)?;
     std::fs::rename(&partial, &kubeconfig)?;
     told.read_exact(&mut [0])?;
     std::fs::remove_file(&kubeconfig)?;
+    drop(storage);
     drop(cluster);
     Ok(())
+}
+
+/// What a developer finds on the node, in the order in which it ends.
+fn storage(cluster: &Cluster) -> Result<(Sidecars, TestDriver)> {
+    let node = cluster.node("node-1")?;
+    node.import(&Image::of_program(
+        "snaphaul.dev/snaphaul:rig",
+        &snaphaul::binary()?,
+        "/snaphaul",
+    )?)?;
+    cluster.apply(&test_classes(true))?;
+    let driver = TestDriver::start_on_node(node.pid()?, |options| options.attach = true)?;
+    Ok((Sidecars::start(cluster, driver.socket())?, driver))
 }

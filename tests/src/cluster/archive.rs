@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::part;
@@ -68,20 +68,19 @@ impl Image {
         })
     }
 
-    /// A shell and its tools in one static program; it sleeps until it is killed, so that it serves as a pod's sandbox as well.
+    /// A shell and its tools in one program; it sleeps until it is killed, so that it serves as a pod's sandbox as well.
     ///
     /// # Errors
-    /// Where the Debian package `busybox-static` is missing.
+    /// Where the Debian package `busybox-static`, or `busybox`, is missing.
     pub fn busybox() -> Result<Self> {
         let program = part::program("busybox", "busybox-static")?;
         Ok(Self {
-            name: "snaphaul.dev/busybox:rig".to_owned(),
-            files: vec![(program, "/bin/busybox".into())],
             links: APPLETS
                 .iter()
                 .map(|name| (Path::new("/bin").join(name), "/bin/busybox".into()))
                 .collect(),
             entrypoint: vec!["/bin/sleep".to_owned(), "infinity".to_owned()],
+            ..Self::of_program("snaphaul.dev/busybox:rig", &program, "/bin/busybox")?
         })
     }
 
@@ -134,9 +133,22 @@ impl Image {
     }
 }
 
-/// Paths of shared libraries and of the loader, which `ldd` prints as `name => PATH (0x…)` and `PATH (0x…)`.
+/// Paths of shared libraries and of the loader, which `ldd` prints as `name => PATH (0x…)` and `PATH (0x…)`. Of a static program it
+/// says that it is none of its kind, and fails.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let text = part::run(Command::new("ldd").arg(program))?;
+    let output = Command::new("ldd")
+        .arg(program)
+        .env("LC_ALL", "C")
+        .output()?;
+    if String::from_utf8_lossy(&output.stderr).contains("not a dynamic executable") {
+        return Ok(Vec::new());
+    }
+    ensure!(
+        output.status.success(),
+        "ldd does not understand {}",
+        program.display()
+    );
+    let text = String::from_utf8(output.stdout)?;
     let words = text.lines().filter_map(|line| {
         let line = line.trim();
         let rest = line.split(" => ").last()?;

@@ -130,9 +130,10 @@ impl Core {
         let done = tokio::task::spawn_blocking(move || work(&job, &request));
         let answer = done
             .await
-            .map_err(|error| Status::internal(error.to_string()))??;
+            .map_err(|error| Status::internal(error.to_string()))?;
+        // The call has used the order up, whatever came of the work.
         self.after(begun.order.as_ref()).await?;
-        Ok(answer)
+        answer
     }
 
     /// Refuses a call whose secrets are not those of the options, where the call can have some.
@@ -184,6 +185,7 @@ impl Core {
         Ok(())
     }
 
+    /// Faults after the work.
     async fn after(&self, order: Option<&Order>) -> Result<(), Status> {
         let Some(order) = order else {
             return Ok(());

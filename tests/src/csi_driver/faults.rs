@@ -90,7 +90,7 @@ impl Order {
 pub enum When {
     /// Nothing is done yet.
     Before,
-    /// Everything is done, and only the answer is missing.
+    /// Everything is done, or has failed, and only the answer is missing.
     After,
 }
 

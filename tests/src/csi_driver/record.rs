@@ -3,6 +3,7 @@
 //! Owns: writing and reading it. Must not: contain a secret.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -16,6 +17,8 @@ use super::describe::Subject;
 
 /// The file in the state folder.
 pub const FILE: &str = "calls.jsonl";
+/// Two backups make as many.
+const SHOWN: usize = 40;
 
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,6 +69,35 @@ impl Call {
             |one: &Self, two: &Self| one.end_us.is_some_and(|end| end <= two.begin_us);
         !ends_before(self, other) && !ends_before(other, self)
     }
+}
+
+/// One line, without what is empty.
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.seq, self.call)?;
+        for word in self.subject.words().filter(|word| !word.is_empty()) {
+            write!(f, " {word}")?;
+        }
+        write!(f, " at {}", self.begin_us)?;
+        match (self.end_us, &self.code) {
+            (Some(end), Some(code)) => {
+                write!(f, ": {code} after {} us", end.saturating_sub(self.begin_us))?;
+            }
+            _ => f.write_str(": no answer yet")?,
+        }
+        match &self.fault {
+            Some(order) => write!(f, ", hit by {order}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The last calls, one line each, for the error of a test: all of them would be more than a terminal takes.
+#[must_use]
+pub fn last_lines(calls: &[Call]) -> String {
+    let first = calls.len().saturating_sub(SHOWN);
+    let lines: Vec<String> = calls[first..].iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 /// Calls of one volume or snapshot that were at work at one time: what a caller must never do. Streams of metadata do not count,
@@ -260,6 +292,12 @@ mod tests {
             .unwrap();
         let calls = read(folder.path()).unwrap();
         assert_eq!(calls.len(), 2);
+        let text = last_lines(&calls);
+        assert!(
+            text.contains("Probe") && text.contains("Ok after"),
+            "{text}"
+        );
+        assert!(text.contains("hit by x") && text.ends_with("no answer yet"));
         assert_eq!(
             (calls[0].code.as_deref(), calls[1].code.as_deref()),
             (Some("Ok"), None)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use tests::csi_driver::faults::{Fault, Order, When};
-use tests::csi_driver::record::concurrent;
+use tests::csi_driver::record::{Call, concurrent};
 use tests::test_driver::TestDriver;
 
 use crate::rig::{DELTA, Rig, SMALL, says};
@@ -189,12 +189,12 @@ fn stalled(
     let calls = driver.calls()?.len();
     driver.order(&[Order::next(call, Fault::Stall { when })])?;
     let running = rig.command(&rig.backup_words(volume, &[]))?.start()?;
-    driver.wait_for(LIMIT, |all| {
-        all[calls..]
-            .iter()
-            .any(|one| one.call == call && one.end_us.is_none())
-    })?;
-    Ok(running)
+    let running = running.until(LIMIT, || {
+        let all = driver.calls()?;
+        let begun = |one: &Call| one.call == call && one.end_us.is_none();
+        Ok(all[calls..].iter().any(begun))
+    });
+    running.with_context(|| rig.shown(driver))
 }
 
 pub(crate) fn stopped_during_a_call(driver: &mut TestDriver) -> Result<()> {
@@ -208,9 +208,9 @@ pub(crate) fn stopped_during_a_call(driver: &mut TestDriver) -> Result<()> {
         running.signal(Signal::SIGTERM)?;
         // Whoever hears it leaves the call that has no answer and makes another, to take back what it made; nobody else does
         // that before the call is out of time.
-        driver
-            .wait_for(HEARD, |all| all.len() > calls)
-            .with_context(|| format!("{call}: the stop is not heard"))?;
+        let running = running
+            .until(HEARD, || Ok(driver.calls()?.len() > calls))
+            .with_context(|| format!("{call}: the stop is not heard\n{}", rig.shown(driver)))?;
         // The driver is busy with the call until then, and refuses what takes it back.
         driver.order(&[])?;
         running.wait()?.expect(75).context(*call)?;

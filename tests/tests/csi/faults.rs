@@ -7,7 +7,7 @@ use tests::csi_driver::faults::{Fault, Order, When, Wrong};
 use tests::csi_driver::record::concurrent;
 use tests::test_driver::TestDriver;
 
-use crate::rig::{DELTA, Rig, SMALL, files, says};
+use crate::rig::{DELTA, Rig, SMALL, files, says, texts};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const MAKING: [&str; 5] = [
@@ -181,7 +181,12 @@ fn one_death(driver: &mut TestDriver, call: &str, when: When) -> Result<()> {
         ((running, volume), (rig.scratch, rig.repo, before, keep))
     };
     let ((running, volume), (scratch, repo, before, keep)) = (running, left);
-    driver.restart_when_dead(LIMIT)?;
+    let journals = scratch.join("state/csi/sessions");
+    // A run that ends while the driver lives was never hit by the order.
+    let running = running
+        .until(LIMIT, || Ok(!driver.listens()))
+        .with_context(|| format!("{}\n{}", driver.last_calls(), texts(&journals)))?;
+    driver.restart()?;
     let outcome = running.wait()?.expect(0)?;
     let rig = Rig::again(driver, scratch, repo)?;
     rig.check_point(&volume, &outcome)?;

@@ -16,6 +16,7 @@ use tests::random::Random;
 use tests::repo::{Repo, fresh};
 use tests::scratch::Scratch;
 use tests::snaphaul::{Outcome, Snaphaul};
+use tests::test_driver::TestDriver;
 
 /// Where devices appear; the kubelet's part of it stays.
 const OUR_PLACE: &str = "plugins/kubernetes.io/csi/snaphaul";
@@ -156,6 +157,12 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
+    /// What the driver was asked last and what the journals say, for the error of a test.
+    pub(crate) fn shown(&self, driver: &TestDriver) -> String {
+        let journals = texts(&self.scratch.join("state/csi/sessions"));
+        format!("{}\n{journals}", driver.last_calls())
+    }
+
     /// What is there beside what was there before: exactly these numbers of snapshots and volumes, and nothing else.
     pub(crate) fn left(&self, before: &Leaks, snapshots: usize, volumes: usize) -> Result<()> {
         let left = self.plugin.leaks()?.since(before);
@@ -219,6 +226,15 @@ pub(crate) fn says(outcome: &Outcome, who: &str, why: &str) -> Result<()> {
         "not {who} for `{why}`: {told:?}"
     );
     Ok(())
+}
+
+/// The files below a folder, one after the other.
+pub(crate) fn texts(folder: &Path) -> String {
+    let shown = files(folder).into_iter().map(|file| {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        format!("{}\n{text}", file.display())
+    });
+    shown.collect()
 }
 
 /// The files below a folder.

@@ -1,3 +1,7 @@
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
 use nix::libc;
 
 use super::*;
@@ -75,4 +79,35 @@ fn buffers_and_file_are_registered_where_nothing_forbids_it() {
     let text = format!("{queue:?}");
     assert!(text.contains("buffers_registered: true"), "{text}");
     assert!(text.contains("file_registered: true"), "{text}");
+}
+
+/// A script that a queue may write to, and whose queue is gone: whether the kernel still refuses to run it for that reason.
+fn is_held_after_its_queue(options: &QueueOptions) -> bool {
+    let script = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    std::fs::write(&script, "#!/bin/true\n").unwrap();
+    std::fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
+    let file = File::options().read(true).write(true).open(&script);
+    let device = DeviceFile::open(file.unwrap(), &script, Direction::Write).unwrap();
+    let device = Arc::new(device);
+    let (mut queue, _) = open(&device, options).unwrap();
+    queue.read(1, 0, 12, AlignedBuffer::new(4096));
+    assert!(queue.wait().unwrap().result.is_ok());
+    drop((queue, device));
+    Command::new(&*script)
+        .status()
+        .is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy)
+}
+
+#[test]
+fn a_dropped_queue_holds_its_device_no_longer() {
+    for engine in [EngineChoice::IoUring, EngineChoice::Threads] {
+        let options = QueueOptions {
+            engine,
+            ..QueueOptions::default()
+        };
+        // A program that another test starts has our descriptors for its first moment, so that a few may be held.
+        let held = (0..40).filter(|_| is_held_after_its_queue(&options));
+        let held = held.count();
+        assert!(held < 10, "{held} of 40 with {engine:?}");
+    }
 }

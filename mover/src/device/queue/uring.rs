@@ -247,10 +247,17 @@ impl Engine for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
+        let mut abandoned = false;
         while self.free.len() < self.slots.len() {
             if self.finish_one().is_err() {
                 self.abandon();
+                abandoned = true;
             }
+        }
+        // The kernel takes a closed ring apart some time later, and keeps the device open until then: whoever unmounts or detaches
+        // it next would find it in use. It may wait here for the requests of the file, so not for those that were given up.
+        if self.file_registered && !abandoned {
+            let _ = self.ring.submitter().unregister_files();
         }
     }
 }

@@ -86,16 +86,18 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
                 reason,
                 message,
             };
-            context.events.send(restore, &note).await;
-            if let Some(claim) = seen
-                .target
-                .as_ref()
-                .filter(|claim| super::target::asks_for(claim, restore))
-            {
-                context.events.send(claim, &note).await;
-            }
+            tell(context, seen, &note).await;
             Ok(())
         }
+    }
+}
+
+/// A claim that asks to be filled hears what its restore hears.
+async fn tell(context: &Context, seen: &Observation, note: &Note) {
+    context.events.send(&seen.restore, note).await;
+    let target = seen.target.as_ref();
+    if let Some(claim) = target.filter(|claim| super::target::asks_for(claim, &seen.restore)) {
+        context.events.send(claim, note).await;
     }
 }
 

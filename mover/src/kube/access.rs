@@ -207,5 +207,6 @@ async fn get(objects: &Api<SecretObject>, reference: &NameRef) -> Result<SecretO
     })
 }
 
-#[cfg(all(test, feature = "testing-s3"))]
+#[cfg(test)]
+#[cfg(feature = "testing-s3")]
 mod tests;

@@ -178,7 +178,9 @@ mod tests {
     fn ask(address: SocketAddr, request: &str) -> String {
         let mut stream = StdStream::connect(address).unwrap();
         stream
-            .write_all(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+            .write_all(
+                format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+            )
             .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
@@ -208,7 +210,10 @@ mod tests {
             ("POST /metrics", "405", "allow: GET, HEAD"),
         ] {
             let text = ask(address, request);
-            assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {text}");
+            assert!(
+                text.starts_with(&format!("HTTP/1.1 {status}")),
+                "{request}: {text}"
+            );
             assert!(text.contains(part), "{request}: {text}");
         }
         stop.send(()).unwrap();
@@ -223,7 +228,9 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let first = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let first = Listener::bind("127.0.0.1:0".parse().unwrap())
+                .await
+                .unwrap();
             let error = Listener::bind(first.address()).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidRequest);
         });

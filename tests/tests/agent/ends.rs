@@ -86,7 +86,7 @@ pub(crate) fn a_holder_that_dies_interrupts(stage: &mut Stage) -> Result<()> {
     let holder = scene.hold(&backup, device.path(), "read")?;
     scene.order(&backup, 1, &json!({}))?;
     scene.wait_for_bytes(&backup)?;
-    kill_holder(holder)?;
+    kill_holder(&holder)?;
     let status = scene.wait(&backup, 1, "Interrupted")?;
     let message = status["transfer"]["message"]
         .as_str()

@@ -433,6 +433,6 @@ impl Agent {
 }
 
 /// Ends a holder without a word.
-pub(crate) fn kill_holder(holder: Process) -> Result<()> {
+pub(crate) fn kill_holder(holder: &Process) -> Result<()> {
     Ok(kill(Pid::from_raw(holder.pid()), Signal::SIGKILL)?)
 }

@@ -198,10 +198,10 @@ async fn volumes(live: &mut Live<'_>) -> Result<BTreeSet<String>> {
         if !owners.is_empty() || is_young(&volume) {
             continue;
         }
-        if let Some(owner) = Owner::of(&volume.metadata) {
-            if live.has(&owner).await? {
-                continue;
-            }
+        if let Some(owner) = Owner::of(&volume.metadata)
+            && live.has(&owner).await?
+        {
+            continue;
         }
         // A volume of a restore may be on its way to the user's claim: only what still belongs to a claim of ours goes with it.
         let policy = volume

@@ -142,7 +142,7 @@ fn a_passed_device_is_read_directly() {
     assert_eq!((source.size(), source.block_size()), (SIZE, 512));
     assert_eq!(source.name(), "csi:v");
     let mut queue = source.queue(&options()).unwrap();
-    let mut read = vec![0; SIZE as usize];
+    let mut read = vec![0; usize::try_from(SIZE).unwrap()];
     for (index, buffer) in queue.take_buffers().into_iter().enumerate() {
         queue.read(0, (index as u64) << 20, 1 << 20, buffer);
     }
@@ -227,7 +227,7 @@ fn the_kernel_says_who_asks() {
 #[test]
 fn the_newest_attempt_has_the_device() {
     let rig = Rig::start(Mode::Read);
-    let (lost, losses) = mpsc::channel();
+    let (lost, losses) = mpsc::sync_channel(8);
     let first = rig
         .ask_with(1, Mode::Read, move || lost.send(()).unwrap())
         .unwrap();
@@ -249,7 +249,7 @@ fn the_newest_attempt_has_the_device() {
 #[test]
 fn a_holder_that_ends_is_noticed_and_what_is_open_stays_open() {
     let mut rig = Rig::start(Mode::Read);
-    let (lost, losses) = mpsc::channel();
+    let (lost, losses) = mpsc::sync_channel(8);
     let held = rig
         .ask_with(1, Mode::Read, move || lost.send(()).unwrap())
         .unwrap();
@@ -265,7 +265,7 @@ fn a_holder_that_ends_is_noticed_and_what_is_open_stays_open() {
 #[test]
 fn done_is_no_loss() {
     let rig = Rig::start(Mode::Read);
-    let (lost, losses) = mpsc::channel();
+    let (lost, losses) = mpsc::sync_channel(8);
     drop(
         rig.ask_with(1, Mode::Read, move || lost.send(()).unwrap())
             .unwrap(),

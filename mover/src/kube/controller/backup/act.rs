@@ -3,6 +3,8 @@
 //! Owns: one call of the API server, or of the repository, for each action. Must not: decide. The first failure ends the list: what comes later
 //! relies on what comes before, and the next look begins again.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use kube::api::Api;
@@ -39,43 +41,15 @@ pub(super) async fn act(
             recorded,
         } => hand.take_snapshot(claim, class.as_deref(), recorded).await,
         Action::Content { name, policy } => hand.content(name, *policy).await,
-        Action::CopyContent(original) => {
-            let metadata = hand.owner.metadata(None);
-            let content = working_copy::content(original, metadata, hand.system());
-            apply::ensure(&hand.contents(), &content).await.map(|_| ())
-        }
-        Action::CopySnapshot(original) => {
-            let metadata = hand.owner.metadata(Some(hand.system()));
-            let snapshot = working_copy::snapshot(original, metadata);
-            apply::ensure(&hand.snapshots(hand.system()), &snapshot)
-                .await
-                .map(|_| ())
-        }
+        Action::CopyContent(original) => hand.copy_content(original).await,
+        Action::CopySnapshot(original) => hand.copy_snapshot(original).await,
         Action::Claim {
             class,
             access,
             size,
         } => hand.claim(class, access, *size).await,
-        Action::Volume { name } => {
-            let change = json!({
-                "metadata": {"labels": hand.owner.labels(), "annotations": hand.owner.annotations()},
-                "spec": {"persistentVolumeReclaimPolicy": "Delete"},
-            });
-            let volumes = Api::<PersistentVolume>::all(context.client.clone());
-            apply::merge(&volumes, name, &change).await.map(|_| ())
-        }
-        Action::Holder { nodes, read_only } => {
-            let claim = hand.owner.object_name();
-            let settings = &context.settings.holder;
-            let pod = holder::pod(
-                &hand.owner,
-                settings,
-                HoldMode::Read,
-                (&claim, *read_only),
-                nodes,
-            );
-            apply::ensure(&hand.pods(), &pod).await.map(|_| ())
-        }
+        Action::Volume { name } => hand.volume(name).await,
+        Action::Holder { nodes, read_only } => hand.holder(nodes, *read_only).await,
         Action::Settle(node) => {
             if context.slots.settle(&hand.owner.uid, node) {
                 context.wake_waiting();
@@ -151,6 +125,37 @@ impl<'a> Hand<'a> {
 
     fn claims(&self) -> Api<PersistentVolumeClaim> {
         Api::namespaced(self.context.client.clone(), self.system())
+    }
+
+    async fn copy_content(&self, original: &Original) -> Result<()> {
+        let content = working_copy::content(original, self.owner.metadata(None), self.system());
+        apply::ensure(&self.contents(), &content).await.map(|_| ())
+    }
+
+    async fn copy_snapshot(&self, original: &Original) -> Result<()> {
+        let metadata = self.owner.metadata(Some(self.system()));
+        let snapshots = self.snapshots(self.system());
+        apply::ensure(&snapshots, &working_copy::snapshot(original, metadata))
+            .await
+            .map(|_| ())
+    }
+
+    /// The volume of the working copy becomes ours to remove.
+    async fn volume(&self, name: &str) -> Result<()> {
+        let change = json!({
+            "metadata": {"labels": self.owner.labels(), "annotations": self.owner.annotations()},
+            "spec": {"persistentVolumeReclaimPolicy": "Delete"},
+        });
+        let volumes = Api::<PersistentVolume>::all(self.context.client.clone());
+        apply::merge(&volumes, name, &change).await.map(|_| ())
+    }
+
+    async fn holder(&self, nodes: &BTreeSet<String>, read_only: bool) -> Result<()> {
+        let claim = self.owner.object_name();
+        let settings = &self.context.settings.holder;
+        let mode = HoldMode::Read;
+        let pod = holder::pod(&self.owner, settings, mode, (&claim, read_only), nodes);
+        apply::ensure(&self.pods(), &pod).await.map(|_| ())
     }
 
     async fn take_snapshot(&self, claim: &str, class: Option<&str>, recorded: &str) -> Result<()> {

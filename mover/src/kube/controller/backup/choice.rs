@@ -29,7 +29,10 @@ pub fn snapshot_class(
             Some(class) if class.driver == driver => Ok(name.to_owned()),
             Some(class) => Err((
                 Reason::NoSnapshotClass,
-                format!("VolumeSnapshotClass {name} is of driver {}, the volume of {driver}", class.driver),
+                format!(
+                    "VolumeSnapshotClass {name} is of driver {}, the volume of {driver}",
+                    class.driver
+                ),
             )),
             None => Err((
                 Reason::NoSnapshotClass,
@@ -37,8 +40,10 @@ pub fn snapshot_class(
             )),
         };
     }
-    let mut candidates: Vec<&VolumeSnapshotClass> =
-        classes.iter().filter(|class| class.driver == driver).collect();
+    let mut candidates: Vec<&VolumeSnapshotClass> = classes
+        .iter()
+        .filter(|class| class.driver == driver)
+        .collect();
     candidates.sort_by_key(|class| name_of(class));
     let is_default = |class: &&&VolumeSnapshotClass| {
         let annotations = class.metadata.annotations.as_ref();
@@ -141,8 +146,18 @@ mod tests {
         assert_eq!(choose(None, Some("a"), "d").unwrap(), "a");
         assert_eq!(choose(None, None, "d").unwrap(), "b");
         assert_eq!(choose(None, None, "e").unwrap(), "c");
-        assert!(choose(Some("c"), None, "d").unwrap_err().1.contains("driver e"));
-        assert!(choose(None, None, "x").unwrap_err().1.contains("create one"));
+        assert!(
+            choose(Some("c"), None, "d")
+                .unwrap_err()
+                .1
+                .contains("driver e")
+        );
+        assert!(
+            choose(None, None, "x")
+                .unwrap_err()
+                .1
+                .contains("create one")
+        );
     }
 
     #[test]
@@ -167,8 +182,12 @@ mod tests {
             )])),
             ..StorageClass::default()
         };
-        let (reason, _) = clone_class(None, Some("s"), "d", std::slice::from_ref(&class)).unwrap_err();
+        let (reason, _) =
+            clone_class(None, Some("s"), "d", std::slice::from_ref(&class)).unwrap_err();
         assert_eq!(reason, Reason::ClassNeedsSourceNamespace);
-        assert_eq!(clone_class(Some("other"), None, "d", &[class]).unwrap(), None);
+        assert_eq!(
+            clone_class(Some("other"), None, "d", &[class]).unwrap(),
+            None
+        );
     }
 }

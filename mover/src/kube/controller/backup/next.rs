@@ -51,7 +51,7 @@ pub struct Next {
 }
 
 /// Why a backup ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The point is committed.
     Succeeded,

@@ -23,9 +23,7 @@ use crate::kube::controller::owner::{self, Owner};
 use crate::kube::controller::slots::Slot;
 use crate::kube::controller::working_copy::Original;
 use crate::kube::controller::{Context, holder, nodes, quantity};
-use crate::kube::foreign::snapshot::{
-    SnapshotDeletion, VolumeSnapshot, VolumeSnapshotContent,
-};
+use crate::kube::foreign::snapshot::{SnapshotDeletion, VolumeSnapshot, VolumeSnapshotContent};
 
 /// Reads an object that may not be there.
 pub(super) async fn read<K: Object>(api: Api<K>, name: &str) -> Result<Option<K>> {
@@ -58,7 +56,10 @@ pub(super) async fn observe(context: &Context, backup: &PodVolumeBackup) -> Resu
     if let Some((driver, handle)) = &source.volume {
         bases(context, backup, (driver, handle), &mut seen).await?;
     }
-    let node = status.node.clone().or_else(|| seen.holder.as_ref()?.node.clone());
+    let node = status
+        .node
+        .clone()
+        .or_else(|| seen.holder.as_ref()?.node.clone());
     seen.agent_lost = node.and_then(|node| context.stores.agent_lost_for(&node));
     if next::wants_slot(backup, &seen) {
         seen.slot = slot(context, backup, &seen);
@@ -113,15 +114,13 @@ fn repository(
         return RepositoryView::Ready;
     }
     let why = conditions::find(&status.conditions, kinds::READY)
-        .map_or("nobody has looked at it yet", |ready| ready.message.as_str());
+        .map_or("nobody has looked at it yet", |ready| {
+            ready.message.as_str()
+        });
     RepositoryView::NotReady(why.to_owned())
 }
 
-async fn snapshots(
-    context: &Context,
-    backup: &PodVolumeBackup,
-    seen: &mut Observed,
-) -> Result<()> {
+async fn snapshots(context: &Context, backup: &PodVolumeBackup, seen: &mut Observed) -> Result<()> {
     let (client, uid) = (&context.client, backup.uid().unwrap_or_default());
     let namespace = backup.namespace().unwrap_or_default();
     let users = backup.spec.source.volume_snapshot.as_ref();
@@ -130,9 +129,17 @@ async fn snapshots(
         read(Api::namespaced(client.clone(), &namespace), &name).await?;
     let contents = Api::<VolumeSnapshotContent>::all(client.clone());
     let bound = snapshot.as_ref().and_then(|snapshot| {
-        let named = snapshot.status.as_ref()?.bound_volume_snapshot_content_name.clone();
+        let named = snapshot
+            .status
+            .as_ref()?
+            .bound_volume_snapshot_content_name
+            .clone();
         // The name that the snapshot controller gives, before it says so.
-        named.or_else(|| users.is_none().then(|| format!("snapcontent-{}", snapshot.uid().unwrap_or_default())))
+        named.or_else(|| {
+            users
+                .is_none()
+                .then(|| format!("snapcontent-{}", snapshot.uid().unwrap_or_default()))
+        })
     });
     let mut content = match bound {
         Some(name) => read(contents.clone(), &name).await?,
@@ -141,7 +148,9 @@ async fn snapshots(
     if content.is_none() && users.is_none() {
         content = labelled(&contents, &uid).await?;
     }
-    seen.snapshot = snapshot.as_ref().map(|snapshot| snapshot_view(snapshot, &uid));
+    seen.snapshot = snapshot
+        .as_ref()
+        .map(|snapshot| snapshot_view(snapshot, &uid));
     seen.content = content.as_ref().map(|content| content_view(content, &uid));
     Ok(())
 }
@@ -172,7 +181,9 @@ async fn copies(context: &Context, backup: &PodVolumeBackup, seen: &mut Observed
     let pod: Option<Pod> = read(Api::namespaced(client.clone(), system), &name).await?;
     let volume = volume(context, claim.as_ref(), &uid).await?;
     seen.copy_content = content.as_ref().map(|content| content_view(content, &uid));
-    seen.copy_snapshot = snapshot.as_ref().map(|snapshot| snapshot_view(snapshot, &uid));
+    seen.copy_snapshot = snapshot
+        .as_ref()
+        .map(|snapshot| snapshot_view(snapshot, &uid));
     seen.claim = claim.as_ref().map(|claim| ClaimView {
         uid: claim.uid().unwrap_or_default(),
         deleting: claim.metadata.deletion_timestamp.is_some(),
@@ -234,7 +245,10 @@ async fn bases(
     )
     .await?;
     let ours = |metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
-        metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(names::BASE))
+        metadata
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.contains_key(names::BASE))
     };
     seen.base_content = content
         .as_ref()
@@ -249,7 +263,11 @@ async fn bases(
 
 /// Whether a claim has a volume.
 pub(super) fn is_bound(claim: &PersistentVolumeClaim) -> bool {
-    claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+    claim
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        == Some("Bound")
 }
 
 fn snapshot_view(snapshot: &VolumeSnapshot, uid: &str) -> SnapshotView {
@@ -268,7 +286,10 @@ fn snapshot_view(snapshot: &VolumeSnapshot, uid: &str) -> SnapshotView {
 }
 
 fn content_view(content: &VolumeSnapshotContent, uid: &str) -> ContentView {
-    let size = content.status.as_ref().and_then(|status| status.restore_size);
+    let size = content
+        .status
+        .as_ref()
+        .and_then(|status| status.restore_size);
     ContentView {
         name: content.name_any(),
         uid: content.uid().unwrap_or_default(),
@@ -279,6 +300,8 @@ fn content_view(content: &VolumeSnapshotContent, uid: &str) -> ContentView {
             SnapshotDeletion::Retain => SnapshotDeletion::Retain,
         },
         original: Original::of(content),
-        restore_size: size.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0),
+        restore_size: size
+            .and_then(|size| u64::try_from(size).ok())
+            .filter(|size| *size > 0),
     }
 }

@@ -6,8 +6,8 @@
 
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{Api, ListParams};
 use kube::ResourceExt as _;
+use kube::api::{Api, ListParams};
 
 use super::observe::{is_bound, read};
 use super::view::{Observed, Source, SourceView};
@@ -20,7 +20,7 @@ use crate::kube::controller::apply::Object;
 use crate::kube::controller::recorded::Recorded;
 use crate::kube::controller::{Context, nodes, owner};
 use crate::kube::foreign::snapshot::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
-use crate::kube::profile::BaseSnapshot;
+use crate::kube::profile::{BaseSnapshot, DriverProfile};
 
 /// The source, and driver and handle of the volume as far as they are known.
 pub(super) struct Found {
@@ -85,6 +85,17 @@ pub(super) async fn find(
     } else {
         None
     };
+    let view = with_clone_class(context, *recorded, &profile, snapshot_class).await?;
+    Ok(Found { view, volume })
+}
+
+/// The last that is asked for: a class for the working copy.
+async fn with_clone_class(
+    context: &Context,
+    recorded: Recorded,
+    profile: &DriverProfile,
+    snapshot_class: Option<String>,
+) -> Result<SourceView> {
     let classes: Vec<StorageClass> = all(context).await?;
     let clone_class = match choice::clone_class(
         profile.clone_storage_class_name.as_deref(),
@@ -93,17 +104,14 @@ pub(super) async fn find(
         &classes,
     ) {
         Ok(class) => class,
-        Err((reason, why)) => {
-            let view = SourceView::Refused(reason, why);
-            return Ok(Found { view, volume });
-        }
+        Err((reason, why)) => return Ok(SourceView::Refused(reason, why)),
     };
     let eligible = nodes::eligible(
         &context.stores.agents(),
         &context.stores.node_labels(),
         recorded.node_affinity.as_ref(),
     );
-    let source = Source {
+    Ok(SourceView::Found(Box::new(Source {
         volume: format!(
             "{}/{}/{}",
             context.cluster_alias, recorded.namespace, recorded.claim
@@ -113,12 +121,8 @@ pub(super) async fn find(
         clone_access: profile.clone_access_mode.as_str().to_owned(),
         profile_keeps_base: profile.base_snapshot == BaseSnapshot::Keep,
         nodes: eligible,
-        recorded: *recorded,
-    };
-    Ok(Found {
-        view: SourceView::Found(Box::new(source)),
-        volume,
-    })
+        recorded,
+    })))
 }
 
 /// What was recorded when the snapshot was ordered, else what is there now.
@@ -235,13 +239,12 @@ async fn of_snapshot(context: &Context, namespace: &str, name: &str) -> Result<C
     };
     let claim = snapshot.spec.source.persistent_volume_claim_name.clone();
     let handle = content.spec.source.volume_handle.clone();
-    if let Some(claim) = &claim {
-        if let Claim::Is(recorded) = of_claim(context, namespace, claim).await? {
-            // A claim of the same name on another volume is another history.
-            if handle.is_none() || handle.as_deref() == Some(recorded.volume_handle.as_str()) {
-                return Ok(Claim::Is(recorded));
-            }
-        }
+    if let Some(claim) = &claim
+        && let Claim::Is(recorded) = of_claim(context, namespace, claim).await?
+        // A claim of the same name on another volume is another history.
+        && (handle.is_none() || handle.as_deref() == Some(recorded.volume_handle.as_str()))
+    {
+        return Ok(Claim::Is(recorded));
     }
     Ok(Claim::Is(Box::new(Recorded {
         claim: claim.unwrap_or_else(|| name.to_owned()),

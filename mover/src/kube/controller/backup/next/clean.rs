@@ -75,7 +75,12 @@ impl Step<'_> {
 
     /// Whether the base of the volume already is this backup's snapshot.
     fn base_is_ours(&self) -> bool {
-        let handle = self.next.status.snapshot.as_ref().and_then(|snapshot| snapshot.handle.clone());
+        let handle = self
+            .next
+            .status
+            .snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.handle.clone());
         let base = self.seen.base_content.as_ref();
         let of_base = base.and_then(|base| Some(base.original.as_ref()?.handle.clone()));
         handle.is_some() && of_base == handle
@@ -144,9 +149,16 @@ impl Step<'_> {
 
     fn make_base(&mut self) -> bool {
         let order = self.next.status.order.clone().unwrap_or_default();
-        let of_base = self.seen.base_content.as_ref().and_then(|base| base.original.clone());
-        let own = self.own_content().and_then(|content| content.original.clone());
-        let (Some(original), Some(point)) = (own.or(of_base), self.next.status.point.clone()) else {
+        let of_base = self
+            .seen
+            .base_content
+            .as_ref()
+            .and_then(|base| base.original.clone());
+        let own = self
+            .own_content()
+            .and_then(|content| content.original.clone());
+        let (Some(original), Some(point)) = (own.or(of_base), self.next.status.point.clone())
+        else {
             return true;
         };
         let repository = &self.backup.spec.repository_ref.name;
@@ -170,13 +182,16 @@ impl Step<'_> {
         } else {
             SnapshotDeletion::Delete
         };
-        if let Some(content) = &self.seen.content {
-            if !content.deleting && (content.policy != policy || !content.ours) {
-                let name = content.name.clone();
-                self.act(Action::Content { name, policy });
-                self.wait("cleaning up: deciding what becomes of the snapshot");
-                return false;
-            }
+        let undecided = self
+            .seen
+            .content
+            .as_ref()
+            .filter(|content| !content.deleting && (content.policy != policy || !content.ours));
+        if let Some(content) = undecided {
+            let name = content.name.clone();
+            self.act(Action::Content { name, policy });
+            self.wait("cleaning up: deciding what becomes of the snapshot");
+            return false;
         }
         if let Some(snapshot) = self.seen.snapshot.as_ref().filter(|snapshot| snapshot.ours) {
             let (name, uid) = (snapshot.name.clone(), snapshot.uid.clone());
@@ -214,7 +229,10 @@ impl Step<'_> {
         self.next.status.completion_time = Some(Time(self.now));
         self.say(&why);
         if phase == Phase::Completed {
-            self.next.notes.push(Note::normal(reason, "backed up; everything temporary is removed"));
+            self.next.notes.push(Note::normal(
+                reason,
+                "backed up; everything temporary is removed",
+            ));
         }
         self.next.again = Some(std::time::Duration::ZERO);
     }

@@ -53,8 +53,14 @@ impl Step<'_> {
                 self.make_copy(&source, &nodes);
             }
             Slot::Waiting { ahead } => {
-                let why = format!("waiting for a free slot: {ahead} other volumes are served first");
-                self.set(kinds::DEVICE_READY, Is::Unknown, Reason::WaitingForSlot, &why);
+                let why =
+                    format!("waiting for a free slot: {ahead} other volumes are served first");
+                self.set(
+                    kinds::DEVICE_READY,
+                    Is::Unknown,
+                    Reason::WaitingForSlot,
+                    &why,
+                );
                 self.wait(&why);
             }
             Slot::NoNode => {
@@ -80,7 +86,11 @@ impl Step<'_> {
         if self.seen.copy_content.is_none() {
             self.act(Action::CopyContent(original.clone()));
         }
-        let copy_ready = self.seen.copy_snapshot.as_ref().is_some_and(|copy| copy.ready);
+        let copy_ready = self
+            .seen
+            .copy_snapshot
+            .as_ref()
+            .is_some_and(|copy| copy.ready);
         if self.seen.copy_snapshot.is_none() {
             self.act(Action::CopySnapshot(original));
         } else if copy_ready && self.seen.claim.is_none() {
@@ -91,7 +101,12 @@ impl Step<'_> {
             });
         }
         // The claim may wait for its first consumer: the pod comes before the claim is bound.
-        if self.seen.claim.as_ref().is_some_and(|claim| !claim.deleting) {
+        if self
+            .seen
+            .claim
+            .as_ref()
+            .is_some_and(|claim| !claim.deleting)
+        {
             waits = "waiting for the pod that opens the working copy";
             if self.seen.holder.is_none() {
                 self.act(Action::Holder {
@@ -108,7 +123,8 @@ impl Step<'_> {
             self.exposing(waits);
             return;
         };
-        let (node, ready, complaint) = (holder.node.clone(), holder.ready, holder.complaint.clone());
+        let (node, ready, complaint) =
+            (holder.node.clone(), holder.ready, holder.complaint.clone());
         if let Some(node) = &node {
             self.act(Action::Settle(node.clone()));
         }
@@ -133,13 +149,25 @@ impl Step<'_> {
             .filter(|condition| condition.status == Is::False.as_str())
             .map(|condition| condition.last_transition_time.0);
         if self.is_over(since.unwrap_or(self.now), self.limits.expose) {
-            self.decide(Verdict::Failed, Reason::ExposeFailed, &format!("not in time: {why}"));
+            self.decide(
+                Verdict::Failed,
+                Reason::ExposeFailed,
+                &format!("not in time: {why}"),
+            );
         }
     }
 
     fn copy_size(&self, source: &Source) -> u64 {
-        let of_snapshot = self.seen.snapshot.as_ref().and_then(|snapshot| snapshot.restore_size);
-        let of_content = self.seen.content.as_ref().and_then(|content| content.restore_size);
+        let of_snapshot = self
+            .seen
+            .snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.restore_size);
+        let of_content = self
+            .seen
+            .content
+            .as_ref()
+            .and_then(|content| content.restore_size);
         of_snapshot
             .or(of_content)
             .unwrap_or(0)
@@ -147,9 +175,24 @@ impl Step<'_> {
     }
 
     fn give_order(&mut self, source: &Source, node: String) {
-        let attempt = self.next.status.order.as_ref().map_or(0, |order| order.attempt) + 1;
-        let original = self.seen.content.as_ref().and_then(|c| c.original.clone()).unwrap_or_default();
-        let base = self.seen.base_content.as_ref().filter(|base| !base.deleting);
+        let attempt = self
+            .next
+            .status
+            .order
+            .as_ref()
+            .map_or(0, |order| order.attempt)
+            + 1;
+        let original = self
+            .seen
+            .content
+            .as_ref()
+            .and_then(|c| c.original.clone())
+            .unwrap_or_default();
+        let base = self
+            .seen
+            .base_content
+            .as_ref()
+            .filter(|base| !base.deleting);
         let uses_base = self.backup.spec.base_snapshot_policy != BaseSnapshotPolicy::Drop;
         let base = base.filter(|_| uses_base);
         self.next.status.order = Some(TransferOrder {
@@ -177,7 +220,12 @@ impl Step<'_> {
 
     /// The agent that had the order is gone, or its device: what was exposed goes before it is exposed again.
     pub(super) fn lose(&mut self, why: &str) {
-        let attempt = self.next.status.order.as_ref().map_or(0, |order| order.attempt);
+        let attempt = self
+            .next
+            .status
+            .order
+            .as_ref()
+            .map_or(0, |order| order.attempt);
         if attempt >= MAX_ATTEMPTS {
             let why = format!("given up after {attempt} attempts; the last: {why}");
             self.decide(Verdict::Failed, Reason::TransferFailed, &why);
@@ -188,19 +236,28 @@ impl Step<'_> {
         self.say(why);
         self.next
             .notes
-            .push(crate::kube::controller::events::Note::warning(Reason::AgentLost, why));
+            .push(crate::kube::controller::events::Note::warning(
+                Reason::AgentLost,
+                why,
+            ));
         self.look_in(std::time::Duration::ZERO);
     }
 
     fn is_lost(&self) -> bool {
-        conditions::reason(&self.next.status.conditions, kinds::DEVICE_READY) == Some(Reason::AgentLost)
+        conditions::reason(&self.next.status.conditions, kinds::DEVICE_READY)
+            == Some(Reason::AgentLost)
     }
 
     /// Whether pod, claim and volume of the lost attempt are gone. If not, they go.
     fn is_retracted(&mut self) -> bool {
         let force = self.seen.agent_lost.is_some();
         if self.remove_exposure(force) {
-            self.set(kinds::DEVICE_READY, Is::False, Reason::Exposing, "making the device again");
+            self.set(
+                kinds::DEVICE_READY,
+                Is::False,
+                Reason::Exposing,
+                "making the device again",
+            );
             self.next.status.node = None;
             return true;
         }
@@ -238,7 +295,10 @@ impl Step<'_> {
             return false;
         }
         if let Some(volume) = &self.seen.volume {
-            let why = format!("cleaning up: waiting for PersistentVolume {} to be deleted", volume.name);
+            let why = format!(
+                "cleaning up: waiting for PersistentVolume {} to be deleted",
+                volume.name
+            );
             self.wait(&why);
             return false;
         }

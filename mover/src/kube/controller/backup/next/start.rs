@@ -13,7 +13,11 @@ use crate::kube::foreign::snapshot::SnapshotDeletion;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// Words with which drivers say that a volume has all the snapshots it may have.
-const LIMIT_WORDS: [&str; 3] = ["ResourceExhausted", "snapshot limit", "maximum number of snapshots"];
+const LIMIT_WORDS: [&str; 3] = [
+    "ResourceExhausted",
+    "snapshot limit",
+    "maximum number of snapshots",
+];
 
 impl Step<'_> {
     pub(super) fn start(&mut self) {
@@ -29,7 +33,12 @@ impl Step<'_> {
             self.act(Action::Finalizer(true));
             return;
         }
-        self.set(kinds::ACCEPTED, Is::True, Reason::Valid, "everything it names exists");
+        self.set(
+            kinds::ACCEPTED,
+            Is::True,
+            Reason::Valid,
+            "everything it names exists",
+        );
         self.next.status.phase = Some(Phase::Accepted);
         self.next.status.start_time = Some(Time(self.now));
         self.wait("accepted");
@@ -93,7 +102,11 @@ impl Step<'_> {
 
     /// Whether the snapshot is there and safe. If not, what leads to it is done.
     pub(super) fn has_snapshot(&mut self) -> bool {
-        let taken = conditions::is(&self.next.status.conditions, kinds::SNAPSHOT_READY, Is::True);
+        let taken = conditions::is(
+            &self.next.status.conditions,
+            kinds::SNAPSHOT_READY,
+            Is::True,
+        );
         let users = self.backup.spec.source.volume_snapshot.is_some();
         let exists = self
             .seen
@@ -103,14 +116,22 @@ impl Step<'_> {
         if taken {
             if !exists {
                 let why = "the snapshot was deleted while it was needed";
-                self.set(kinds::SNAPSHOT_READY, Is::False, Reason::SnapshotFailed, why);
+                self.set(
+                    kinds::SNAPSHOT_READY,
+                    Is::False,
+                    Reason::SnapshotFailed,
+                    why,
+                );
                 self.decide(Verdict::Failed, Reason::SnapshotFailed, why);
             }
             return exists;
         }
         let Some(snapshot) = &self.seen.snapshot else {
             if users {
-                self.refuse(Reason::NotFound, "the VolumeSnapshot does not exist any more");
+                self.refuse(
+                    Reason::NotFound,
+                    "the VolumeSnapshot does not exist any more",
+                );
             } else {
                 self.order_snapshot();
             }
@@ -134,12 +155,21 @@ impl Step<'_> {
     }
 
     fn await_snapshot(&mut self) {
-        let complaint = self.seen.snapshot.as_ref().and_then(|snapshot| snapshot.error.clone());
+        let complaint = self
+            .seen
+            .snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.error.clone());
         let why = match &complaint {
             Some(error) => format!("waiting for the driver to take the snapshot; it says: {error}"),
             None => "waiting for the driver to take the snapshot".to_owned(),
         };
-        self.set(kinds::SNAPSHOT_READY, Is::Unknown, Reason::SnapshotPending, &why);
+        self.set(
+            kinds::SNAPSHOT_READY,
+            Is::Unknown,
+            Reason::SnapshotPending,
+            &why,
+        );
         self.wait(&why);
         let since = conditions::since(&self.next.status.conditions, kinds::SNAPSHOT_READY);
         if !self.is_over(since.unwrap_or(self.now), self.limits.snapshot) {
@@ -166,7 +196,8 @@ impl Step<'_> {
         let (Some(snapshot), Some(content)) = (&self.seen.snapshot, &self.seen.content) else {
             return false;
         };
-        if !users && !(content.ours && content.policy == SnapshotDeletion::Retain) {
+        let secured = users || content.ours && content.policy == SnapshotDeletion::Retain;
+        if !secured {
             let name = content.name.clone();
             self.act(Action::Content {
                 name,
@@ -182,7 +213,12 @@ impl Step<'_> {
             driver: Some(original.driver),
             creation_time: snapshot.created.map(Time),
         });
-        self.set(kinds::SNAPSHOT_READY, Is::True, Reason::SnapshotTaken, "the snapshot is ready");
+        self.set(
+            kinds::SNAPSHOT_READY,
+            Is::True,
+            Reason::SnapshotTaken,
+            "the snapshot is ready",
+        );
         true
     }
 }

@@ -59,7 +59,10 @@ impl Step<'_> {
     }
 
     fn failed(&mut self, answer: &TransferStatus) {
-        let message = answer.message.clone().unwrap_or_else(|| "no reason given".to_owned());
+        let message = answer
+            .message
+            .clone()
+            .unwrap_or_else(|| "no reason given".to_owned());
         let why = match &answer.error_kind {
             Some(kind) => format!("{message} ({kind})"),
             None => message,
@@ -76,7 +79,10 @@ impl Step<'_> {
             self.decide(Verdict::Canceled, reason, &why);
             return;
         }
-        let why = answer.message.clone().unwrap_or_else(|| "the agent was interrupted".to_owned());
+        let why = answer
+            .message
+            .clone()
+            .unwrap_or_else(|| "the agent was interrupted".to_owned());
         let holder = self.seen.holder.as_ref();
         let stands = holder.is_some_and(|holder| holder.ready && !holder.deleting)
             && holder.and_then(|holder| holder.node.as_ref()) == self.next.status.node.as_ref();
@@ -90,7 +96,10 @@ impl Step<'_> {
         again.since = Some(Time(self.now));
         self.next.status.order = Some(again);
         self.next.status.phase = Some(Phase::Prepared);
-        self.wait(&format!("attempt {} of {MAX_ATTEMPTS}: {why}", order.attempt + 1));
+        self.wait(&format!(
+            "attempt {} of {MAX_ATTEMPTS}: {why}",
+            order.attempt + 1
+        ));
     }
 
     /// The agent works, or has not answered yet.
@@ -114,7 +123,9 @@ impl Step<'_> {
             return;
         }
         if lost {
-            self.lose("the node has no ready agent any more; another attempt is made where there is one");
+            self.lose(
+                "the node has no ready agent any more; another attempt is made where there is one",
+            );
             return;
         }
         let moved = answer
@@ -127,7 +138,12 @@ impl Step<'_> {
         }
         if answered {
             self.next.status.phase = Some(Phase::InProgress);
-            self.set(kinds::SUCCEEDED, Is::Unknown, Reason::Moving, "the agent moves data");
+            self.set(
+                kinds::SUCCEEDED,
+                Is::Unknown,
+                Reason::Moving,
+                "the agent moves data",
+            );
             self.wait("the agent moves data");
         } else {
             self.wait("the device is open; waiting for the agent");
@@ -152,7 +168,11 @@ impl Step<'_> {
             Some(reason @ (Reason::Cancelled | Reason::DeadlineExceeded)) => {
                 self.decide(Verdict::Canceled, reason, why);
             }
-            reason => self.decide(Verdict::Failed, reason.unwrap_or(Reason::TransferFailed), why),
+            reason => self.decide(
+                Verdict::Failed,
+                reason.unwrap_or(Reason::TransferFailed),
+                why,
+            ),
         }
     }
 }

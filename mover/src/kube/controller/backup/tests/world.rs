@@ -90,6 +90,37 @@ fn content(name: &str, uid: &str, handle: &str, policy: SnapshotDeletion) -> Con
     }
 }
 
+fn backup_of(shape: Shape) -> PodVolumeBackup {
+    let named = |name: &str| NameRef {
+        name: name.to_owned(),
+    };
+    let spec = PodVolumeBackupSpec {
+        source: BackupSource {
+            persistent_volume_claim: (!shape.user_snapshot).then(|| named("c")),
+            volume_snapshot: shape.user_snapshot.then(|| named("theirs")),
+            pod: None,
+        },
+        repository_ref: named("r"),
+        volume_snapshot_class_name: None,
+        parent_policy: Default::default(),
+        changed_blocks_policy: Default::default(),
+        attach_strategy: Default::default(),
+        base_snapshot_policy: shape.base,
+        deletion_policy: shape.deletion,
+        active_deadline_seconds: None,
+        ttl_seconds_after_finished: None,
+        cancel: None,
+    };
+    let mut backup = PodVolumeBackup::new("b", spec);
+    backup.metadata = ObjectMeta {
+        uid: Some(UID.to_owned()),
+        namespace: Some("n".to_owned()),
+        generation: Some(1),
+        ..backup.metadata
+    };
+    backup
+}
+
 impl World {
     pub(super) fn new(shape: Shape) -> Self {
         let mut seen = Observed {
@@ -127,38 +158,9 @@ impl World {
             ));
             backend.insert("s-user".to_owned());
         }
-        let named = |name: &str| {
-            Some(NameRef {
-                name: name.to_owned(),
-            })
-        };
-        let spec = PodVolumeBackupSpec {
-            source: BackupSource {
-                persistent_volume_claim: (!shape.user_snapshot).then(|| named("c").unwrap()),
-                volume_snapshot: shape.user_snapshot.then(|| named("theirs").unwrap()),
-                pod: None,
-            },
-            repository_ref: named("r").unwrap(),
-            volume_snapshot_class_name: None,
-            parent_policy: Default::default(),
-            changed_blocks_policy: Default::default(),
-            attach_strategy: Default::default(),
-            base_snapshot_policy: shape.base,
-            deletion_policy: shape.deletion,
-            active_deadline_seconds: None,
-            ttl_seconds_after_finished: None,
-            cancel: None,
-        };
-        let mut backup = PodVolumeBackup::new("b", spec);
-        backup.metadata = ObjectMeta {
-            uid: Some(UID.to_owned()),
-            namespace: Some("n".to_owned()),
-            generation: Some(1),
-            ..backup.metadata
-        };
         Self {
             shape,
-            backup: Some(backup),
+            backup: Some(backup_of(shape)),
             now: Timestamp::from_second(1_000_000).unwrap(),
             seen,
             backend,
@@ -461,20 +463,20 @@ impl World {
                     content.policy = *policy;
                 }
             }
-            Action::Base { name, original, .. } => {
-                self.seen.base_content.get_or_insert(content(
-                    name,
-                    &uid,
-                    &original.handle,
-                    SnapshotDeletion::Retain,
-                ));
-                self.seen
-                    .base_snapshot
-                    .get_or_insert(ready_snapshot(name, &uid, false));
-            }
+            Action::Base { name, original, .. } => self.base(name, &uid, &original.handle),
             Action::Forget { .. } => self.forgotten = true,
             Action::DeleteSelf => panic!("no TTL was set"),
         }
+    }
+
+    fn base(&mut self, name: &str, uid: &str, handle: &str) {
+        let policy = SnapshotDeletion::Retain;
+        self.seen
+            .base_content
+            .get_or_insert(content(name, uid, handle, policy));
+        self.seen
+            .base_snapshot
+            .get_or_insert(ready_snapshot(name, uid, false));
     }
 
     fn delete(&mut self, what: Object, force: bool) {
@@ -675,11 +677,11 @@ impl World {
             let goes = content
                 .as_ref()
                 .is_some_and(|content| content.deleting && !has_snapshot);
-            if let Some(content) = content.take_if(|_| goes) {
-                if content.policy == SnapshotDeletion::Delete {
-                    let original = content.original.unwrap();
-                    self.backend.remove(&original.handle);
-                }
+            if let Some(content) = content.take_if(|_| goes)
+                && content.policy == SnapshotDeletion::Delete
+            {
+                let original = content.original.unwrap();
+                self.backend.remove(&original.handle);
             }
         }
     }

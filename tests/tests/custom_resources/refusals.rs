@@ -140,6 +140,19 @@ fn restores() -> Vec<(String, &'static str)> {
             format!("{}, mode: InPlace", into("accessModes: [ReadWriteOnce]")),
             AS_IT_IS,
         ),
+        (into("namespace: elsewhere"), "namespace"),
+    ]
+    .into_iter()
+    .chain(targets())
+    .collect()
+}
+
+/// The same of the claims that they ask for.
+fn targets() -> Vec<(String, &'static str)> {
+    let into =
+        |target: &str| format!("source: {{backupName: one}}, target: {{name: data, {target}}}");
+    let no_size = "storage must be a size above 0, e.g. 10Gi";
+    vec![
         (
             into("accessModes: [Sometimes]"),
             "ReadWriteOnce|ReadOnlyMany|ReadWriteMany|ReadWriteOncePod",
@@ -149,23 +162,13 @@ fn restores() -> Vec<(String, &'static str)> {
             into("volumeMode: Raw"),
             "supported values: \"Block\", \"Filesystem\"",
         ),
-        (
-            into("resources: {requests: {storage: '0'}}"),
-            "storage must be a size above 0, e.g. 10Gi",
-        ),
-        (
-            into("resources: {requests: {storage: 0}}"),
-            "storage must be a size above 0, e.g. 10Gi",
-        ),
-        (
-            into("resources: {requests: {storage: -1Gi}}"),
-            "storage must be a size above 0, e.g. 10Gi",
-        ),
+        (into("resources: {requests: {storage: '0'}}"), no_size),
+        (into("resources: {requests: {storage: 0}}"), no_size),
+        (into("resources: {requests: {storage: -1Gi}}"), no_size),
         (
             into("resources: {requests: {storage: much}}"),
             "spec.target.resources.requests.storage",
         ),
-        (into("namespace: elsewhere"), "namespace"),
     ]
 }
 

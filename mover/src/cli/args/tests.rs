@@ -1,6 +1,6 @@
 //! Flags parse as documented, and the help texts are those of the golden files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::CommandFactory as _;
 
@@ -109,7 +109,7 @@ fn help_texts() -> Vec<(String, String)> {
 #[cfg(feature = "kubernetes")]
 #[test]
 fn help_is_that_of_the_golden_files() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
     let bless = std::env::var_os("SNAPHAUL_BLESS").is_some();
     for (name, text) in help_texts() {
         let path = folder.join(format!("{name}.txt"));

@@ -4,7 +4,8 @@
 //!   tests/*.rs ──► snaphaul (the binary, as a process) ──► directory · proxy ──► s3s-fs · SeaweedFS · Ceph RGW · MinIO
 //!        │                                                      ▲
 //!        ├─ image, loop_device, mount: what is backed up        └─ tamper: flips, cuts, swaps stored objects
-//!        └─ csi: drivers as processes ──► test_driver (csi_driver, ours, with faults on demand) · hostpath
+//!        ├─ csi: drivers as processes ──► test_driver (csi_driver, ours, with faults on demand) · hostpath
+//!        └─ cluster: control plane, sidecars, node (kubelet, or a light one) ──► snaphaul controller · agent · hold
 //! ```
 //!
 //! Owns: everything that a test starts, and its end. A part that is missing fails the test and says what to install

@@ -13,7 +13,9 @@ use super::output::Output;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What people see without asking: what went wrong although the run went on.
-const DEFAULT_FILTER: &str = "warn";
+///
+/// The Kubernetes client warns with the whole answer that it could not read, which may hold a secret.
+const DEFAULT_FILTER: &str = "warn,kube_client::client=off";
 
 /// Starts logging by `--log`, else by `RUST_LOG`, else warnings.
 ///
@@ -92,8 +94,9 @@ mod tests {
             filter(None, Some("mover=info")).unwrap().to_string(),
             "mover=info"
         );
-        assert_eq!(filter(None, None).unwrap().to_string(), DEFAULT_FILTER);
-        assert_eq!(filter(None, Some("")).unwrap().to_string(), DEFAULT_FILTER);
+        let default = filter(Some(DEFAULT_FILTER), None).unwrap();
+        assert_eq!(filter(None, None).unwrap(), default);
+        assert_eq!(filter(None, Some("")).unwrap(), default);
     }
 
     #[test]

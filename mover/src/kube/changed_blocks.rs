@@ -88,7 +88,7 @@ pub async fn find(
         Lookup::Absent(reason) => return Ok(Found::Absent(reason)),
     };
     let needs_base = needs_base(&service, profile);
-    let change_id = snapshot::change_id(client, subject, profile).await?;
+    let facts = snapshot::facts(client, subject, profile).await?;
     let account = match &options.account {
         Some(account) => account.clone(),
         None => Account::own(client).await?,
@@ -102,7 +102,7 @@ pub async fn find(
             namespace: subject.namespace.clone(),
             name: subject.name.clone(),
         },
-        snapshot: named(subject, change_id),
+        snapshot: named(subject, facts),
         needs_base,
         version,
     })))
@@ -116,15 +116,15 @@ pub fn needs_base(service: &MetadataService, profile: &Profile) -> bool {
         .unwrap_or(profile.base == BasePolicy::Keep)
 }
 
-fn named(subject: &Subject, change_id: Option<String>) -> CsiSnapshot {
+fn named(subject: &Subject, facts: snapshot::Facts) -> CsiSnapshot {
     let mut snapshot = CsiSnapshot::new(
         &subject.driver,
         &subject.volume_handle,
         &subject.snapshot_handle,
     );
     snapshot.driver_version.clone_from(&subject.driver_version);
-    snapshot.change_id = change_id;
-    snapshot
+    snapshot.change_id = facts.change_id;
+    snapshot.created(facts.created)
 }
 
 async fn connected(service: &MetadataService, options: &Options) -> Result<Channel> {

@@ -192,6 +192,8 @@ impl Backup {
     /// What could not be taken back, although the point is good: the next run goes on with it.
     pub fn committed(mut self) -> Result<bool> {
         let old = self.bases.find(&self.begun)?.map(|base| base.snapshot);
+        // Whoever named our own base as the snapshot to read still has it afterwards.
+        let old = old.filter(|old| self.foreign.as_deref() != Some(old.as_str()));
         match (self.begun.keeps_base, old) {
             (true, old) => self.journal.write(&Entry::KeepBase { old })?,
             (false, Some(old)) => self.journal.write(&Entry::DropBase { old })?,

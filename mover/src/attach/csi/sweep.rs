@@ -244,7 +244,9 @@ fn adopt_base(
         None if releases => Ok(Fate::TakeBack),
         None => Ok(Fate::Undecided),
         Some(true) => {
-            let old = bases.find(begun)?.map(|base| base.snapshot);
+            let noted = bases.find(begun)?.map(|base| base.snapshot);
+            // The note may be of this very snapshot, found again where the notes were lost.
+            let old = noted.filter(|old| *old != snapshot);
             journal.write(&Entry::KeepBase { old })?;
             Ok(Fate::TakeBack)
         }

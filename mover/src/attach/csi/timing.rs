@@ -139,6 +139,14 @@ impl ChangedBlocks for Asked {
         let source = &mut self.source;
         self.timing.of_driver(|| source.delta(sink))
     }
+
+    fn goes_back(&self, base: &Identity) -> Option<String> {
+        self.source.goes_back(base)
+    }
+
+    fn tells_both(&self) -> bool {
+        self.source.tells_both()
+    }
 }
 
 #[cfg(test)]

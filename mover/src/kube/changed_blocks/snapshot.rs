@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 
@@ -18,12 +19,17 @@ const READ: Rule = Rule {
     resource: "volumesnapshots",
 };
 
-/// What the driver takes as a base in place of the handle, where its profile knows of such a thing.
-pub(super) async fn change_id(
-    client: &Client,
-    subject: &Subject,
-    profile: &Profile,
-) -> Result<Option<String>> {
+/// What matters of a VolumeSnapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// What the driver takes as a base in place of the handle, where its profile knows of such a thing.
+    pub change_id: Option<String>,
+    /// When it was taken, in seconds and nanoseconds since 1970: an older one than the last point's goes back (R10).
+    pub created: Option<(i64, i32)>,
+}
+
+/// Looks at it.
+pub(super) async fn facts(client: &Client, subject: &Subject, profile: &Profile) -> Result<Facts> {
     let kind = GroupVersionKind::gvk(READ.group, "v1", "VolumeSnapshot");
     let resource = ApiResource::from_gvk_with_plural(&kind, READ.resource);
     let snapshots: Api<DynamicObject> =
@@ -43,8 +49,16 @@ pub(super) async fn change_id(
         .object(object)
         .hint("wait until status.readyToUse of the VolumeSnapshot is true"));
     }
+    let created = found.data.pointer("/status/creationTime");
+    let created = created
+        .and_then(serde_json::Value::as_str)
+        .and_then(|time| time.parse::<Timestamp>().ok())
+        .map(|time| (time.as_second(), time.subsec_nanosecond()));
     let annotations = found.metadata.annotations.unwrap_or_default();
-    Ok(from_annotations(profile, &annotations).map(str::to_owned))
+    Ok(Facts {
+        change_id: from_annotations(profile, &annotations).map(str::to_owned),
+        created,
+    })
 }
 
 /// The change id among the annotations of a VolumeSnapshot. A driver whose profile names an annotation that is not there has no

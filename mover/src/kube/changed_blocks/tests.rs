@@ -57,10 +57,20 @@ fn a_point_keeps_the_change_id() {
         volume_handle: "v".to_owned(),
         snapshot_handle: "v+1".to_owned(),
     };
-    let identity = named(&subject, Some("52 60/6".to_owned())).identity();
+    let facts = snapshot::Facts {
+        change_id: Some("52 60/6".to_owned()),
+        created: Some((1_700_000_000, 5)),
+    };
+    let identity = named(&subject, facts).identity();
     assert_eq!(identity.fact("change-id"), Some("52 60/6"));
     assert_eq!(identity.fact("driver-version"), Some("1"));
-    assert_eq!(named(&subject, None).base_id(), "v+1");
+    let older = snapshot::Facts {
+        created: Some((1_600_000_000, 0)),
+        ..snapshot::Facts::default()
+    };
+    let older = named(&subject, older);
+    assert_eq!(older.base_id(), "v+1");
+    assert!(older.goes_back(&identity).is_some());
 }
 
 #[test]

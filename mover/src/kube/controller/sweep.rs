@@ -22,6 +22,7 @@ use serde_json::json;
 
 use super::apply::{self, Object};
 use super::owner::{self, Owner};
+use super::working_copy::is_foreign;
 use super::{Context, backup};
 use crate::error::Result;
 use crate::kube::answer;
@@ -201,6 +202,9 @@ async fn volumes(live: &mut Live<'_>) -> Result<BTreeSet<String>> {
         if let Some(owner) = Owner::of(&volume.metadata)
             && live.has(&owner).await?
         {
+            continue;
+        }
+        if is_foreign(&volume, None) {
             continue;
         }
         // A volume of a restore may be on its way to the user's claim: only what still belongs to a claim of ours goes with it.

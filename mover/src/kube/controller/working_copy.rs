@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference,
+    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference,
     VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -159,6 +159,30 @@ pub fn claim(owner: &Owner, request: &ClaimRequest<'_>) -> PersistentVolumeClaim
         }),
         status: None,
     }
+}
+
+/// The binding controller writes it on a volume that was there before its claim. One that was made for a claim names that from birth.
+const BOUND_LATER: &str = "pv.kubernetes.io/bound-by-controller";
+
+/// Whether a claim of ours was given a volume that somebody else had made: the binding controller prefers any free one that fits to a
+/// new one, and looks at no data source (kubernetes/kubernetes#101878). Such a volume is neither what was asked for nor ours to remove.
+#[must_use]
+pub fn is_foreign(volume: &PersistentVolume, claim: Option<&PersistentVolumeClaim>) -> bool {
+    let annotated = volume
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|annotations| annotations.contains_key(BOUND_LATER));
+    let older = claim.is_some_and(|claim| {
+        match (
+            &volume.metadata.creation_timestamp,
+            &claim.metadata.creation_timestamp,
+        ) {
+            (Some(volume), Some(claim)) => volume.0 < claim.0,
+            _ => false,
+        }
+    });
+    annotated || older
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ pub(super) async fn act(
             size,
         } => hand.claim(class, access, *size).await,
         Action::Volume { name } => hand.volume(name).await,
+        Action::KeepVolume { name } => hand.keep_volume(name).await,
         Action::Holder { nodes, read_only } => hand.holder(nodes, *read_only).await,
         Action::Settle(node) => {
             if context.slots.settle(&hand.owner.uid, node) {
@@ -146,6 +147,12 @@ impl<'a> Hand<'a> {
             "metadata": {"labels": self.owner.labels(), "annotations": self.owner.annotations()},
             "spec": {"persistentVolumeReclaimPolicy": "Delete"},
         });
+        let volumes = Api::<PersistentVolume>::all(self.context.client.clone());
+        apply::merge(&volumes, name, &change).await.map(|_| ())
+    }
+
+    async fn keep_volume(&self, name: &str) -> Result<()> {
+        let change = json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}});
         let volumes = Api::<PersistentVolume>::all(self.context.client.clone());
         apply::merge(&volumes, name, &change).await.map(|_| ())
     }

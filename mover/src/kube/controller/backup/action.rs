@@ -46,6 +46,11 @@ pub enum Action {
         /// Its name.
         name: String,
     },
+    /// Let a volume that is not ours outlive the claim that it was bound to.
+    KeepVolume {
+        /// Its name.
+        name: String,
+    },
     /// Create the pod that opens the device.
     Holder {
         /// Where it may run.

@@ -10,7 +10,8 @@ use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt as _};
 
 use super::view::{
-    ClaimView, ContentView, HolderView, Observed, RepositoryView, SnapshotView, VolumeView,
+    ClaimView, ContentView, ForeignVolume, HolderView, Observed, RepositoryView, SnapshotView,
+    VolumeView,
 };
 use super::{base, next, source};
 use crate::error::Result;
@@ -22,6 +23,7 @@ use crate::kube::controller::conditions::{self, Is};
 use crate::kube::controller::owner::{self, Owner};
 use crate::kube::controller::slots::Slot;
 use crate::kube::controller::working_copy::Original;
+use crate::kube::controller::working_copy::is_foreign;
 use crate::kube::controller::{Context, holder, nodes, quantity};
 use crate::kube::foreign::snapshot::{SnapshotDeletion, VolumeSnapshot, VolumeSnapshotContent};
 
@@ -141,10 +143,16 @@ async fn snapshots(context: &Context, backup: &PodVolumeBackup, seen: &mut Obser
                 .then(|| format!("snapcontent-{}", snapshot.uid().unwrap_or_default()))
         })
     });
-    let mut content = match bound {
+    let mut content: Option<VolumeSnapshotContent> = match bound {
         Some(name) => read(contents.clone(), &name).await?,
         None => None,
     };
+    // Whoever may write the status of a snapshot could name the content of another namespace there.
+    content = content.filter(|content| {
+        snapshot
+            .as_ref()
+            .is_some_and(|snapshot| belongs(content, snapshot))
+    });
     if content.is_none() && users.is_none() {
         content = labelled(&contents, &uid).await?;
     }
@@ -153,6 +161,15 @@ async fn snapshots(context: &Context, backup: &PodVolumeBackup, seen: &mut Obser
         .map(|snapshot| snapshot_view(snapshot, &uid));
     seen.content = content.as_ref().map(|content| content_view(content, &uid));
     Ok(())
+}
+
+/// Whether a content says of itself that it is of this snapshot.
+pub(super) fn belongs(content: &VolumeSnapshotContent, snapshot: &VolumeSnapshot) -> bool {
+    let named = &content.spec.volume_snapshot_ref;
+    Some(&named.namespace) == snapshot.metadata.namespace.as_ref()
+        && Some(&named.name) == snapshot.metadata.name.as_ref()
+        && named.uid.is_some()
+        && named.uid == snapshot.metadata.uid
 }
 
 /// The content of our snapshot when the snapshot is gone: by our label, and not the copy.
@@ -180,6 +197,17 @@ async fn copies(context: &Context, backup: &PodVolumeBackup, seen: &mut Observed
         read(Api::namespaced(client.clone(), system), &name).await?;
     let pod: Option<Pod> = read(Api::namespaced(client.clone(), system), &name).await?;
     let volume = volume(context, claim.as_ref(), &uid).await?;
+    let is_ours = |volume: &PersistentVolume| owner::owner_uid(&volume.metadata) == Some(&uid);
+    let (foreign, volume) = match volume {
+        Some(found) if !is_ours(&found) && is_foreign(&found, claim.as_ref()) => {
+            (Some(found), None)
+        }
+        found => (None, found),
+    };
+    seen.foreign = foreign.map(|volume| ForeignVolume {
+        name: volume.name_any(),
+        kept: reclaim_policy(&volume) == Some("Retain"),
+    });
     seen.copy_content = content.as_ref().map(|content| content_view(content, &uid));
     seen.copy_snapshot = snapshot
         .as_ref()
@@ -191,12 +219,7 @@ async fn copies(context: &Context, backup: &PodVolumeBackup, seen: &mut Observed
     });
     seen.volume = volume.as_ref().map(|volume| VolumeView {
         name: volume.name_any(),
-        secured: owner::owner_uid(&volume.metadata) == Some(&uid)
-            && volume
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref())
-                == Some("Delete"),
+        secured: is_ours(volume) && reclaim_policy(volume) == Some("Delete"),
     });
     seen.holder = pod.as_ref().map(|pod| HolderView {
         uid: pod.uid().unwrap_or_default(),
@@ -206,6 +229,11 @@ async fn copies(context: &Context, backup: &PodVolumeBackup, seen: &mut Observed
         complaint: holder::complaint(pod),
     });
     Ok(())
+}
+
+fn reclaim_policy(volume: &PersistentVolume) -> Option<&str> {
+    let spec = volume.spec.as_ref()?;
+    spec.persistent_volume_reclaim_policy.as_deref()
 }
 
 /// The volume of the working copy: named by its claim, or by our label once the claim is gone.
@@ -300,6 +328,7 @@ fn content_view(content: &VolumeSnapshotContent, uid: &str) -> ContentView {
             SnapshotDeletion::Retain => SnapshotDeletion::Retain,
         },
         original: Original::of(content),
+        volume_handle: content.spec.source.volume_handle.clone(),
         restore_size: size
             .and_then(|size| u64::try_from(size).ok())
             .filter(|size| *size > 0),

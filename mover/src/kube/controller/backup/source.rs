@@ -9,7 +9,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
-use super::observe::{is_bound, read};
+use super::observe::{belongs, is_bound, read};
 use super::view::{Observed, Source, SourceView};
 use super::{RECORDED, choice};
 use crate::error::Result;
@@ -56,7 +56,9 @@ pub(super) async fn find(
         }
     };
     let volume = Some((recorded.driver.clone(), recorded.volume_handle.clone()));
-    if recorded.cluster_uid.is_empty() {
+    // What was ordered was complete. Before, the place is known better here: a note on a snapshot is of whoever may write it.
+    let is_ordered = order.is_some_and(|order| order.recorded.is_some());
+    if !is_ordered {
         recorded.cluster_uid.clone_from(&context.cluster_uid);
         recorded.namespace = backup.namespace().unwrap_or_default();
         recorded.namespace_uid = namespace.and_then(|place| place.uid()).unwrap_or_default();
@@ -142,10 +144,11 @@ async fn recorded(context: &Context, backup: &PodVolumeBackup) -> Result<Claim> 
     let name = owner::object_name(&uid);
     let snapshots = Api::<VolumeSnapshot>::namespaced(context.client.clone(), &place);
     let snapshot = read(snapshots, &name).await?;
-    let noted = snapshot
-        .as_ref()
-        .and_then(|snapshot| snapshot.annotations().get(RECORDED))
-        .and_then(|text| Recorded::from_json(text));
+    let noted = snapshot.as_ref().and_then(|snapshot| {
+        let noted = Recorded::from_json(snapshot.annotations().get(RECORDED)?)?;
+        let claim = snapshot.spec.source.persistent_volume_claim_name.as_ref();
+        (claim == Some(&noted.claim)).then_some(noted)
+    });
     if let Some(recorded) = noted {
         return Ok(Claim::Is(Box::new(recorded)));
     }
@@ -233,6 +236,7 @@ async fn of_snapshot(context: &Context, namespace: &str, name: &str) -> Result<C
         Some(content) => read(Api::all(context.client.clone()), &content).await?,
         None => None,
     };
+    let content = content.filter(|content| belongs(content, &snapshot));
     let Some(content) = content else {
         let why = format!("VolumeSnapshot {name} has no content yet");
         return Ok(Claim::Not(SourceView::Unbound(why)));

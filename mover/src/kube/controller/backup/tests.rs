@@ -173,3 +173,18 @@ fn a_transfer_that_stands_still_is_stopped_with_a_reason() {
     );
     world.assert_clean();
 }
+
+#[test]
+fn a_volume_that_was_there_before_is_neither_read_nor_lost() {
+    let mut world = World::new(plain());
+    world.let_others_be_bound();
+    world.settle();
+    assert_eq!(world.phase(), Phase::Failed, "{:?}", world.message());
+    assert_eq!(
+        conditions::reason(&world.status().conditions, kinds::SUCCEEDED),
+        Some(Reason::ExposeFailed)
+    );
+    assert!(!world.has_order(), "nothing may be read");
+    assert_eq!(world.base_handle().as_deref(), Some("s-old"));
+    world.assert_clean();
+}

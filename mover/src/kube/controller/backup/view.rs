@@ -40,6 +40,8 @@ pub struct Observed {
     pub base_content: Option<ContentView>,
     /// The snapshot of that content.
     pub base_snapshot: Option<SnapshotView>,
+    /// A volume of somebody else that the claim of the working copy was bound to.
+    pub foreign: Option<ForeignVolume>,
     /// Whether a working copy may be made.
     pub slot: Slot,
     /// For how long the node of the work has been without an agent.
@@ -129,6 +131,8 @@ pub struct ContentView {
     pub deleting: bool,
     /// Whether the driver's snapshot goes with it.
     pub policy: SnapshotDeletion,
+    /// The driver's handle of the volume that it is a snapshot of, where it was taken for it.
+    pub volume_handle: Option<String>,
     /// What copies of it need; nothing until the snapshot exists.
     pub original: Option<Original>,
     /// Bytes of a volume made from it.
@@ -153,6 +157,15 @@ pub struct VolumeView {
     pub name: String,
     /// Whether our label is on it and the storage goes with it.
     pub secured: bool,
+}
+
+/// A volume that was not made for the working copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForeignVolume {
+    /// Its name.
+    pub name: String,
+    /// Whether its storage stays when the claim goes.
+    pub kept: bool,
 }
 
 /// A holder pod.

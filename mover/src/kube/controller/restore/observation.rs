@@ -30,6 +30,8 @@ pub struct Observation {
     pub working_claim: Option<PersistentVolumeClaim>,
     /// The volume of that claim: by the status, by the claim, or by its own reference to the claim.
     pub working_volume: Option<PersistentVolume>,
+    /// A volume of somebody else that the working claim was bound to.
+    pub foreign_volume: Option<PersistentVolume>,
     /// The volume under the name that the user's claim gets it by.
     pub final_volume: Option<PersistentVolume>,
     /// Nodes that one of these two volumes is attached to, as the VolumeAttachments say.

@@ -12,6 +12,7 @@ use kube::api::{Api, ListParams};
 
 use super::super::apply::Object;
 use super::super::slots::Slot as Place;
+use super::super::working_copy::is_foreign;
 use super::super::{Context, holder, nodes};
 use super::lookup;
 use super::names;
@@ -45,6 +46,7 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
         slot: Slot::Granted,
         working_claim: None,
         working_volume: None,
+        foreign_volume: None,
         final_volume: None,
         attached_to: Vec::new(),
         holder: None,
@@ -170,7 +172,20 @@ async fn intermediates(context: &Context, seen: &mut Observation) -> Result<()> 
     }
     let volumes = Api::<PersistentVolume>::all(client.clone());
     seen.final_volume = read(volumes.clone(), &name).await?;
-    seen.working_volume = working_volume(&volumes, seen, &name).await?;
+    let working = working_volume(&volumes, seen, &name).await?;
+    // One that the status names was taken for ours before; a second name of the user's volume is bound like a foreign one.
+    let is_new = seen
+        .restore
+        .status
+        .as_ref()
+        .is_none_or(|status| status.volume.is_none());
+    let may_be_foreign = is_new && seen.restore.spec.mode != RestoreMode::InPlace;
+    match working {
+        Some(found) if may_be_foreign && is_foreign(&found, seen.working_claim.as_ref()) => {
+            seen.foreign_volume = Some(found);
+        }
+        found => seen.working_volume = found,
+    }
     Ok(())
 }
 

@@ -175,5 +175,31 @@ pub fn is_bound(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> boo
         && phase == Some("Bound")
 }
 
+/// What a volume of a CSI driver may say of itself; any other source of a volume has a field of its own.
+const FIELDS: [&str; 10] = [
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "csi",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
+
+/// Whether this JSON is of a PersistentVolume that names the volume of this handle through its driver, and nothing else.
+#[must_use]
+pub fn is_plain_csi(object: &str, handle: &str) -> bool {
+    let Ok(object) = serde_json::from_str::<serde_json::Value>(object) else {
+        return false;
+    };
+    let named = object.pointer("/spec/csi/volumeHandle");
+    let fields = object.pointer("/spec").and_then(|spec| spec.as_object());
+    named.and_then(|named| named.as_str()) == Some(handle)
+        && fields.is_some_and(|spec| spec.keys().all(|key| FIELDS.contains(&key.as_str())))
+}
+
 #[cfg(test)]
 mod tests;

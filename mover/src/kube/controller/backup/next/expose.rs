@@ -74,6 +74,15 @@ impl Step<'_> {
     }
 
     fn make_copy(&mut self, source: &Source, nodes: &std::collections::BTreeSet<String>) {
+        if let Some(foreign) = &self.seen.foreign {
+            let why = format!(
+                "the claim of the working copy was bound to PersistentVolume {}, which was there before: it was neither read nor changed; \
+                 let free volumes of this storage class name their claims, or give the class another name",
+                foreign.name
+            );
+            self.decide(Verdict::Failed, Reason::ExposeFailed, &why);
+            return;
+        }
         let Some(original) = self.seen.content.as_ref().and_then(|c| c.original.clone()) else {
             return;
         };
@@ -129,7 +138,10 @@ impl Step<'_> {
             self.act(Action::Settle(node.clone()));
         }
         match node {
-            Some(node) if ready && !holder.deleting => self.give_order(source, node),
+            // A pod whose claim has no volume that we know of has the device of somebody else.
+            Some(node) if ready && !holder.deleting && self.seen.volume.is_some() => {
+                self.give_order(source, node);
+            }
             _ => self.exposing(&match complaint {
                 Some(complaint) => format!("{waits}: {complaint}"),
                 None => waits.to_owned(),
@@ -259,7 +271,9 @@ impl Step<'_> {
                 "making the device again",
             );
             self.next.status.node = None;
-            return true;
+            // The node may be gone for good: a place is asked for anew, on any node.
+            self.act(Action::ReleaseSlot);
+            self.look_in(std::time::Duration::ZERO);
         }
         false
     }
@@ -285,6 +299,13 @@ impl Step<'_> {
                 name: volume.name.clone(),
             });
             self.wait("cleaning up: marking the working copy for deletion");
+            return false;
+        }
+        if let Some(foreign) = self.seen.foreign.as_ref().filter(|foreign| !foreign.kept) {
+            self.act(Action::KeepVolume {
+                name: foreign.name.clone(),
+            });
+            self.wait("cleaning up: keeping a volume that is not ours");
             return false;
         }
         if let Some(claim) = &self.seen.claim {

@@ -196,6 +196,23 @@ impl Step<'_> {
         let (Some(snapshot), Some(content)) = (&self.seen.snapshot, &self.seen.content) else {
             return false;
         };
+        let SourceView::Found(source) = &self.seen.source else {
+            self.wait("looking at the source");
+            return false;
+        };
+        let expected = &source.recorded.volume_handle;
+        let taken_of = content.volume_handle.as_ref();
+        if taken_of.is_some_and(|handle| !expected.is_empty() && handle != expected) {
+            let why = "the snapshot is one of another volume than that of the claim: the claim was made again meanwhile";
+            self.set(
+                kinds::SNAPSHOT_READY,
+                Is::False,
+                Reason::SnapshotFailed,
+                why,
+            );
+            self.decide(Verdict::Failed, Reason::SnapshotFailed, why);
+            return false;
+        }
         let secured = users || content.ours && content.policy == SnapshotDeletion::Retain;
         if !secured {
             let name = content.name.clone();

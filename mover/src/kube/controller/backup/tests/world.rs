@@ -58,6 +58,7 @@ pub(super) struct World {
     slot: bool,
     agent_up: bool,
     agent_frozen: bool,
+    binder_prefers_others: bool,
     next_uid: u32,
     forgotten: bool,
 }
@@ -167,6 +168,7 @@ impl World {
             slot: false,
             agent_up: true,
             agent_frozen: false,
+            binder_prefers_others: false,
             next_uid: 0,
             forgotten: false,
         }
@@ -214,6 +216,11 @@ impl World {
 
     pub(super) fn freeze_agent(&mut self) {
         self.agent_frozen = true;
+    }
+
+    /// The binding controller finds free volumes of others for our claims.
+    pub(super) fn let_others_be_bound(&mut self) {
+        self.binder_prefers_others = true;
     }
 
     fn order_attempt(&self) -> Option<i64> {
@@ -448,6 +455,11 @@ impl World {
                     volume.secured = true;
                 }
             }
+            Action::KeepVolume { .. } => {
+                if let Some(foreign) = &mut self.seen.foreign {
+                    foreign.kept = true;
+                }
+            }
             Action::Holder { .. } => {
                 assert!(self.slot, "a holder without a slot");
                 self.seen.holder.get_or_insert(HolderView {
@@ -554,6 +566,8 @@ impl World {
                     let goes = self.seen.claim.as_ref().is_some_and(|claim| claim.deleting);
                     if goes {
                         self.seen.claim = None;
+                        let lost = self.seen.foreign.take().is_some_and(|found| !found.kept);
+                        assert!(!lost, "a volume of somebody else went with our claim");
                         self.seen.volume = self.seen.volume.take().filter(|volume| !volume.secured);
                     }
                 }
@@ -596,10 +610,17 @@ impl World {
         };
         if !claim.bound && self.seen.holder.is_some() {
             claim.bound = true;
-            self.seen.volume = Some(VolumeView {
-                name: "pv".to_owned(),
-                secured: false,
-            });
+            if self.binder_prefers_others {
+                self.seen.foreign = Some(ForeignVolume {
+                    name: "theirs".to_owned(),
+                    kept: false,
+                });
+            } else {
+                self.seen.volume = Some(VolumeView {
+                    name: "pv".to_owned(),
+                    secured: false,
+                });
+            }
         }
     }
 

@@ -26,6 +26,14 @@ pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
     if seen.working_claim.is_none() {
         return make_claim(draft);
     }
+    if let Some(foreign) = &seen.foreign_volume {
+        let message = format!(
+            "the working claim was bound to PersistentVolume {}, which was there before: nothing was written to it; let free volumes of \
+             this storage class name their claims",
+            foreign.metadata.name.as_deref().unwrap_or_default()
+        );
+        return give_up::begin(draft, Reason::ExposeFailed, &message);
+    }
     if draft.status.volume.is_none()
         && let Some(working) = &seen.working_volume
     {

@@ -119,6 +119,13 @@ fn take_back_volume(draft: &mut Draft<'_>) -> bool {
         draft.act(Action::DeleteClaim(ObjectId::of(claim)));
         return true;
     }
+    if let Some(foreign) = &seen.foreign_volume
+        && volume::reclaim_policy(foreign) != volume::RETAIN
+    {
+        let policy = volume::RETAIN.to_owned();
+        draft.act(Action::SetReclaimPolicy(ObjectId::of(foreign), policy));
+        return true;
+    }
     let step = draft.status.volume.as_ref().map(|known| known.step);
     match (&seen.final_volume, &seen.working_volume) {
         (Some(made), _) => take_back_final(draft, made, step),
@@ -150,6 +157,7 @@ fn name_again(draft: &mut Draft<'_>) -> bool {
     let object = known
         .object
         .as_ref()
+        .filter(|json| volume::is_plain_csi(json, &known.handle))
         .and_then(|json| serde_json::from_str(json).ok());
     let Some(mut object) = object else {
         return false;

@@ -264,7 +264,12 @@ fn recreate(mut draft: Draft<'_>, known: &HandoverStatus) -> Decision {
 }
 
 fn recreated(draft: &Draft<'_>, known: &HandoverStatus) -> Option<PersistentVolume> {
-    let mut object: PersistentVolume = serde_json::from_str(known.object.as_ref()?).ok()?;
+    let text = known.object.as_ref()?;
+    // The status is no proof: only what a volume of ours can be is made again.
+    if !volume::is_plain_csi(text, &known.handle) {
+        return None;
+    }
+    let mut object: PersistentVolume = serde_json::from_str(text).ok()?;
     let restore = &draft.seen.restore;
     let namespace = restore.namespace()?;
     let owner = volume::claim_ref(

@@ -316,6 +316,7 @@ impl Play {
                 .collect(),
             working_claim,
             working_volume,
+            foreign_volume: None,
             final_volume,
             holder: self.world.holder.clone(),
             agent: if self.world.agent {

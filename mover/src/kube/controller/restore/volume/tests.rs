@@ -140,3 +140,18 @@ fn a_second_name_never_owns_the_storage() {
         (Some("snaphaul-u"), None)
     );
 }
+
+#[test]
+fn only_a_plain_volume_of_the_driver_is_made_again() {
+    let good = r#"{"spec": {"csi": {"driver": "d", "volumeHandle": "v"}, "capacity": {"storage": "1Gi"}}}"#;
+    assert!(is_plain_csi(good, "v"));
+    assert!(!is_plain_csi(good, "w"));
+    let both =
+        r#"{"spec": {"csi": {"driver": "d", "volumeHandle": "v"}, "hostPath": {"path": "/"}}}"#;
+    assert!(!is_plain_csi(both, "v"));
+    assert!(!is_plain_csi(
+        r#"{"spec": {"hostPath": {"path": "/"}}}"#,
+        "v"
+    ));
+    assert!(!is_plain_csi("no JSON", "v"));
+}

@@ -44,7 +44,7 @@ const CASES: &[Case] = &[
     ("cancelled_in_progress", cancel::in_progress),
     ("deleted_in_progress", cancel::deleted_in_progress),
     ("repository_away_and_back", backup::repository_away_and_back),
-    ("fifty_queued", queue::fifty),
+    ("many_queued", queue::many),
     ("deaths", deaths::anywhere),
 ];
 

@@ -26,7 +26,13 @@ impl Container {
         for name in ["bundle", "bundle/rootfs", "state", "work", "program"] {
             std::fs::create_dir(folder.join(name))?;
         }
-        std::fs::copy(snaphaul::binary()?, folder.join("program/snaphaul"))?;
+        // By another process: what this one has open for writing, a child that another test starts holds for a moment, and nobody
+        // may run it then.
+        part::run(
+            Command::new("cp")
+                .arg(snaphaul::binary()?)
+                .arg(folder.join("program/snaphaul")),
+        )?;
         Ok(Self { folder })
     }
 

@@ -74,13 +74,7 @@ impl Step<'_> {
     }
 
     fn make_copy(&mut self, source: &Source, nodes: &std::collections::BTreeSet<String>) {
-        if let Some(foreign) = &self.seen.foreign {
-            let why = format!(
-                "the claim of the working copy was bound to PersistentVolume {}, which was there before: it was neither read nor changed; \
-                 let free volumes of this storage class name their claims, or give the class another name",
-                foreign.name
-            );
-            self.decide(Verdict::Failed, Reason::ExposeFailed, &why);
+        if self.has_foreign_volume() {
             return;
         }
         let Some(original) = self.seen.content.as_ref().and_then(|c| c.original.clone()) else {
@@ -147,6 +141,20 @@ impl Step<'_> {
                 None => waits.to_owned(),
             }),
         }
+    }
+
+    /// Whether the claim was bound to a volume of somebody else, which ends the backup.
+    fn has_foreign_volume(&mut self) -> bool {
+        let Some(foreign) = &self.seen.foreign else {
+            return false;
+        };
+        let why = format!(
+            "the claim of the working copy was bound to PersistentVolume {}, which was there before: it was neither read nor changed; \
+             let free volumes of this storage class name their claims, or give the class another name",
+            foreign.name
+        );
+        self.decide(Verdict::Failed, Reason::ExposeFailed, &why);
+        true
     }
 
     fn exposing(&mut self, why: &str) {

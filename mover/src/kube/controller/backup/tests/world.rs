@@ -455,11 +455,7 @@ impl World {
                     volume.secured = true;
                 }
             }
-            Action::KeepVolume { .. } => {
-                if let Some(foreign) = &mut self.seen.foreign {
-                    foreign.kept = true;
-                }
-            }
+            Action::KeepVolume { .. } => self.seen.foreign.as_mut().unwrap().kept = true,
             Action::Holder { .. } => {
                 assert!(self.slot, "a holder without a slot");
                 self.seen.holder.get_or_insert(HolderView {

@@ -37,6 +37,9 @@ pub const MAX_ATTEMPTS: i64 = 5;
 /// Time after which something that waits is looked at even if nothing changed: deadlines have no event.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
+/// The same for what no watch tells: volumes, and the pair of a base, whose labels name no backup.
+const LOOK_SOON: Duration = Duration::from_secs(1);
+
 /// What is next.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Next {
@@ -172,6 +175,12 @@ impl Step<'_> {
     pub(super) fn wait(&mut self, message: &str) {
         self.say(message);
         self.look_in(LOOK_AGAIN);
+    }
+
+    /// The same for what no watch tells of.
+    pub(super) fn wait_unwatched(&mut self, message: &str) {
+        self.say(message);
+        self.look_in(LOOK_SOON);
     }
 
     pub(super) fn say(&mut self, message: &str) {

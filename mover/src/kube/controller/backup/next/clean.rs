@@ -113,7 +113,7 @@ impl Step<'_> {
             if !old.deleting {
                 self.delete(Object::BaseSnapshot, name, uid);
             }
-            self.wait("waiting for the old base snapshot to be deleted");
+            self.wait_unwatched("waiting for the old base snapshot to be deleted");
             return false;
         }
         if !self.keeps_base() {
@@ -144,7 +144,7 @@ impl Step<'_> {
         } else if !old.deleting {
             self.delete(Object::BaseContent, old.name.clone(), old.uid.clone());
         }
-        self.wait("waiting for the old base snapshot to be deleted");
+        self.wait_unwatched("waiting for the old base snapshot to be deleted");
     }
 
     fn make_base(&mut self) -> bool {
@@ -168,7 +168,7 @@ impl Step<'_> {
             volume_handle: order.volume_handle,
             point: point.id,
         });
-        self.wait("keeping the snapshot as base of the next backup");
+        self.wait_unwatched("keeping the snapshot as base of the next backup");
         false
     }
 

@@ -328,7 +328,7 @@ impl Step<'_> {
                 "cleaning up: waiting for PersistentVolume {} to be deleted",
                 volume.name
             );
-            self.wait(&why);
+            self.wait_unwatched(&why);
             return false;
         }
         true

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -46,7 +47,10 @@ impl Container {
         let bundle = self.folder.join("bundle");
         let config = self.config(profile, script)?;
         std::fs::write(bundle.join("config.json"), config.to_string())?;
-        let name = format!("snaphaul-seccomp-{}", std::process::id());
+        // Control groups are named by it: no two containers may have one name, nor one the name of another that just ended.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("snaphaul-seccomp-{}-{number}", std::process::id());
         let mut runtime = Command::new(part::program("runc", "runc")?);
         runtime.arg("--root").arg(self.folder.join("state"));
         runtime.arg("run").arg("--bundle").arg(&bundle).arg(&name);

@@ -37,7 +37,7 @@ pub struct TransferOrder {
     /// Backup: handle of that base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_handle: Option<String>,
-    /// Bytes of the device, where they are known.
+    /// Bytes of the device at least, where they are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
     /// Backup: what the point records of claim, volume and cluster, as JSON. Restore: nothing.

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ExecAction, HostPathVolumeSource, NodeAffinity,
     PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeDevice, VolumeMount,
+    ResourceRequirements, SeccompProfile, SecurityContext, Toleration, Volume, VolumeDevice,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -112,6 +113,12 @@ pub fn pod(
                 }),
                 ..Affinity::default()
             }),
+            // Agents run on every node, and the volume may be of one that is kept for others. A node that is not ready is no place for it.
+            tolerations: Some(vec![Toleration {
+                operator: Some("Exists".to_owned()),
+                effect: Some("NoSchedule".to_owned()),
+                ..Toleration::default()
+            }]),
             restart_policy: Some("Always".to_owned()),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),

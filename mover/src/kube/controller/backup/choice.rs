@@ -72,7 +72,7 @@ pub fn snapshot_class(
     }
 }
 
-/// The storage class of the working copy: the profile's, the volume's, the driver's only or default one.
+/// The storage class of the working copy: the profile's, the volume's, or the driver's only one.
 ///
 /// # Errors
 /// `ClassNeedsSourceNamespace` where the class takes secrets by the name or namespace of the claim, which the working copy does not have.
@@ -90,7 +90,9 @@ pub fn clone_class(
     };
     let only = || {
         let mut all = classes.iter().filter(|class| class.provisioner == driver);
-        all.next()
+        let first = all.next();
+        // Of several, nobody said which.
+        first.filter(|_| all.next().is_none())
     };
     let chosen = match profile {
         Some(name) => named(name),

@@ -126,7 +126,9 @@ fn of(
         );
         return PointAnswer::refused(Reason::NotFound, message);
     };
-    let size = order.size_bytes.unwrap_or(0);
+    // The device that was read may have been larger than the volume; its size is the point's.
+    let size = status.progress.map_or(0, |progress| progress.total_bytes);
+    let size = size.max(order.size_bytes.unwrap_or(0));
     let record = record(
         &recorded,
         (point.id, point.repository_id),

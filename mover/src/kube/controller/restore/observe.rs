@@ -21,8 +21,8 @@ use super::point::PointAnswer;
 use super::{next, target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
-use crate::kube::api::PodVolumeRestore;
 use crate::kube::api::restore::{RecordedClaim, RestoreMode};
+use crate::kube::api::{Phase, PodVolumeRestore};
 
 /// Reads an object that may not be there.
 pub(super) async fn read<K: Object>(api: Api<K>, name: &str) -> Result<Option<K>> {
@@ -131,7 +131,31 @@ async fn target(context: &Context, seen: &mut Observation) -> Result<()> {
         .filter(|pod| uses(pod, &name))
         .map(|pod| format!("pod {}", pod.name_any()))
         .collect();
+    let restores = Api::<PodVolumeRestore>::namespaced(client.clone(), &namespace);
+    let restores = restores
+        .list(&ListParams::default())
+        .await
+        .map_err(|error| answer::failed("list the restores of", &namespace, error))?;
+    let older = restores
+        .iter()
+        .filter(|other| writes_before(other, &seen.restore));
+    let older = older.map(|other| format!("PodVolumeRestore {}", other.name_any()));
+    seen.target_users.extend(older);
     Ok(())
+}
+
+/// Whether another restore has the claim of this one: of two that write into one volume, or take it away, the older goes first.
+fn writes_before(other: &PodVolumeRestore, this: &PodVolumeRestore) -> bool {
+    let order = |restore: &PodVolumeRestore| {
+        let created = restore.metadata.creation_timestamp.as_ref();
+        (created.map(|time| time.0), restore.metadata.uid.clone())
+    };
+    let phase = other.status.as_ref().and_then(|status| status.phase);
+    other.spec.mode != RestoreMode::NewClaim
+        && other.spec.target.name == this.spec.target.name
+        && other.metadata.uid != this.metadata.uid
+        && !phase.is_some_and(Phase::is_terminal)
+        && order(other) < order(this)
 }
 
 /// Whether a pod that has not ended names the claim, also as the claim of an ephemeral volume.

@@ -37,7 +37,9 @@ impl Step<'_> {
             return;
         }
         let SourceView::Found(source) = &self.seen.source else {
-            self.wait("looking at the source");
+            let why = "looking at the source";
+            self.set(kinds::DEVICE_READY, Is::False, Reason::Exposing, why);
+            self.wait(why);
             self.fail_late(&match &self.seen.source {
                 SourceView::Missing(why)
                 | SourceView::Unbound(why)
@@ -225,8 +227,10 @@ impl Step<'_> {
             snapshot_name: self.backup.metadata.uid.as_deref().map(object_name),
             base_name: base.map(|base| base.name.clone()),
             base_handle: base.and_then(|base| Some(base.original.as_ref()?.handle.clone())),
-            // The working copy may be larger than the volume: the agent takes the size of the device.
-            size_bytes: None,
+            // The working copy may be larger than the volume. A smaller one lacks its end, and the agent refuses it.
+            size_bytes: i64::try_from(source.recorded.size_bytes)
+                .ok()
+                .filter(|size| *size > 0),
             recorded: Some(source.recorded.to_json()),
             since: Some(Time(self.now)),
             stop: None,

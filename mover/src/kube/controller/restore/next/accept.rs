@@ -157,7 +157,10 @@ fn check_asking(
     Ok(())
 }
 
-fn check_in_place(seen: &Observation, recorded: &RecordedClaim) -> Result<(), target::Refusal> {
+pub(super) fn check_in_place(
+    seen: &Observation,
+    recorded: &RecordedClaim,
+) -> Result<(), target::Refusal> {
     let refused = |message: String| Err((Reason::TargetRefused, message));
     let name = &seen.restore.spec.target.name;
     if recorded.volume_mode != Some(VolumeMode::Block) {

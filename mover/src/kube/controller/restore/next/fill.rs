@@ -88,8 +88,14 @@ fn lost_target(draft: &Draft<'_>) -> Option<&'static str> {
         }
         (RestoreMode::NewClaim, None) => None,
         (_, None) => Some("the claim was deleted"),
-        (_, Some(_)) => (!seen.target_users.is_empty())
-            .then_some("a pod came to use the claim while it was being restored"),
+        (_, Some(_)) if !seen.target_users.is_empty() => {
+            Some("the claim came into use while it was being restored")
+        }
+        // Its own name: the working claim reaches the volume by a second one.
+        (RestoreMode::InPlace, Some(_)) if !seen.target_attached_to.is_empty() => {
+            Some("the claim's volume was attached to a node while it was being restored")
+        }
+        (_, Some(_)) => None,
     }
 }
 

@@ -27,7 +27,7 @@ use crate::kube::api::restore::{HandoverStatus, HandoverStep, RestoreMode};
 pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
     let Some(known) = draft.status.volume.clone() else {
         let message = "the volume was filled, but nothing says which it is";
-        return give_up::begin(draft, Reason::TransferFailed, message);
+        return give_up_or_keep(draft, Reason::TransferFailed, message);
     };
     let late = draft.lasts(
         (SUCCEEDED, Reason::Binding),
@@ -37,7 +37,7 @@ pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
     if late && takes_back {
         let waited = draft.status.message.clone().unwrap_or_default();
         let message = format!("the volume could not be handed over in time: {waited}");
-        return give_up::begin(draft, Reason::NoProgress, &message);
+        return give_up_or_keep(draft, Reason::NoProgress, &message);
     }
     draft.set((SUCCEEDED, None), Reason::Binding, "");
     go_step(draft, known)
@@ -64,6 +64,44 @@ fn go_step(draft: Draft<'_>, known: HandoverStatus) -> Decision {
     }
 }
 
+/// It will not succeed. The volume is taken back, unless the claim whose place it was to take is gone: it is then the only copy in this
+/// cluster, and stays for a person.
+fn give_up_or_keep(mut draft: Draft<'_>, reason: Reason, message: &str) -> Decision {
+    let seen = draft.seen;
+    if !super::past_return(seen) {
+        return give_up::begin(draft, reason, message);
+    }
+    let object = seen.final_volume.as_ref().or(seen.working_volume.as_ref());
+    let Some(object) = object.filter(|object| object.metadata.deletion_timestamp.is_none()) else {
+        // Nothing names the storage for the moment: not before it has an object again.
+        let known = draft.status.volume.clone().unwrap_or_default();
+        if seen.working_volume.is_none()
+            && let Some(again) = recreated(&draft, &known)
+        {
+            draft.act(Action::CreateVolume(Box::new(again)));
+        }
+        draft.say(message);
+        return draft.wait();
+    };
+    if volume::reclaim_policy(object) != volume::RETAIN {
+        let policy = volume::RETAIN.to_owned();
+        draft.act(Action::SetReclaimPolicy(ObjectId::of(object), policy));
+        return draft.at_once();
+    }
+    let message = format!(
+        "{message}; the restored data stays on PersistentVolume {} with the policy Retain: name it in a new claim, or delete it",
+        object.name_any()
+    );
+    draft.set((SUCCEEDED, Some(false)), reason, &message);
+    draft.say(&message);
+    draft.act(Action::Event {
+        warning: true,
+        reason,
+        message,
+    });
+    draft.end(Phase::Failed)
+}
+
 /// Takes the volume from working claim and holder.
 fn release(mut draft: Draft<'_>, mut known: HandoverStatus) -> Decision {
     let seen = draft.seen;
@@ -72,7 +110,7 @@ fn release(mut draft: Draft<'_>, mut known: HandoverStatus) -> Decision {
             "PersistentVolume {} was deleted by somebody else",
             known.name
         );
-        return give_up::begin(draft, Reason::TransferFailed, &message);
+        return give_up_or_keep(draft, Reason::TransferFailed, &message);
     };
     if known.object.is_none() {
         let recorded = draft.status.recorded.clone().unwrap_or_default();
@@ -123,7 +161,7 @@ fn claim(mut draft: Draft<'_>, mut known: HandoverStatus) -> Decision {
     let Some(existing) = existing else {
         let Some(claim) = claim_to_make(&draft, &known) else {
             let message = "the claim was deleted before it could be replaced";
-            return give_up::begin(draft, Reason::TargetRefused, message);
+            return give_up_or_keep(draft, Reason::TargetRefused, message);
         };
         draft.say("the claim is being made");
         draft.act(Action::CreateClaim(Box::new(claim)));
@@ -133,11 +171,11 @@ fn claim(mut draft: Draft<'_>, mut known: HandoverStatus) -> Decision {
         super::is_ours(existing, &seen.restore) || target::asks_for(existing, &seen.restore);
     if !usable {
         let message = "a claim of the target's name was created meanwhile";
-        return give_up::begin(draft, Reason::TargetRefused, message);
+        return give_up_or_keep(draft, Reason::TargetRefused, message);
     }
     if existing.metadata.deletion_timestamp.is_some() {
         let message = "the claim was deleted while it waited for its volume";
-        return give_up::begin(draft, Reason::TargetRefused, message);
+        return give_up_or_keep(draft, Reason::TargetRefused, message);
     }
     known.claim_uid = existing.uid();
     known.step = HandoverStep::Recreating;
@@ -171,7 +209,7 @@ fn replace(
     let uid = old.uid();
     if known.replaced_uid.is_some() && known.replaced_uid != uid {
         let message = "a claim of the target's name was created meanwhile";
-        return give_up::begin(draft, Reason::TargetRefused, message);
+        return give_up_or_keep(draft, Reason::TargetRefused, message);
     }
     if old.metadata.deletion_timestamp.is_some() && known.replaced_uid == uid {
         draft.say("the old claim is ending");
@@ -179,7 +217,7 @@ fn replace(
     }
     if let Some(user) = seen.target_users.first() {
         let message = format!("the claim came into use by {user}");
-        return give_up::begin(draft, Reason::TargetRefused, &message);
+        return give_up_or_keep(draft, Reason::TargetRefused, &message);
     }
     if !seen.target_attached_to.is_empty() {
         draft.say("the old volume is being detached");
@@ -231,7 +269,7 @@ fn again(
 fn recreate(mut draft: Draft<'_>, known: &HandoverStatus) -> Decision {
     let seen = draft.seen;
     if let Some(claim) = lost_claim(&draft, known) {
-        return give_up::begin(draft, Reason::TargetRefused, claim);
+        return give_up_or_keep(draft, Reason::TargetRefused, claim);
     }
     if let Some(made) = &seen.final_volume {
         debug_assert_eq!(volume::reclaim_policy(made), volume::RETAIN);
@@ -257,7 +295,7 @@ fn recreate(mut draft: Draft<'_>, known: &HandoverStatus) -> Decision {
     }
     let Some(object) = recreated(&draft, known) else {
         let message = "the record of the volume cannot be read";
-        return give_up::begin(draft, Reason::TransferFailed, message);
+        return give_up_or_keep(draft, Reason::TransferFailed, message);
     };
     draft.act(Action::CreateVolume(Box::new(object)));
     draft.wait()
@@ -302,7 +340,7 @@ fn bind(mut draft: Draft<'_>, known: &HandoverStatus) -> Decision {
         return draft.wait();
     }
     if let Some(claim) = lost_claim(&draft, known) {
-        return give_up::begin(draft, Reason::TargetRefused, claim);
+        return give_up_or_keep(draft, Reason::TargetRefused, claim);
     }
     if seen.final_volume.is_none() {
         // Its policy is Retain until the step is Bound: whoever deleted the object left the storage.

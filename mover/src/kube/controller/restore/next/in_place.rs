@@ -5,7 +5,7 @@
 
 use super::super::decision::{Action, Decision};
 use super::super::volume;
-use super::{Draft, fill, give_up};
+use super::{Draft, accept, fill, give_up};
 use crate::kube::api::Phase;
 use crate::kube::api::conditions::{Reason, SUCCEEDED};
 use crate::kube::api::restore::HandoverStatus;
@@ -29,6 +29,11 @@ pub(super) fn go_on(mut draft: Draft<'_>, filled: bool) -> Decision {
         .as_ref()
         .and_then(|claim| claim.metadata.uid.clone());
     let Some(known) = &draft.status.volume else {
+        // The claim may have been made again since the restore was accepted.
+        let recorded = draft.status.recorded.clone().unwrap_or_default();
+        if let Err((reason, message)) = accept::check_in_place(seen, &recorded) {
+            return give_up::begin(draft, reason, &message);
+        }
         let namespace = &seen.settings.system_namespace;
         let own = seen.target_volume.as_ref();
         let second = own.and_then(|own| volume::second_name(&seen.restore, namespace, own));

@@ -185,7 +185,9 @@ impl Setup {
     /// OSD, manager and monitor, in the order in which they are stopped.
     fn start_core(&self) -> Result<Vec<Process>> {
         self.write_keys()?;
-        let mut daemons = vec![self.start_mon()?];
+        let monitor = self.start_mon()?;
+        self.wait_for_quorum(&monitor)?;
+        let mut daemons = vec![monitor];
         self.ceph(&["auth", "import", "-i", &self.path("keyring")])?;
         daemons.insert(0, self.daemon("ceph-mgr", &["-i", "a"])?);
         daemons.insert(0, self.start_osd()?);
@@ -210,14 +212,16 @@ impl Setup {
             self.fsid,
             self.monitors()
         );
-        // One OSD holds everything once: pools of size 1, placement groups chosen per OSD, and no warning about either.
+        // One OSD holds everything once: pools of size 1, placement groups chosen per OSD, and no warning about either. A monitor
+        // refuses to start where 5 % of the file system are free, however many bytes that is.
         text.push_str(
             "mon initial members = a\npublic addr = 127.0.0.1\ncluster addr = 127.0.0.1\n\
              auth cluster required = cephx\nauth service required = cephx\nauth client required = cephx\n\
              auth allow insecure global id reclaim = false\n\
              osd objectstore = bluestore\nosd crush chooseleaf type = 0\nosd pool default size = 1\n\
              osd pool default min size = 1\nosd pool default pg num = 8\nmon max pg per osd = 1000\n\
-             mon allow pool size one = true\nmon warn on pool no redundancy = false\nmgr initial modules =\n",
+             mon allow pool size one = true\nmon warn on pool no redundancy = false\nmgr initial modules =\n\
+             mon data avail crit = 0\nmon data avail warn = 0\n",
         );
         let mut line = |key: &str, value: String| {
             writeln!(text, "{key} = {value}").expect("writing to a String never fails");
@@ -378,6 +382,21 @@ impl Setup {
         ]);
         part::run(&mut mkfs)?;
         self.daemon("ceph-mon", &["-i", "a"])
+    }
+
+    /// A client of a monitor that ended waits for it until its own limit, and says nothing about the monitor.
+    fn wait_for_quorum(&self, monitor: &Process) -> Result<()> {
+        let mut command = Command::new(part::program("ceph", "ceph-common")?);
+        command.args(["-c", &self.path("ceph.conf"), "--connect-timeout", "20"]);
+        command.arg("mon").arg("stat");
+        let answered = monitor.wait_until(START_LIMIT, || part::run(&mut command).is_ok());
+        answered.with_context(|| {
+            let log = std::fs::read_to_string(self.folder.join("run/mon.a.log"));
+            let log = log.unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(20)..].join("\n");
+            format!("the monitor does not answer; its log ends\n{end}")
+        })
     }
 
     fn start_osd(&self) -> Result<Process> {

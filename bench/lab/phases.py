@@ -8,7 +8,7 @@ import statistics
 import subprocess
 from dataclasses import dataclass
 
-from . import bucket, ceph, collection, images
+from . import bucket, ceph, cluster, collection, images
 from .images import CHUNK, KIB, MIB, TIB, Rewrite, add_piece, allocated, reflink, write_pieces
 from .measure import ratio, seconds
 from .tools import last_json, remove
@@ -462,6 +462,7 @@ ALL = {
     "reflink": cleaned(reflinks),
     "rbd": cleaned(rbd),
     "s3": cleaned(s3),
+    "cluster": cleaned(cluster.cluster),
 }
 
 IMAGES = {
@@ -469,7 +470,7 @@ IMAGES = {
     "verify": "reference", "beside-gc": "incompressible reference", "gc": "",
     "gc-frees": "incompressible", "beside-rewrite": "incompressible",
     "incompressible": "incompressible", "tmpfs": "incompressible", "s3": "incompressible",
-    "wide": "wide", "requests": "scattered", "reflink": "scattered million", "rbd": "",
+    "wide": "wide", "requests": "scattered", "reflink": "scattered million", "rbd": "", "cluster": "",
 }
 
 

@@ -20,10 +20,10 @@ SECRET = "correct horse battery staple"
 TREE = Path(__file__).resolve().parents[2]
 
 
-def build(arguments):
-    """Builds release binaries of this tree; returns the folder they are in."""
-    subprocess.run(["cargo", "build", "--release", "--quiet", *arguments], cwd=TREE, check=True)
-    return Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target")) / "release"
+def build(arguments, profile="release"):
+    """Builds binaries of this tree; returns the folder they are in."""
+    subprocess.run(["cargo", "build", "--profile", profile, "--quiet", *arguments], cwd=TREE, check=True)
+    return Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target")) / ("debug" if profile == "dev" else profile)
 
 
 class Tools:
@@ -36,8 +36,8 @@ class Tools:
         self.secret = options.work / "passphrase"
         self.secret.write_text(SECRET)
         self.secret.chmod(0o600)
-        # The S3 client takes minutes to build; without the S3 phase it is left out, as in `cargo demo`.
-        features = ["--features", "s3"] if "s3" in phases else ["--no-default-features"]
+        # The clients of S3 and Kubernetes take minutes to build; without their phases they are left out, as in `cargo demo`.
+        features = ["--features", "s3"] if {"s3", "cluster"} & set(phases) else ["--no-default-features"]
         probes = options.probes or build(["-p", "bench", *features])
         self.ceiling = Ceiling(self, probes.resolve() / "ceiling-probe")
         self.put_probe = probes.resolve() / "put-probe"

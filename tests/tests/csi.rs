@@ -66,7 +66,7 @@ const OWN: &[OwnCase] = &[
         "commit_without_an_answer",
         together::commit_without_an_answer,
     ),
-    ("hundred_in_a_row", load::hundred_in_a_row),
+    ("hundred_in_a_row", load::hundred_calls_apart),
 ];
 
 fn main() -> ExitCode {
@@ -88,6 +88,11 @@ fn main() -> ExitCode {
                 case(&HostPath::start(&["--enable-attach=true"])?)
             }));
         }
+    }
+    if HostPath::program().is_some() {
+        trials.push(trial("hostpath::hundred_in_a_row".to_owned(), || {
+            load::hundred_in_a_row(&HostPath::start(&[])?)
+        }));
     }
     for (name, case) in OWN {
         trials.push(trial(format!("driver::{name}"), move || {

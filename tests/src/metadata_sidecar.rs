@@ -5,7 +5,7 @@
 //!             └───────────── the API server of the rig, a real one ──────────────┘
 //! ```
 //!
-//! **It is not the real sidecar**, whose module cannot be had here, but a small server of ours that makes the same calls to a real API
+//! **It is not the real sidecar** ([`real`]), whose module cannot be had here, but a small server of ours that makes the same calls to a real API
 //! server and answers with the codes of the real one (its v1.1.0): UNAUTHENTICATED for a token, PERMISSION_DENIED for a role,
 //! UNAVAILABLE for a snapshot that is missing or not ready, INVALID_ARGUMENT for one of another driver. It passes the base on without
 //! looking at it, as that one does. It reads no class and no secret: drivers that need some are not served.
@@ -13,6 +13,7 @@
 //! Owns: the server and its certificate. Must not: be lenient where the real one refuses.
 
 mod gate;
+pub mod real;
 mod relay;
 
 use std::net::SocketAddr;
@@ -90,7 +91,8 @@ impl MetadataSidecar {
             .worker_threads(1)
             .enable_all()
             .build()?;
-        let (authority, identity) = signed("localhost")?;
+        let (authority, certificate, key) = signed("localhost")?;
+        let identity = Identity::from_pem(certificate, key);
         let shared = Arc::new(Shared::default());
         let gate = runtime.block_on(Gate::open(kubeconfig, driver, audience))?;
         let channel = runtime.block_on(csi_proto::connect::unix(socket))?;
@@ -140,10 +142,11 @@ impl MetadataSidecar {
 /// # Errors
 /// Where keys cannot be made.
 pub fn stranger() -> Result<String> {
-    signed("elsewhere").map(|(authority, _)| authority)
+    signed("elsewhere").map(|(authority, ..)| authority)
 }
 
-fn signed(name: &str) -> Result<(String, Identity)> {
+/// An authority, and a certificate for `name` that it signed with its key: all as PEM.
+fn signed(name: &str) -> Result<(String, String, String)> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
@@ -151,8 +154,7 @@ fn signed(name: &str) -> Result<(String, Identity)> {
     let certificate = CertificateParams::new(vec![name.to_owned()])?
         .signed_by(&key, &issuer)
         .context("sign the certificate of the service")?;
-    let identity = Identity::from_pem(certificate.pem(), key.serialize_pem());
-    Ok((issuer.pem(), identity))
+    Ok((issuer.pem(), certificate.pem(), key.serialize_pem()))
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

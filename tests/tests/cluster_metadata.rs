@@ -1,7 +1,8 @@
 //! The changed-block service of a cluster, against the same driver by its socket: a real API server says who may ask.
 //!
 //! The service itself is a stand-in of ours for the external-snapshot-metadata sidecar, see `tests::metadata_sidecar`: it makes the same
-//! calls to the API server (TokenReview, SubjectAccessReview, the snapshot objects) and forwards to the driver.
+//! calls to the API server (TokenReview, SubjectAccessReview, the snapshot objects) and forwards to the driver. The real one is asked as
+//! well where `SNAPHAUL_SNAPSHOT_METADATA` names its program.
 
 #[path = "cluster_metadata/bench.rs"]
 mod bench;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Trial};
+use tests::metadata_sidecar::real::RealSidecar;
 
 use self::bench::Bench;
 
@@ -38,16 +40,22 @@ const CASES: &[Case] = &[
     ("only_the_alpha_version", cases::only_the_alpha_version),
 ];
 
+const REAL: Case = ("the_real_sidecar", cases::the_real_sidecar);
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let shared: Arc<Mutex<Option<Bench>>> = Arc::default();
-    let trials = CASES.iter().map(|(name, case)| {
-        let shared = Arc::clone(&shared);
-        Trial::test(*name, move || {
-            run(&shared, *case).map_err(|error| format!("{error:?}").into())
-        })
-    });
+    let real = RealSidecar::program().map(|_| REAL);
+    let trials = real
+        .into_iter()
+        .chain(CASES.iter().copied())
+        .map(|(name, case)| {
+            let shared = Arc::clone(&shared);
+            Trial::test(name, move || {
+                run(&shared, case).map_err(|error| format!("{error:?}").into())
+            })
+        });
     let code = libtest_mimic::run(&arguments, trials.collect()).exit_code();
     drop(shared.lock().unwrap_or_else(PoisonError::into_inner).take());
     code

@@ -19,11 +19,13 @@ use tests::cluster::{Cluster, Parts};
 use tests::csi::Plugin;
 use tests::csi::attached::Attached;
 use tests::csi::client::Client as Driver;
+use tests::csi_driver::NAME;
 use tests::metadata_sidecar::MetadataSidecar;
+use tests::metadata_sidecar::real::RealSidecar;
 use tests::test_driver::TestDriver;
 use tokio::runtime::Runtime;
 
-pub(crate) const DRIVER: &str = "test.csi.snaphaul.dev";
+pub(crate) const DRIVER: &str = NAME;
 pub(crate) const AUDIENCE: &str = "changed-blocks";
 pub(crate) const NAMESPACE: &str = "blocks";
 const SIZE: u64 = 8 << 20;
@@ -38,7 +40,7 @@ pub(crate) struct Bench {
     pub(crate) target: String,
     volume: String,
     client: Driver,
-    _driver: TestDriver,
+    driver: TestDriver,
 }
 
 impl Bench {
@@ -74,7 +76,7 @@ impl Bench {
             target: target.snapshot_id,
             volume: made.volume_id,
             client,
-            _driver: driver,
+            driver,
         };
         bench.account("agent")?;
         bench.allow("agent")?;
@@ -85,6 +87,17 @@ impl Bench {
         )?;
         bench.snapshot_object("target", &bench.target, true)?;
         Ok(bench)
+    }
+
+    /// The real sidecar in front of the same driver. It wants a default class, by which it finds the driver's secrets.
+    pub(crate) fn real_sidecar(&self, program: &Path) -> Result<RealSidecar> {
+        self.apply(&json!({
+            "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotClass",
+            "metadata": {"name": "default", "annotations": {"snapshot.storage.kubernetes.io/is-default-class": "true"}},
+            "driver": DRIVER, "deletionPolicy": "Retain",
+        }))?;
+        let kubeconfig = self.cluster.kubeconfig();
+        RealSidecar::start(program, kubeconfig, self.driver.socket(), AUDIENCE)
     }
 
     /// A service account without any right.

@@ -9,6 +9,7 @@ use mover::attach::csi::profile::Profile;
 use mover::kube::changed_blocks::{self as service, Found, Options};
 use serde_json::json;
 use tests::cluster::kubectl::Kubectl;
+use tests::metadata_sidecar::real::RealSidecar;
 use tests::metadata_sidecar::{Cut, stranger};
 
 use crate::bench::{AUDIENCE, Bench, DRIVER, NAMESPACE};
@@ -274,6 +275,37 @@ pub(crate) fn a_change_id_is_recorded(bench: &mut Bench) -> Result<()> {
     };
     ensure!(blocks.snapshot().identity().fact("change-id") == Some("52 60/6"));
     ensure!(blocks.snapshot().base_id() == "52 60/6");
+    Ok(())
+}
+
+/// The sidecar of the Kubernetes project tells what the socket does, and refuses who has no right and who has a token for another.
+pub(crate) fn the_real_sidecar(bench: &mut Bench) -> Result<()> {
+    let program = RealSidecar::program().context("SNAPHAUL_SNAPSHOT_METADATA")?;
+    let sidecar = bench.real_sidecar(&program)?;
+    bench.service(AUDIENCE, sidecar.authority(), &sidecar.address())?;
+    let client = bench.client_of("agent")?;
+    let blocks = bench.blocks(&client)?;
+    ensure!(bench.delta(*blocks)? == bench.by_socket(true)?);
+    let blocks = bench.blocks(&client)?;
+    ensure!(bench.allocated(*blocks)? == bench.by_socket(false)?);
+
+    bench.account("powerless")?;
+    let administrator = bench.administrator()?;
+    let Found::Service(blocks) = bench.find_as(&administrator, "target", Some("powerless"))? else {
+        bail!("there is a service");
+    };
+    let text = refused(bench.delta(*blocks))?;
+    ensure!(
+        text.contains("may not ask") || text.contains("refused"),
+        "{text}"
+    );
+    bench.service("somebody-else", sidecar.authority(), &sidecar.address())?;
+    let text = refused(bench.delta(*bench.blocks(&client)?))?;
+    bench.good_service()?;
+    ensure!(
+        text.contains("refused again with new credentials"),
+        "{text}"
+    );
     Ok(())
 }
 

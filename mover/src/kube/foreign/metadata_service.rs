@@ -36,8 +36,8 @@ pub struct MetadataService {
     pub audience: String,
     /// PEM of the authorities that sign its certificate.
     pub ca_cert: ByteString,
-    /// Whether a base snapshot must exist when a delta is asked for. Absent in releases that do not know the field, and where the
-    /// driver does not say: then its profile does. Named after the change that brought it (pull request 258 of the sidecar).
+    /// Whether a base snapshot must exist when a delta is asked for. No release up to 1.1 has the field (pull request 258 of the sidecar
+    /// proposes it); where it is absent, the driver's profile says.
     #[serde(default)]
     pub require_base_snapshot_for_delta: Option<bool>,
 }

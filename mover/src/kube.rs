@@ -9,6 +9,7 @@ pub mod agent;
 pub mod answer;
 pub mod api;
 pub mod changed_blocks;
+pub mod connection;
 pub mod controller;
 pub mod crds;
 pub mod foreign;

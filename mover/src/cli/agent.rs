@@ -59,11 +59,11 @@ mod tests {
         assert_eq!((usual.slots, usual.memory), (2, 2 * DEFAULT_MEMORY_BYTES));
         assert_eq!(usual.listen.port(), 9117);
         usual.check().unwrap();
-        let tight = parsed("agent --node-name n --slots 4 --memory 1GiB --limit-upload 5MB/s");
+        let tight = parsed("agent --node-name n --slots 3 --memory 1GiB --limit-upload 5MB/s");
         tight.check().unwrap();
         assert_eq!(tight.bandwidth.upload, Some(5_000_000));
         for line in [
-            "agent --node-name n --slots 5 --memory 1GiB",
+            "agent --node-name n --slots 4 --memory 1GiB",
             "agent --node-name=",
         ] {
             let error = parsed(line).check().unwrap_err();

@@ -10,6 +10,7 @@ use super::args::ControllerArgs;
 use super::config::invalid;
 use super::run::{Outcome, Run};
 use crate::error::{Error, ErrorKind, Result};
+use crate::kube::connection::Connection;
 use crate::kube::controller;
 use crate::kube::controller::holder::HolderSettings;
 use crate::kube::controller::settings::{Deadlines, Settings};
@@ -34,11 +35,7 @@ pub(super) fn run(run: &Run, args: &ControllerArgs) -> Result<Outcome> {
 }
 
 async fn serve(settings: Settings, flag: StopFlag) -> Result<()> {
-    let client = kube::Client::try_default().await.map_err(|error| {
-        Error::new(ErrorKind::InvalidRequest, "find the cluster")
-            .hint("run it in a pod with a service account, or set KUBECONFIG")
-            .source(error)
-    })?;
+    let connection = Connection::infer().await?;
     let (stop, stopped) = watch::channel(false);
     let signals = async {
         while !flag.is_stopped() {
@@ -48,7 +45,7 @@ async fn serve(settings: Settings, flag: StopFlag) -> Result<()> {
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        outcome = controller::run(client, settings, stopped) => outcome,
+        outcome = controller::run(connection, settings, stopped) => outcome,
         () = signals => Ok(()),
     }
 }

@@ -13,9 +13,9 @@ use super::output::Output;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What people see without asking: what went wrong although the run went on.
-///
-/// The Kubernetes client warns with the whole answer that it could not read, which may hold a secret.
-const DEFAULT_FILTER: &str = "warn,kube_client::client=off";
+const DEFAULT_FILTER: &str = "warn";
+/// The Kubernetes client warns with the whole answer that it could not read, which may hold a secret. Who wants that names it.
+const TELLS_ALL: &str = "kube_client::client";
 
 /// Starts logging by `--log`, else by `RUST_LOG`, else warnings.
 ///
@@ -43,13 +43,18 @@ fn filter(flag: Option<&str>, environment: Option<&str>) -> Result<Targets> {
         .or(environment)
         .filter(|text| !text.is_empty())
         .unwrap_or(DEFAULT_FILTER);
-    text.parse().map_err(|error: ParseError| {
+    let filter: Targets = text.parse().map_err(|error: ParseError| {
         Error::new(
             ErrorKind::InvalidRequest,
             format!("read the log filter `{text}`"),
         )
         .hint("give a level such as `debug`, or a filter such as `warn,mover::pipeline=debug`")
         .source(error)
+    })?;
+    Ok(if text.contains(TELLS_ALL) {
+        filter
+    } else {
+        filter.with_target(TELLS_ALL, LevelFilter::OFF)
     })
 }
 
@@ -87,16 +92,26 @@ mod tests {
     #[test]
     fn the_flag_wins_over_the_environment() {
         assert_eq!(
-            filter(Some("debug"), Some("error")).unwrap().to_string(),
-            "debug"
+            filter(Some("debug"), Some("error")).unwrap(),
+            filter(Some("debug"), None).unwrap()
         );
-        assert_eq!(
-            filter(None, Some("mover=info")).unwrap().to_string(),
-            "mover=info"
-        );
+        let others = filter(None, Some("mover=info")).unwrap();
+        assert!(others.would_enable("mover::cli", &tracing::Level::INFO));
         let default = filter(Some(DEFAULT_FILTER), None).unwrap();
         assert_eq!(filter(None, None).unwrap(), default);
         assert_eq!(filter(None, Some("")).unwrap(), default);
+    }
+
+    #[test]
+    fn whole_answers_are_shown_only_to_who_names_their_target() {
+        let shown = |text| {
+            filter(Some(text), None)
+                .unwrap()
+                .would_enable(TELLS_ALL, &tracing::Level::WARN)
+        };
+        assert!(!shown("trace"));
+        assert!(!shown("debug,kube_client=trace"));
+        assert!(shown("warn,kube_client::client=warn"));
     }
 
     #[test]

@@ -39,7 +39,8 @@ use tokio::task::JoinSet;
 use super::access::Bandwidth;
 use super::http::Listener;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::budget::MIN_MEMORY_BYTES;
+use crate::kube::connection::Connection;
+use crate::pipeline::budget::LEAST_FOR_RESTORE;
 use crate::pipeline::progress::StopFlag;
 use board::{Board, Step};
 use metrics::AgentMetrics;
@@ -95,10 +96,10 @@ impl AgentOptions {
             );
         }
         let each = self.memory / u64::try_from(self.slots.max(1)).unwrap_or(u64::MAX);
-        if each < MIN_MEMORY_BYTES {
+        if each < LEAST_FOR_RESTORE {
             return refuse(
                 "divide the memory between the slots",
-                "each slot needs 256MiB: give more --memory or fewer --slots",
+                "each slot needs 336MiB: give more --memory or fewer --slots",
             );
         }
         Ok(())
@@ -121,11 +122,7 @@ pub fn run(options: AgentOptions, stop: &StopFlag) -> Result<()> {
 }
 
 async fn agent(options: AgentOptions, stop: &StopFlag) -> Result<()> {
-    let client = Client::try_default().await.map_err(|error| {
-        Error::new(ErrorKind::InvalidRequest, "find the cluster")
-            .hint("run it in a pod with a service account, or set KUBECONFIG")
-            .source(error)
-    })?;
+    let connection = Connection::infer().await?;
     let metrics = Arc::new(AgentMetrics::new(options.slots));
     let listener = Listener::bind(options.listen).await?;
     tracing::info!(node = options.node, address = %listener.address(), slots = options.slots, "the agent begins");
@@ -139,12 +136,12 @@ async fn agent(options: AgentOptions, stop: &StopFlag) -> Result<()> {
         instance: Some(options.node.clone()),
     };
     let desk = Arc::new(Desk {
-        recorder: Recorder::new(client.clone(), reporter),
-        client,
+        recorder: Recorder::new(connection.requests.clone(), reporter),
+        client: connection.requests,
         options,
         metrics,
     });
-    Agent::new(desk).work(stop).await;
+    Agent::new(desk).work(&connection.watches, stop).await;
     let _ = closing.send(());
     let _ = server.await;
     Ok(())
@@ -171,8 +168,8 @@ impl Agent {
         }
     }
 
-    async fn work(&mut self, stop: &StopFlag) {
-        let mut seen = watch::all(&self.desk.client, &self.desk.options.node);
+    async fn work(&mut self, watches: &Client, stop: &StopFlag) {
+        let mut seen = watch::all(watches, &self.desk.options.node);
         let mut tick = tokio::time::interval(TICK);
         while !stop.is_stopped() {
             tokio::select! {

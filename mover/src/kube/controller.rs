@@ -10,6 +10,7 @@
 //! the cluster's objects.
 
 pub mod apply;
+pub mod attempts;
 pub mod backup;
 pub mod conditions;
 pub mod events;
@@ -40,6 +41,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
+use crate::kube::connection::Connection;
 use crate::kube::http::Listener;
 use crate::kube::profile::Profiles;
 use events::Events;
@@ -125,7 +127,11 @@ impl Context {
 /// # Errors
 /// `InvalidRequest` where the address cannot be listened on, `Unavailable` where the lease was lost, and what the API server answers at the
 /// start.
-pub async fn run(client: Client, settings: Settings, stop: watch::Receiver<bool>) -> Result<()> {
+pub async fn run(
+    connection: Connection,
+    settings: Settings,
+    stop: watch::Receiver<bool>,
+) -> Result<()> {
     let telemetry = Arc::new(Telemetry::new());
     let listener = Listener::bind(settings.listen).await?;
     tracing::info!(address = %listener.address(), "serving metrics and health");
@@ -133,7 +139,7 @@ pub async fn run(client: Client, settings: Settings, stop: watch::Receiver<bool>
     let pages = Arc::clone(&telemetry);
     let ended = stopped(stop.clone());
     background.spawn(async move { listener.serve(pages, ended).await });
-    let leases = Api::namespaced(client.clone(), &settings.namespace);
+    let leases = Api::namespaced(connection.requests.clone(), &settings.namespace);
     let mut candidate = Candidate::new(leases, &settings.identity, settings.lease);
     tokio::select! {
         () = candidate.acquire() => {}
@@ -143,7 +149,7 @@ pub async fn run(client: Client, settings: Settings, stop: watch::Receiver<bool>
     telemetry.leads(true);
     let outcome = tokio::select! {
         error = candidate.hold() => Err(error),
-        outcome = lead(client, settings, Arc::clone(&telemetry)) => outcome,
+        outcome = lead(connection, settings, Arc::clone(&telemetry)) => outcome,
         () = stopped(stop) => Ok(()),
     };
     telemetry.leads(false);
@@ -157,10 +163,11 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 }
 
 /// The work of the leader. Dropping the future stops it; whatever was half done is taken up from the cluster's state.
-async fn lead(client: Client, settings: Settings, telemetry: Arc<Telemetry>) -> Result<()> {
+async fn lead(connection: Connection, settings: Settings, telemetry: Arc<Telemetry>) -> Result<()> {
     let queue = Arc::new(Queue::default());
     let mut tasks = JoinSet::new();
-    let stores = watches::start(&client, &settings.namespace, &queue, &mut tasks);
+    let stores = watches::start(&connection.watches, &settings.namespace, &queue, &mut tasks);
+    let client = connection.requests;
     let cluster_uid = cluster_uid(&client).await?;
     let mut settings = settings;
     if settings.holder.image.is_empty() {

@@ -228,7 +228,8 @@ fn begin(context: &Context, request: &BackupRequest, again: Option<&Again>) -> R
 impl Run<'_> {
     /// Decides what is read, reads it, and makes it a point.
     fn go(mut self, newest: &[Point], again: Option<&Again>) -> Result<BackupReport> {
-        let (reading, mut blocks) = changes::decide(&Question {
+        // A source may take its time; a session that shows no life is taken over.
+        let question = Question {
             source: self.source,
             request: self.request,
             parent: self.parent.as_ref(),
@@ -236,7 +237,9 @@ impl Run<'_> {
             geometry: self.geometry,
             again,
             stop: &self.context.stop,
-        })?;
+            progress: &self.context.progress,
+        };
+        let (reading, mut blocks) = stages::beating(&self, || changes::decide(&question))?;
         let why =
             again.map(|why| format!("{why}; everything was read instead, and the point is right"));
         self.warnings.extend(why);

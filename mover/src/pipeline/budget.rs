@@ -16,6 +16,10 @@ pub const MIN_MEMORY_BYTES: u64 = 256 << 20;
 const BACKUP_FIXED_BYTES: u64 = 176 << 20;
 /// What does not scale in a restore: writes, map pages, directories, the bodies being decoded.
 const RESTORE_FIXED_BYTES: u64 = 272 << 20;
+/// What is fetched ahead of the writes of a restore, at least.
+const LEAST_FETCHED: u64 = 64 << 20;
+/// With less a restore takes more than it was given.
+pub const LEAST_FOR_RESTORE: u64 = RESTORE_FIXED_BYTES + LEAST_FETCHED;
 /// Directory, headers and alignment of a segment, beside its bodies.
 const SEGMENT_EXTRA_BYTES: u64 = 8 << 20;
 /// More does not make any store faster.
@@ -34,7 +38,7 @@ pub fn uploads_in_flight(memory: u64, segment_size: u32) -> usize {
 pub fn fetched_bytes(memory: u64) -> u64 {
     memory
         .saturating_sub(RESTORE_FIXED_BYTES)
-        .clamp(64 << 20, 512 << 20)
+        .clamp(LEAST_FETCHED, 512 << 20)
 }
 
 /// A number of equal units, e.g. segment buffers or leaves in work.

@@ -32,6 +32,8 @@ pub struct Progress {
     pub new: AtomicU64,
     /// Bytes sent to the store.
     pub stored: AtomicU64,
+    /// Extents that a source of changed blocks told before anything was read.
+    pub told: AtomicU64,
     /// How the device is read or written, once that is known: `io_uring` or `threads`.
     engine: OnceLock<&'static str>,
 }

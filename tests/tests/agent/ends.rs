@@ -7,7 +7,7 @@ use super::backup::{BIG, same};
 use super::stage::{LIMIT, Scene, Stage, kill_holder};
 
 /// So slow that there is time to do something about it, and with little in flight, which is sent all the same.
-const SLOW: &[&str] = &["--limit-upload", "2MB/s", "--memory", "512MiB"];
+const SLOW: &[&str] = &["--limit-upload", "2MB/s", "--memory", "672MiB"];
 
 pub(crate) fn a_stop_is_heard(stage: &mut Stage) -> Result<()> {
     let mut scene = stage.scene("stopped")?;

@@ -12,7 +12,7 @@ use crate::cli::units;
 
 const AGENT_NOTES: &str = "\
 Runs in the agent's DaemonSet, as root without any capability: devices come from holder pods, open. --memory, --jobs and the --limit
-flags count for all volumes of the node together; each slot needs 256MiB.
+flags count for all volumes of the node together; each slot needs 336MiB.
 
 On SIGTERM running transfers end within --grace. What they stored stays, and the next attempt goes on from there.";
 

@@ -3,15 +3,24 @@
 //! Owns: which snapshot the service of the driver is asked about, and when. Must not: judge the answer, or fail a backup for want of
 //! one: without it everything is read.
 
-use changed_blocks::csi::{Notices, StopCheck};
+use std::time::{Duration, Instant};
+
+use changed_blocks::csi::{CsiOptions, Notices, StopCheck};
 use kube::Client;
 use tokio::runtime::Handle;
 
 use crate::attach::csi::profile::Profile;
 use crate::device::source::{DeltaSources, Unusable};
+use crate::error::ErrorKind;
 use crate::kube::api::transfer::TransferOrder;
-use crate::kube::changed_blocks::{Options, Subject, delta_sources, find};
+use crate::kube::changed_blocks::{Found, Options, Subject, delta_sources, find};
 use crate::pipeline::progress::StopFlag;
+
+/// After this time without a word of the service everything is read instead. The controller waits longer for what is moved.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// How long a service may take to be there again.
+const RESTART: Duration = Duration::from_mins(1);
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// How the services of a cluster are reached.
 #[derive(Clone)]
@@ -53,15 +62,42 @@ impl Asker {
             address: services.address.clone(),
             ..Options::default()
         };
-        let looked = find(&services.client, &subject, &profile, &options);
-        let found = services.runtime.block_on(looked);
+        let found = self.found(&subject, &profile, &options);
         let stop = self.stop.clone();
         delta_sources(found, |blocks| {
             blocks
                 .source(size, services.runtime.clone())
+                .with_options(CsiOptions {
+                    no_progress: PATIENCE,
+                    ..CsiOptions::default()
+                })
                 .with_notices(self.notices.clone())
                 .with_stop(StopCheck::new(move || stop.is_stopped()))
         })
+    }
+
+    /// Asks again for a while: a service that restarts would cost two backups that read everything.
+    fn found(
+        &self,
+        subject: &Subject,
+        profile: &Profile,
+        options: &Options,
+    ) -> crate::error::Result<Found> {
+        let (services, begin) = (&self.services, Instant::now());
+        loop {
+            let looked = find(&services.client, subject, profile, options);
+            match services.runtime.block_on(looked) {
+                Err(error)
+                    if error.kind() == ErrorKind::Unavailable
+                        && begin.elapsed() < RESTART
+                        && !self.stop.is_stopped() =>
+                {
+                    tracing::info!(%error, "ask for the service that tells what changed again");
+                    std::thread::sleep(PAUSE);
+                }
+                found => return found,
+            }
+        }
     }
 
     fn subject(&self, order: &TransferOrder) -> Option<Subject> {

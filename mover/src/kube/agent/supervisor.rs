@@ -396,6 +396,8 @@ struct Teller<'a> {
     supervisor: &'a Supervisor<'a>,
     progress: Arc<Progress>,
     told: Moved,
+    /// Extents that the source of changed blocks had told by then: it answers, though nothing moves yet.
+    answers: u64,
 }
 
 impl<'a> Teller<'a> {
@@ -404,6 +406,7 @@ impl<'a> Teller<'a> {
             supervisor,
             progress,
             told: Moved::default(),
+            answers: 0,
         }
     }
 
@@ -418,7 +421,10 @@ impl<'a> Teller<'a> {
     }
 
     async fn tell(&mut self) {
-        if !self.count() {
+        let answers = Progress::read_of(&self.progress.told);
+        let is_answered = answers != std::mem::replace(&mut self.answers, answers);
+        // Both are asked: what was moved is counted whether it is told or not.
+        if !(self.count() | is_answered) {
             return;
         }
         let total = Progress::read_of(&self.progress.total);

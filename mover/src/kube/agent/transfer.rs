@@ -32,8 +32,8 @@ use crate::pipeline::report::{BackupReport, RestoreReport};
 use crate::pipeline::restore::{self, RestoreRequest, TargetSpec};
 use crate::repository::access::Repository;
 use crate::repository::format::codec::Compression;
-use crate::repository::session::points::Point;
-use crate::repository::session::resolve::resolve;
+use crate::repository::session::origin::OrderedAttempt;
+use crate::repository::session::points::{self, Point};
 use crate::repository::store::RequestCounts;
 
 /// Sessions of nobody's order, e.g. of the command line on another machine, are taken over after this silence.
@@ -165,6 +165,8 @@ impl Transfer {
         let held = Held::ask(&wanted, on_loss);
         phases.push((Phase::Device, started.elapsed()));
         let held = held?;
+        // Who waited long for its device may have a successor by now.
+        self.stop.check()?;
         let started = Instant::now();
         let result = match &self.work.task {
             Task::Backup {
@@ -208,7 +210,10 @@ impl Transfer {
             allow_live: false,
             takeover_after: TAKEOVER_AFTER,
             engine: EngineChoice::Auto,
-            order: Some(self.work.uid.clone()),
+            order: Some(OrderedAttempt {
+                order: self.work.uid.clone(),
+                attempt: u64::try_from(order.attempt).unwrap_or(0),
+            }),
             recorded: None,
         };
         let report = backup::run(&self.context(repository), &source, &request)?;
@@ -253,14 +258,14 @@ impl Transfer {
 
     /// The point that an earlier attempt for this very object committed, if it did.
     fn committed(&self, repository: &Repository) -> Result<Option<Committed>> {
-        let newest = format!("{}@latest", self.work.order.volume);
-        let point = match resolve(repository, &newest) {
-            Ok(point) => point,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+        let volume = repository.keys.volume_id(&self.work.order.volume);
+        let listing = points::list(repository, Some(volume))?;
+        let is_ours = |point: &&Point| {
+            point.status == points::PointStatus::Complete
+                && point.manifest.tags.get(recorded::OWNER) == Some(&self.work.uid)
         };
-        let is_ours = point.manifest.tags.get(recorded::OWNER) == Some(&self.work.uid);
-        Ok(is_ours.then(|| committed(repository, &point)))
+        let ours = listing.points.iter().rev().find(is_ours);
+        Ok(ours.map(|point| committed(repository, point)))
     }
 
     fn context(&self, repository: &Arc<Repository>) -> Context {

@@ -93,7 +93,7 @@ pub fn run(options: HoldOptions, stop: &StopFlag) -> Result<()> {
 
 async fn serve(options: HoldOptions, stop: &StopFlag) -> Result<()> {
     let path = protocol::socket(&options.directory, &options.owner);
-    let listener = listen(&path).map_err(|error| {
+    let (listener, number) = listen(&path).map_err(|error| {
         Error::new(ErrorKind::Io, "listen for the agent")
             .object(path.display())
             .hint("the folder of --directory must exist and belong to root")
@@ -122,14 +122,16 @@ async fn serve(options: HoldOptions, stop: &StopFlag) -> Result<()> {
             },
         }
     }
-    // A socket without a listener would look like a holder that hangs.
-    let _ = fs::remove_file(&path);
+    // A socket without a listener would look like a holder that died. One that came after this may have the name by now.
+    if fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == number) {
+        let _ = fs::remove_file(&path);
+    }
     tracing::info!("stop on request");
     Ok(())
 }
 
-/// Listens where a dead holder may have listened before; only root may connect from the first moment on.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+/// Listens where a dead holder may have listened before; only root may connect from the first moment on. Also the inode of the socket.
+fn listen(path: &Path) -> io::Result<(UnixListener, u64)> {
     let new = path.with_extension("new");
     for old in [&new, &path.to_owned()] {
         match fs::remove_file(old) {
@@ -139,8 +141,9 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(&new)?;
     fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+    let number = fs::symlink_metadata(&new)?.ino();
     fs::rename(&new, path)?;
-    Ok(listener)
+    Ok((listener, number))
 }
 
 async fn connection(stream: UnixStream, turn: Arc<Turn>) {

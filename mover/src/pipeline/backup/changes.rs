@@ -31,7 +31,7 @@ use super::plan::Geometry;
 use super::request::{BackupRequest, ChangedBlocksChoice};
 use crate::device::source::{Blocks, SourceDevice};
 use crate::error::Result;
-use crate::pipeline::progress::StopFlag;
+use crate::pipeline::progress::{Progress, StopFlag};
 use crate::repository::session::points::Point;
 use candidates::Candidates;
 use decision::Decision;
@@ -148,6 +148,8 @@ pub struct Question<'a> {
     pub again: Option<&'a Again>,
     /// Asked to stop.
     pub stop: &'a StopFlag,
+    /// Who waits sees that the source answers.
+    pub progress: &'a Progress,
 }
 
 /// Decides how the source is read, and asks it for its answer.

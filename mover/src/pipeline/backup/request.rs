@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::device::queue::EngineChoice;
 use crate::repository::format::codec::Compression;
 use crate::repository::format::manifest::PointState;
+use crate::repository::session::origin::OrderedAttempt;
 
 /// Which point the new one builds on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ pub struct BackupRequest {
     pub engine: EngineChoice,
     /// Name of the order that this run carries out, where somebody sees to it that only one run at a time does: what earlier runs of
     /// the same order stored is taken over at once, and none of them can commit any more.
-    pub order: Option<String>,
+    pub order: Option<OrderedAttempt>,
     /// What the manifest says of the source, where this run is not the one to know it.
     pub recorded: Option<Recorded>,
 }

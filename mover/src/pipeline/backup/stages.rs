@@ -282,15 +282,44 @@ fn feed(
     Feeder::new(run.geometry, (plans, unread), cursor, queue, lanes, watch)?.run()
 }
 
+fn beat_interval(run: &Run<'_>) -> Duration {
+    (run.request.takeover_after / BEATS_PER_TAKEOVER).max(SHORTEST_BEAT)
+}
+
+/// Shows that the session lives while `work` is done. Both must go well.
+///
+/// # Errors
+/// Those of `work`; `Fenced` where somebody took the session over meanwhile.
+pub(super) fn beating<T>(run: &Run<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (end, ended) = bounded::<()>(0);
+    std::thread::scope(|scope| {
+        let beats = scope.spawn(move || {
+            while ended.recv_timeout(beat_interval(run)) == Err(RecvTimeoutError::Timeout) {
+                run.session.beat()?;
+            }
+            Ok(())
+        });
+        let done = work();
+        drop(end);
+        let beaten = beats.join().unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Internal,
+                "show that the session lives",
+            ))
+        });
+        let done = done?;
+        beaten.map(|()| done)
+    })
+}
+
 /// Waits for the map stage and shows meanwhile that the session lives.
 fn beat_until_end(
     run: &Run<'_>,
     watch: Watch<'_>,
     end: &Receiver<Result<Option<Mapped>>>,
 ) -> Result<Option<Mapped>> {
-    let interval = (run.request.takeover_after / BEATS_PER_TAKEOVER).max(SHORTEST_BEAT);
     loop {
-        match end.recv_timeout(interval) {
+        match end.recv_timeout(beat_interval(run)) {
             Ok(mapped) => return mapped,
             Err(RecvTimeoutError::Timeout) => record(watch, run.session.beat()),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),

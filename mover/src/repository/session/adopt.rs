@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::origin::Origin;
 use super::points::Catalog;
-use super::records::{Kind, Open, get_abort, get_open};
+use super::records::{Abort, Kind, Open, get_abort, get_open};
 use super::silence;
 use super::writer::abort;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::repository::access::Repository;
 use crate::repository::ids::{SessionId, SessionKey, name};
 use crate::repository::store::{Created, Store};
@@ -32,6 +32,8 @@ pub struct Takeover {
 pub struct Candidate {
     key: SessionKey,
     inherited: Vec<SessionKey>,
+    /// An attempt at the order of this run, not after its own.
+    is_same_order: bool,
 }
 
 impl Candidate {
@@ -77,6 +79,7 @@ pub fn candidates(
             candidates.push(Candidate {
                 key,
                 inherited: open.adopts,
+                is_same_order: open.origin.is_superseded_by(&takeover.here),
             });
         }
     }
@@ -122,6 +125,9 @@ pub fn take_over(
     let mut adoption = Adoption::default();
     for candidate in candidates {
         if abort(repository, &candidate.key, by)? == Created::Exists {
+            if candidate.is_same_order && marker_of(repository, &candidate.key)?.is_none() {
+                return Err(committed_meanwhile(&candidate.key));
+            }
             continue;
         }
         // Looked at after winning: before, it would prove nothing.
@@ -138,6 +144,23 @@ pub fn take_over(
     Ok(adoption)
 }
 
+/// What stands in a slot that is no manifest; a manifest, and a damaged marker, are none.
+fn marker_of(repository: &Repository, key: &SessionKey) -> Result<Option<Abort>> {
+    match get_abort(repository, key) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        answer => answer,
+    }
+}
+
+/// The order is carried out: a second point of it would belong to nobody.
+fn committed_meanwhile(key: &SessionKey) -> Error {
+    Error::new(
+        ErrorKind::Fenced,
+        "begin: an earlier attempt at the same order committed meanwhile",
+    )
+    .object(name::slot(key))
+}
+
 /// What a dead session really owned of what it had taken over: a slot that names an owner makes that owner the only one, and
 /// an `open` that is still there shows that nothing was purged in between. A chain of owners that ends in the dead session is
 /// as good as one link: each link was the only owner when it died.
@@ -146,12 +169,7 @@ fn inherited(repository: &Repository, dead: &Candidate) -> Result<Vec<SessionKey
     let mut owned = Vec::new();
     let mut waiting = Vec::new();
     for key in &dead.inherited {
-        let marker = match get_abort(repository, key) {
-            Ok(marker) => marker,
-            Err(error) if error.kind() == ErrorKind::Corrupt => None,
-            Err(error) => return Err(error),
-        };
-        waiting.extend(marker.map(|marker| (*key, marker.by)));
+        waiting.extend(marker_of(repository, key)?.map(|marker| (*key, marker.by)));
     }
     while let Some(at) = waiting.iter().position(|(_, by)| owners.contains(by)) {
         let (key, _) = waiting.swap_remove(at);

@@ -10,6 +10,15 @@ use minicbor::{Decode, Encode};
 /// What the host is called of a process that works for an order.
 const ORDER: &str = "order ";
 
+/// An order that somebody gave, and the how manieth attempt at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderedAttempt {
+    /// The order's own id, without blanks.
+    pub order: String,
+    /// From 1 on. Whoever has the highest was told last.
+    pub attempt: u64,
+}
+
 /// Where a session runs. Process ids mean something only inside one boot and one pid namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -53,19 +62,28 @@ impl Origin {
         }
     }
 
-    /// The same process, working for an order that only one attempt at a time may carry out. The order stands where the host name
-    /// would: no host name has a blank in it.
+    /// The same process, working for an order that only one attempt at a time may carry out. Both stand where the host name would: no
+    /// host name has a blank in it.
     #[must_use]
-    pub fn working_for(self, order: &str) -> Self {
-        let host = format!("{ORDER}{order}");
+    pub fn working_for(self, attempt: &OrderedAttempt) -> Self {
+        let host = format!("{ORDER}{} {}", attempt.order, attempt.attempt);
         Self { host, ..self }
     }
 
-    /// Whether the recorded process worked for the same order: whoever has the order now was given it because that one may not go
-    /// on, wherever it runs.
+    /// Whether the recorded process worked for the same order, in this attempt or an earlier one: whoever has the order now was given it
+    /// because that one may not go on, wherever it runs. One that was frozen and wakes does not supersede its successor.
     #[must_use]
     pub fn is_superseded_by(&self, here: &Self) -> bool {
-        here.host.starts_with(ORDER) && self.host == here.host
+        match (self.ordered(), here.ordered()) {
+            (Some((theirs, before)), Some((ours, now))) => theirs == ours && before <= now,
+            _ => false,
+        }
+    }
+
+    fn ordered(&self) -> Option<(&str, u64)> {
+        let rest = self.host.strip_prefix(ORDER)?;
+        let (order, attempt) = rest.rsplit_once(' ')?;
+        Some((order, attempt.parse().ok()?))
     }
 
     /// Whether the recorded process has surely ended: `here` sees the same boot and pid namespace, and no process with
@@ -106,13 +124,21 @@ mod tests {
     #[test]
     fn an_order_supersedes_its_earlier_attempts_only() {
         let plain = Origin::current();
-        let here = plain.clone().working_for("a");
+        let attempt = |order: &str, attempt| {
+            let order = order.to_owned();
+            plain
+                .clone()
+                .working_for(&OrderedAttempt { order, attempt })
+        };
+        let here = attempt("a", 2);
         let elsewhere = Origin {
             boot_id: "another".into(),
             ..here.clone()
         };
         assert!(elsewhere.is_superseded_by(&here));
-        assert!(!elsewhere.is_superseded_by(&plain.clone().working_for("b")));
+        assert!(elsewhere.is_superseded_by(&attempt("a", 11)));
+        assert!(!elsewhere.is_superseded_by(&attempt("a", 1)));
+        assert!(!elsewhere.is_superseded_by(&attempt("b", 3)));
         assert!(!elsewhere.is_superseded_by(&plain));
         assert!(!plain.is_superseded_by(&plain));
     }

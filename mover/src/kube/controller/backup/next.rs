@@ -32,8 +32,6 @@ use crate::kube::controller::settings::Deadlines;
 
 pub use expose::wants_slot;
 
-/// Attempts at a transfer before it counts as failed.
-pub const MAX_ATTEMPTS: i64 = 5;
 /// Time after which something that waits is looked at even if nothing changed: deadlines have no event.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 

@@ -188,3 +188,39 @@ fn a_volume_that_was_there_before_is_neither_read_nor_lost() {
     assert_eq!(world.base_handle().as_deref(), Some("s-old"));
     world.assert_clean();
 }
+
+#[test]
+fn an_order_that_waits_for_a_slot_of_its_agent_is_not_given_up() {
+    let mut world = World::new(plain());
+    world.until(World::has_order);
+    for _ in 0..30 {
+        world.happen(Event::Time, 19);
+        world.happen(Event::Look, 0);
+    }
+    assert!(!world.phase().is_terminal(), "{:?}", world.message());
+    assert!(
+        world.message().is_some_and(|text| text.contains("slot")),
+        "{:?}",
+        world.message()
+    );
+    world.settle();
+    assert_eq!(world.phase(), Phase::Completed, "{:?}", world.message());
+}
+
+#[test]
+fn a_store_that_is_away_for_minutes_does_not_use_up_the_attempts() {
+    let mut world = World::new(plain());
+    world.until(|world| world.phase() == Phase::InProgress);
+    for _ in 0..20 {
+        world.happen(Event::AgentInterrupted, 0);
+        world.happen(Event::Look, 0);
+    }
+    assert!(!world.phase().is_terminal(), "{:?}", world.message());
+    let attempt = world.status().order.as_ref().unwrap().attempt;
+    assert!(attempt <= 4, "ordered {attempt} times without a pause");
+    world.happen(Event::Time, 9);
+    world.happen(Event::Look, 0);
+    assert_eq!(world.status().order.as_ref().unwrap().attempt, attempt + 1);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Completed, "{:?}", world.message());
+}

@@ -117,7 +117,7 @@ impl Default for Settings {
             bind_deadline: SignedDuration::from_mins(30),
             agent_deadline: SignedDuration::from_mins(5),
             stop_deadline: SignedDuration::from_mins(1),
-            attempts: 5,
+            attempts: crate::kube::controller::attempts::MOST,
         }
     }
 }

@@ -13,6 +13,7 @@ use super::verdict::{Verdict, in_one_line};
 use super::{Delta, Question, gate, seed};
 use crate::device::source::Blocks;
 use crate::pipeline::backup::plan::Geometry;
+use crate::pipeline::progress::Progress;
 use crate::repository::session::points::Point;
 
 /// Binds `blocks` to the parent's base and takes its whole answer; says why it is followed.
@@ -117,6 +118,7 @@ fn ask(
     let mut checked = Checked::new(&mut **blocks, ByteLen(size));
     let mut sink = |extent| {
         take(extent);
+        Progress::add(&question.progress.told, 1);
         !question.stop.is_stopped()
     };
     let answer = match asked {

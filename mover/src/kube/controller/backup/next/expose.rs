@@ -2,11 +2,12 @@
 //!
 //! Owns: slot, working copy, holder, and the first and later orders. Must not: choose the node.
 
-use super::{MAX_ATTEMPTS, Step, Verdict};
+use super::{Step, Verdict};
 use crate::kube::api::backup::{AttachStrategy, BaseSnapshotPolicy};
 use crate::kube::api::conditions::{self as kinds, Reason};
 use crate::kube::api::transfer::TransferOrder;
 use crate::kube::api::{Phase, PodVolumeBackup};
+use crate::kube::controller::attempts;
 use crate::kube::controller::backup::action::{Action, Object};
 use crate::kube::controller::backup::view::{Observed, Source, SourceView};
 use crate::kube::controller::conditions::{self, Is};
@@ -250,7 +251,7 @@ impl Step<'_> {
             .order
             .as_ref()
             .map_or(0, |order| order.attempt);
-        if attempt >= MAX_ATTEMPTS {
+        if attempt >= attempts::MOST {
             let why = format!("given up after {attempt} attempts; the last: {why}");
             self.decide(Verdict::Failed, Reason::TransferFailed, &why);
             return;

@@ -2,10 +2,11 @@
 //!
 //! Owns: what each answer means, stops, and deadlines of the transfer. Must not: act on an answer to another attempt than the order's.
 
-use super::{MAX_ATTEMPTS, Step, Verdict};
+use super::{Step, Verdict, elapsed};
 use crate::kube::api::Phase;
 use crate::kube::api::conditions::{self as kinds, Reason};
 use crate::kube::api::transfer::{TransferOrder, TransferState, TransferStatus};
+use crate::kube::controller::attempts;
 use crate::kube::controller::conditions::{self, Is};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -86,8 +87,15 @@ impl Step<'_> {
         let holder = self.seen.holder.as_ref();
         let stands = holder.is_some_and(|holder| holder.ready && !holder.deleting)
             && holder.and_then(|holder| holder.node.as_ref()) == self.next.status.node.as_ref();
-        if !stands || self.seen.agent_lost.is_some() || order.attempt >= MAX_ATTEMPTS {
+        if !stands || self.seen.agent_lost.is_some() || order.attempt >= attempts::MOST {
             self.lose(&why);
+            return;
+        }
+        let pause = attempts::pause_after(order.attempt);
+        let since = order.since.as_ref().map_or(self.now, |time| time.0);
+        if !self.is_over(since, pause) {
+            self.say(&format!("another attempt is made soon: {why}"));
+            self.look_in(pause.saturating_sub(elapsed(since, self.now)));
             return;
         }
         // Pod and device stand: the next attempt takes them as they are.
@@ -97,8 +105,9 @@ impl Step<'_> {
         self.next.status.order = Some(again);
         self.next.status.phase = Some(Phase::Prepared);
         self.wait(&format!(
-            "attempt {} of {MAX_ATTEMPTS}: {why}",
-            order.attempt + 1
+            "attempt {} of {}: {why}",
+            order.attempt + 1,
+            attempts::MOST
         ));
     }
 
@@ -128,6 +137,14 @@ impl Step<'_> {
             );
             return;
         }
+        if !answered {
+            // An agent does so many at once as it has slots, and whoever waits for one waits for as long as they take.
+            self.wait("the device is open; waiting for a free slot of the agent");
+            if self.seen.agent_lost.is_some() {
+                self.look_in(self.limits.agent_lost);
+            }
+            return;
+        }
         let moved = answer
             .and_then(|answer| answer.last_progress.as_deref()?.parse::<Timestamp>().ok())
             .map_or(since, |moved| moved.max(since));
@@ -136,18 +153,10 @@ impl Step<'_> {
             self.stop(order, Reason::NoProgress, why);
             return;
         }
-        if answered {
-            self.next.status.phase = Some(Phase::InProgress);
-            self.set(
-                kinds::SUCCEEDED,
-                Is::Unknown,
-                Reason::Moving,
-                "the agent moves data",
-            );
-            self.wait("the agent moves data");
-        } else {
-            self.wait("the device is open; waiting for the agent");
-        }
+        self.next.status.phase = Some(Phase::InProgress);
+        let why = "the agent moves data";
+        self.set(kinds::SUCCEEDED, Is::Unknown, Reason::Moving, why);
+        self.wait(why);
         if self.seen.agent_lost.is_some() {
             self.look_in(self.limits.agent_lost);
         }

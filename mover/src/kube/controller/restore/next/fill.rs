@@ -2,6 +2,7 @@
 //!
 //! Owns: working claim, holder and the orders to agents. Must not: let the volume change its claim.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::super::decision::{Action, Decision};
@@ -13,6 +14,7 @@ use crate::kube::api::backup::AttachStrategy;
 use crate::kube::api::conditions::{DEVICE_READY, Reason};
 use crate::kube::api::restore::{HandoverStatus, HandoverStep, RestoreMode};
 use crate::kube::api::transfer::{TransferOrder, TransferState};
+use crate::kube::controller::attempts;
 
 pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
     let seen = draft.seen;
@@ -134,7 +136,7 @@ fn make_claim(mut draft: Draft<'_>) -> Decision {
     draft.wait()
 }
 
-fn move_data(draft: Draft<'_>) -> Decision {
+fn move_data(mut draft: Draft<'_>) -> Decision {
     let Some(order) = &draft.status.order else {
         return expose(draft);
     };
@@ -161,7 +163,13 @@ fn move_data(draft: Draft<'_>) -> Decision {
             let message = format!("given up after {attempts} attempts: {message}");
             give_up::begin(draft, Reason::TransferFailed, &message)
         }
-        Some(TransferState::Interrupted) => expose(draft),
+        Some(TransferState::Interrupted) => match pause_left(&draft, order) {
+            Some(left) => {
+                draft.say(&format!("another attempt is made soon: {message}"));
+                draft.decide(left)
+            }
+            None => expose(draft),
+        },
         _ if replaced && last => {
             let message = format!("the device went away {attempts} times");
             give_up::begin(draft, Reason::ExposeFailed, &message)
@@ -170,6 +178,14 @@ fn move_data(draft: Draft<'_>) -> Decision {
         _ if draft.seen.agent == Agent::Gone => without_agent(draft),
         running => watch(draft, running.is_some()),
     }
+}
+
+/// What is left of the pause before the next attempt.
+fn pause_left(draft: &Draft<'_>, order: &TransferOrder) -> Option<SignedDuration> {
+    let pause = attempts::pause_after(order.attempt);
+    let pause = SignedDuration::try_from(pause).unwrap_or_default();
+    let left = pause - draft.seen.now.duration_since(order.since.as_ref()?.0);
+    left.is_positive().then_some(left)
 }
 
 /// Waits for a holder whose device can be opened, and orders the transfer on its node.
@@ -225,6 +241,7 @@ fn order(mut draft: Draft<'_>, holder: &Holder, node: &str) -> Decision {
         volume: recorded.volume.unwrap_or_default(),
         driver: csi.driver.clone(),
         volume_handle: csi.volume_handle.clone(),
+        since: Some(Time(draft.seen.now)),
         ..TransferOrder::default()
     });
     draft.status.node = Some(node.to_owned());
@@ -247,24 +264,30 @@ fn without_agent(mut draft: Draft<'_>) -> Decision {
     draft.wait()
 }
 
-/// A transfer that runs, or an order that nobody has taken yet.
+/// A transfer that runs, or an order that nobody has taken yet: an agent does so many at once as it has slots, and whoever waits for one
+/// waits for as long as they take.
 fn watch(mut draft: Draft<'_>, running: bool) -> Decision {
     let seen = draft.seen;
+    if !running {
+        draft.say("the device is open; waiting for a free slot of the agent");
+        draft.set((DEVICE_READY, Some(true)), Reason::Exposed, "");
+        return draft.wait();
+    }
     let limit = seen.settings.progress_deadline;
     let moved = answer(&draft.status).and_then(|answer| answer.last_progress.as_ref());
     let moved: Option<Timestamp> = moved.and_then(|text| text.parse().ok());
-    let exposed = super::status::condition(&draft.status, DEVICE_READY)
-        .map_or(seen.now, |known| known.last_transition_time.0);
-    // The time before the device was ready does not count, whatever an old answer says.
-    let since = moved.map_or(exposed, |moved| moved.max(exposed));
+    let ordered = draft.status.order.as_ref();
+    let ordered = ordered
+        .and_then(|order| order.since.as_ref())
+        .map_or(seen.now, |time| time.0);
+    // The time before the order does not count, whatever an old answer says.
+    let since = moved.map_or(ordered, |moved| moved.max(ordered));
     if seen.now.duration_since(since) >= limit {
         let message = format!("no progress for {} minutes", minutes(limit));
         return give_up::begin(draft, Reason::NoProgress, &message);
     }
     draft.set((DEVICE_READY, Some(true)), Reason::Exposed, "");
-    if running {
-        draft.status.phase = Some(Phase::InProgress);
-    }
+    draft.status.phase = Some(Phase::InProgress);
     draft.wait()
 }
 

@@ -84,6 +84,24 @@ pub fn wants_slot(seen: &Observation) -> bool {
         && !gives_up(&seen.restore)
         && seen.working_claim.is_none()
         && seen.holder.is_none()
+        && !waits_for_consumer(seen)
+}
+
+/// Whether a claim that asks to be filled has no pod yet that says where its volume shall be.
+#[must_use]
+pub fn waits_for_consumer(seen: &Observation) -> bool {
+    let late = seen
+        .class
+        .as_ref()
+        .and_then(|class| class.volume_binding_mode.as_deref());
+    let asking = seen
+        .target
+        .as_ref()
+        .filter(|claim| target::asks_for(claim, &seen.restore));
+    seen.working_claim.is_none()
+        && seen.holder.is_none()
+        && late == Some("WaitForFirstConsumer")
+        && asking.is_some_and(|claim| target::selected_node(claim).is_none())
 }
 
 /// Whether it matters what is attached: when volumes change hands, and where the target's own is in question.

@@ -200,11 +200,18 @@ pub fn second_claim(
     claim
 }
 
+/// The scheduler's word to the provisioner (k8s.io/component-helpers, storage/volume).
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+
+/// Where the scheduler wants the pod that waits for a claim.
+#[must_use]
+pub fn selected_node(claim: &PersistentVolumeClaim) -> Option<&String> {
+    claim.metadata.annotations.as_ref()?.get(SELECTED_NODE)
+}
+
 /// Makes the volume where the scheduler wants the pod that waits for the user's claim.
 pub fn follow_consumer(claim: &mut PersistentVolumeClaim, asking: &PersistentVolumeClaim) {
-    const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-    let annotations = asking.metadata.annotations.as_ref();
-    if let Some(node) = annotations.and_then(|all| all.get(SELECTED_NODE)) {
+    if let Some(node) = selected_node(asking) {
         let own = claim.metadata.annotations.get_or_insert_default();
         own.insert(SELECTED_NODE.to_owned(), node.clone());
     }

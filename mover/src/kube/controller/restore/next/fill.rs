@@ -14,9 +14,24 @@ use crate::kube::api::conditions::{DEVICE_READY, Reason};
 use crate::kube::api::restore::{HandoverStatus, HandoverStep, RestoreMode};
 use crate::kube::api::transfer::{TransferOrder, TransferState};
 
+/// Between two looks for users of a volume that is being written over.
+const IN_PLACE_WAIT: SignedDuration = SignedDuration::from_secs(2);
+
 pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
     let seen = draft.seen;
     let begun = seen.working_claim.is_some() || seen.holder.is_some();
+    if super::waits_for_consumer(seen) {
+        let message = format!(
+            "claim {} waits for its first pod: its storage class makes volumes where that is scheduled",
+            seen.restore.spec.target.name
+        );
+        draft.set(
+            (DEVICE_READY, Some(false)),
+            Reason::WaitingForConsumer,
+            &message,
+        );
+        return draft.wait();
+    }
     if !begun && seen.slot != Slot::Granted {
         return without_slot(draft);
     }
@@ -264,6 +279,10 @@ fn watch(mut draft: Draft<'_>, running: bool) -> Decision {
     draft.set((DEVICE_READY, Some(true)), Reason::Exposed, "");
     if running {
         draft.status.phase = Some(Phase::InProgress);
+    }
+    if seen.restore.spec.mode == RestoreMode::InPlace {
+        // No watch tells of pods that come to use the claim.
+        return draft.decide(IN_PLACE_WAIT);
     }
     draft.wait()
 }

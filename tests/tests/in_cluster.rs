@@ -67,7 +67,7 @@ const CASES: &[Case] = &[
         "restore_stopped_between_two_objects",
         restore_cancel::between_two_objects,
     ),
-    ("free_volume_of_others", restore_foreign::free_volume),
+    ("restore_beside_a_free_volume", restore_foreign::free_volume),
     ("cancelled_before_the_snapshot", cancel::before_the_snapshot),
     ("cancelled_while_exposing", cancel::while_exposing),
     ("cancelled_while_waiting", cancel::while_waiting),

@@ -1,11 +1,11 @@
 //! Restores that are stopped or deleted, in every phase: nothing of them is left.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
-use tests::cluster::product::agent_name;
 use tests::csi_driver::faults::{Fault, Order};
+use tests::image::MIB;
 
-use crate::bed::{Bed, LIMIT, NODE, phase};
+use crate::bed::{Bed, LIMIT, phase};
 use crate::restores::{self, PLURAL, of_backup, restore};
 
 /// How long a call of the driver lasts: longer than a restore takes to notice that it was stopped.
@@ -50,6 +50,13 @@ pub(crate) fn early(bed: &mut Bed) -> Result<()> {
         made.count() == 2
     })?;
     stop(bed, ["making-1", "making-2"], |_| Ok(()))?;
+    // What the driver makes now is nobody's any more.
+    bed.storage.driver.wait_for(LIMIT, |seen| {
+        let made = seen[calls..]
+            .iter()
+            .filter(|call| call.call == "CreateVolume");
+        made.filter(|call| call.end_us.is_some()).count() >= 2
+    })?;
     bed.storage.driver.order(&[])?;
     bed.nothing_left()
 }
@@ -60,7 +67,7 @@ pub(crate) fn exposed(bed: &mut Bed) -> Result<()> {
     bed.backup("first", "data", &json!({}), &image)?;
     bed.completed("first")?;
     bed.count()?;
-    freeze(bed, true)?;
+    restores::freeze_agent(bed, true)?;
     begin(bed, ["open-1", "open-2"], "first")?;
     restore(bed, "open-3", &of_backup("first", "NewClaim", "open-3"))?;
     for name in ["open-1", "open-2", "open-3"] {
@@ -71,29 +78,35 @@ pub(crate) fn exposed(bed: &mut Bed) -> Result<()> {
         restores::wait_for_reason(bed, name, "DeviceReady", "WaitingForSlot")?;
     }
     stop(bed, ["wait-1", "wait-2"], |_| Ok(()))?;
-    stop(bed, ["open-1", "open-2"], |bed| freeze(bed, false))?;
+    stop(bed, ["open-1", "open-2"], |bed| {
+        restores::freeze_agent(bed, false)
+    })?;
     restores::completed(bed, "open-3")?;
     restores::assert_same(bed, "open-3", &image)?;
     restores::remove(bed, &["open-3"])
 }
 
-fn freeze(bed: &Bed, on: bool) -> Result<()> {
-    let agent = bed
-        .product
-        .process(&agent_name(NODE))
-        .context("the agent")?;
-    if on { agent.freeze() } else { agent.thaw() }
-}
-
 /// The agent writes.
 pub(crate) fn in_progress(bed: &mut Bed) -> Result<()> {
-    crate::restore_replace::big(bed, "data")?;
+    big(bed)?;
     bed.count()?;
     begin(bed, ["write-1", "write-2"], "data")?;
     for name in ["write-1", "write-2"] {
         restores::wait_for_phase(bed, name, "InProgress")?;
     }
     stop(bed, ["write-1", "write-2"], |_| Ok(()))
+}
+
+/// A claim whose restore takes a while.
+fn big(bed: &mut Bed) -> Result<()> {
+    let (claim, _) = bed.claim("data", 400)?;
+    let random = &mut bed.random;
+    let copy = bed.scratch.join("big.img");
+    let image = claim.write(&bed.api, &bed.storage.driver, &copy, |device| {
+        device.write_noise(0, 380 * MIB, random)
+    })?;
+    std::fs::remove_file(&image.path)?;
+    restores::back_up(bed, "data", "data").map(drop)
 }
 
 /// The volume has changed hands by half: its old object is going, its new one is not there yet.

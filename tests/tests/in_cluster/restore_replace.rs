@@ -6,7 +6,7 @@ use tests::cluster::claims::Claim;
 use tests::cluster::storage::CLASS;
 use tests::image::{Image, MIB};
 
-use crate::bed::{Bed, CONTROLLER, LIMIT};
+use crate::bed::{Bed, CONTROLLER};
 use crate::restores::{self, PLAIN, PLURAL, completed, of_backup, refused, restore};
 
 /// A claim with a backup and other content since.
@@ -164,7 +164,7 @@ fn take(bed: &Bed, ended: &Value, image: &Image) -> Result<()> {
 pub(crate) fn in_place(bed: &mut Bed) -> Result<()> {
     let image = changed(bed, "data", CLASS)?;
     let used = changed(bed, "used", CLASS)?;
-    let big = big(bed, "big")?;
+    let more = changed(bed, "more", CLASS)?;
     let pod = restores::user(bed, "user", "used")?;
     restores::runs(bed, &pod)?;
     bed.count()?;
@@ -186,39 +186,29 @@ pub(crate) fn in_place(bed: &mut Bed) -> Result<()> {
         "{after}"
     );
     restore(bed, "used-again", &of_backup("used", "InPlace", "used"))?;
-    comes_into_use(bed, &big)?;
+    comes_into_use(bed, &more)?;
     completed(bed, "used-again")?;
     restores::assert_same(bed, "used", &used)
 }
 
+/// The holder is frozen meanwhile, so that the transfer cannot be done before the pod is seen.
 fn comes_into_use(bed: &mut Bed, image: &Image) -> Result<()> {
-    restore(bed, "stopped", &of_backup("big", "InPlace", "big"))?;
+    restores::freeze_agent(bed, true)?;
+    restore(bed, "stopped", &of_backup("more", "InPlace", "more"))?;
+    restores::wait_for_phase(bed, "stopped", "Prepared")?;
+    let holder = restores::freeze_holder(bed, "stopped")?;
+    restores::freeze_agent(bed, false)?;
     restores::wait_for_phase(bed, "stopped", "InProgress")?;
-    let pod = restores::user(bed, "late-user", "big")?;
+    let pod = restores::user(bed, "late-user", "more")?;
+    restores::wait_for_phase(bed, "stopped", "Canceling")?;
+    restores::thaw(holder)?;
     let ended = refused(bed, "stopped", "TargetRefused", "came into use")?;
     let message = ended["status"]["message"].as_str().unwrap_or("");
     ensure!(message.contains("partly overwritten"), "{message}");
     // The pod has the volume once the restore has let go of it.
     restores::runs(bed, &pod)?;
     restores::end(bed, &pod)?;
-    restore(bed, "again", &of_backup("big", "InPlace", "big"))?;
+    restore(bed, "again", &of_backup("more", "InPlace", "more"))?;
     completed(bed, "again")?;
-    restores::assert_same(bed, "big", image)
-}
-
-/// A claim whose restore takes a while: all of it was changed since its backup.
-pub(crate) fn big(bed: &mut Bed, name: &str) -> Result<Image> {
-    let (claim, _) = bed.claim(name, 400)?;
-    let noise = |bed: &mut Bed, copy: &str| {
-        let random = &mut bed.random;
-        let copy = bed.scratch.join(copy);
-        claim.write(&bed.api, &bed.storage.driver, &copy, |device| {
-            device.write_noise(0, 380 * MIB, random)
-        })
-    };
-    let image = noise(bed, &format!("{name}.img"))?;
-    bed.backup(name, name, &json!({}), &image)?;
-    bed.completed(name)?;
-    bed.wait(LIMIT, "idle node", || Ok(bed.node.processes().is_empty()))?;
-    Ok(image)
+    restores::assert_same(bed, "more", image)
 }

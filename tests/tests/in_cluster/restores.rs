@@ -7,13 +7,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tests::cluster::api::in_namespace;
 use tests::cluster::claims::Claim;
+use tests::cluster::product::{SYSTEM, agent_name};
 use tests::csi_driver::NAME;
 use tests::image::Image;
 
-use crate::bed::{Bed, LIMIT, REPOSITORY, condition, phase};
+use crate::bed::{Bed, LIMIT, NODE, REPOSITORY, condition, phase};
 
 pub(crate) const PLURAL: &str = "podvolumerestores";
 /// A storage class whose claims cannot grow and whose volumes stay when their claim goes.
@@ -247,6 +250,31 @@ pub(crate) fn runs(bed: &Bed, pod: &str) -> Result<()> {
 pub(crate) fn end(bed: &Bed, pod: &str) -> Result<()> {
     bed.api.delete(pod)?;
     gone(bed, pod)
+}
+
+/// Freezes the agent, or lets it go on.
+pub(crate) fn freeze_agent(bed: &Bed, on: bool) -> Result<()> {
+    let agent = bed
+        .product
+        .process(&agent_name(NODE))
+        .context("the agent")?;
+    if on { agent.freeze() } else { agent.thaw() }
+}
+
+/// Freezes the holder of a restore; gives its process.
+pub(crate) fn freeze_holder(bed: &Bed, name: &str) -> Result<Pid> {
+    let object = bed.object(PLURAL, name)?;
+    let uid = object["metadata"]["uid"].as_str().context("a uid")?;
+    let pod = format!("{SYSTEM}/snaphaul-{uid}");
+    let pid = bed.node.processes().get(&pod).copied();
+    let pid = Pid::from_raw(pid.with_context(|| format!("{pod} runs"))?);
+    kill(pid, Signal::SIGSTOP)?;
+    Ok(pid)
+}
+
+/// Lets a holder go on that [`freeze_holder`] stopped.
+pub(crate) fn thaw(holder: Pid) -> Result<()> {
+    Ok(kill(holder, Signal::SIGCONT)?)
 }
 
 /// Backs up a claim that is no device of its own to compare.

@@ -32,6 +32,10 @@ use crate::kube::api::{Phase, PodVolumeRestore, PodVolumeRestoreStatus};
 
 /// When a wait is looked at again though no watch spoke.
 const USUAL_WAIT: SignedDuration = SignedDuration::from_secs(10);
+/// The same while volumes change hands or are taken back: neither they nor the claims of users are watched. Only for as long as that
+/// takes where nothing is wrong.
+const SHORT_WAIT: SignedDuration = SignedDuration::from_secs(1);
+const SHORT_WAITS: SignedDuration = SignedDuration::from_mins(1);
 
 /// What is to be done about a restore.
 #[must_use]
@@ -266,7 +270,11 @@ impl<'a> Draft<'a> {
     }
 
     fn wait(self) -> Decision {
-        self.decide(USUAL_WAIT)
+        let begun = status::condition(&self.status, SUCCEEDED);
+        let young = begun.is_some_and(|known| {
+            self.seen.now.duration_since(known.last_transition_time.0) < SHORT_WAITS
+        });
+        self.decide(if young { SHORT_WAIT } else { USUAL_WAIT })
     }
 
     /// To be looked at again as soon as the status is written.

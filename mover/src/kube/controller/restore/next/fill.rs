@@ -14,9 +14,6 @@ use crate::kube::api::conditions::{DEVICE_READY, Reason};
 use crate::kube::api::restore::{HandoverStatus, HandoverStep, RestoreMode};
 use crate::kube::api::transfer::{TransferOrder, TransferState};
 
-/// Between two looks for users of a volume that is being written over.
-const IN_PLACE_WAIT: SignedDuration = SignedDuration::from_secs(2);
-
 pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
     let seen = draft.seen;
     let begun = seen.working_claim.is_some() || seen.holder.is_some();
@@ -279,10 +276,6 @@ fn watch(mut draft: Draft<'_>, running: bool) -> Decision {
     draft.set((DEVICE_READY, Some(true)), Reason::Exposed, "");
     if running {
         draft.status.phase = Some(Phase::InProgress);
-    }
-    if seen.restore.spec.mode == RestoreMode::InPlace {
-        // No watch tells of pods that come to use the claim.
-        return draft.decide(IN_PLACE_WAIT);
     }
     draft.wait()
 }

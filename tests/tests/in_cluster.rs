@@ -60,6 +60,7 @@ const CASES: &[Case] = &[
     ("restore_claim_lost", restore_replace::claim_lost),
     ("restore_in_place", restore_replace::in_place),
     ("restore_populated", restore_populate::populated),
+    ("restore_before_its_claim", restore_populate::claims_after),
     ("restore_stopped_early", restore_cancel::early),
     ("restore_stopped_exposed", restore_cancel::exposed),
     ("restore_stopped_in_progress", restore_cancel::in_progress),

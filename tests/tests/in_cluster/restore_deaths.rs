@@ -9,7 +9,7 @@ use crate::bed::{Bed, is_final, phase};
 use crate::restores::{self, PLURAL, of_backup, restore};
 
 /// Rounds of a quick run, and of a long one.
-const ROUNDS: [u64; 2] = [4, 60];
+const ROUNDS: [u64; 2] = [3, 60];
 
 /// Each round one restore, by turns into a new claim, in place of a claim and into its volume, and one to three deaths while it
 /// runs. Every restore ends, most ends are good ones, and what is good is equal to the last bit.

@@ -8,7 +8,7 @@ use tests::cluster::storage::{CLASS, LATE_CLASS};
 use tests::image::MIB;
 
 use crate::bed::{Bed, LIMIT, REPOSITORY};
-use crate::restores::{self, completed, restore};
+use crate::restores::{self, PLAIN, completed, refused, restore};
 
 fn asking(bed: &Bed, name: &str, class: &str, restore: &str) -> Result<Claim> {
     let source = json!({"apiGroup": "snaphaul.dev", "kind": "PodVolumeRestore", "name": restore});
@@ -53,6 +53,29 @@ pub(crate) fn populated(bed: &mut Bed) -> Result<()> {
     completed(bed, "nothing")?;
     restores::assert_same(bed, "nothing", &later)?;
     restores::remove(bed, &["nothing", "late", "now"])
+}
+
+/// Restore and claim come in either order; a claim that asks for another volume than the one that was begun gets none.
+pub(crate) fn claims_after(bed: &mut Bed) -> Result<()> {
+    restores::plain_class(bed)?;
+    let (_, image) = bed.claim("data", 16)?;
+    bed.backup("first", "data", &json!({}), &image)?;
+    bed.completed("first")?;
+    bed.count()?;
+    restores::freeze_agent(bed, true)?;
+    for name in ["same", "other"] {
+        fill(bed, name, "data")?;
+        restores::wait_for_phase(bed, name, "Prepared")?;
+    }
+    asking(bed, "same", CLASS, "same")?;
+    let other = asking(bed, "other", PLAIN, "other")?;
+    restores::freeze_agent(bed, false)?;
+    completed(bed, "same")?;
+    restores::assert_same(bed, "same", &image)?;
+    refused(bed, "other", "TargetRefused", "")?;
+    waits(bed, &other)?;
+    restores::remove(bed, &["same"])?;
+    bed.api.delete(&other.path())
 }
 
 /// Nobody has given the claim a volume.

@@ -281,6 +281,21 @@ pub fn asks_for(claim: &PersistentVolumeClaim, restore: &PodVolumeRestore) -> bo
     })
 }
 
+/// Whether the volume that is made can become this claim's.
+#[must_use]
+pub fn suits(
+    restore: &PodVolumeRestore,
+    recorded: &RecordedClaim,
+    claim: &PersistentVolumeClaim,
+) -> bool {
+    let asked = as_claimed(recorded, Some(claim));
+    let modes = access_modes(restore, recorded);
+    asked.storage_class_name.as_deref() == class_name(restore, recorded)
+        && asked.volume_mode == Some(mode(restore, recorded))
+        && asked.access_modes.iter().all(|mode| modes.contains(mode))
+        && requested_bytes(claim).unwrap_or(0) <= i128::from(recorded.size_bytes)
+}
+
 /// Labels of everything that is taken back in the end.
 #[must_use]
 pub fn owner_labels(restore: &PodVolumeRestore) -> BTreeMap<String, String> {

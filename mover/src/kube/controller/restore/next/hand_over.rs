@@ -191,8 +191,10 @@ fn claim(mut draft: Draft<'_>, mut known: HandoverStatus) -> Decision {
         draft.act(Action::CreateClaim(Box::new(claim)));
         return draft.wait();
     };
-    let usable =
-        super::is_ours(existing, &seen.restore) || target::asks_for(existing, &seen.restore);
+    let recorded = draft.status.recorded.clone().unwrap_or_default();
+    let usable = super::is_ours(existing, &seen.restore)
+        || (target::asks_for(existing, &seen.restore)
+            && target::suits(&seen.restore, &recorded, existing));
     if !usable {
         let message = "a claim of the target's name was created meanwhile";
         return give_up_or_keep(draft, Reason::TargetRefused, message);

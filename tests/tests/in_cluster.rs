@@ -18,6 +18,20 @@ mod deaths;
 mod queue;
 #[path = "in_cluster/restore.rs"]
 mod restore;
+#[path = "in_cluster/restore_cancel.rs"]
+mod restore_cancel;
+#[path = "in_cluster/restore_deaths.rs"]
+mod restore_deaths;
+#[path = "in_cluster/restore_files.rs"]
+mod restore_files;
+#[path = "in_cluster/restore_foreign.rs"]
+mod restore_foreign;
+#[path = "in_cluster/restore_populate.rs"]
+mod restore_populate;
+#[path = "in_cluster/restore_replace.rs"]
+mod restore_replace;
+#[path = "in_cluster/restores.rs"]
+mod restores;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +52,23 @@ const CASES: &[Case] = &[
     ("refusals", backup::refusals),
     ("deleted_with_its_point", backup::deleted_with_its_point),
     ("restore_into_a_new_claim", restore::new_claim),
+    ("restore_sources_and_shapes", restore::sources_and_shapes),
+    ("restore_other_namespaces", restore::other_namespaces),
+    ("restore_file_system", restore_files::file_system),
+    ("restore_replaced", restore_replace::replaced),
+    ("restore_name_taken", restore_replace::name_taken),
+    ("restore_claim_lost", restore_replace::claim_lost),
+    ("restore_in_place", restore_replace::in_place),
+    ("restore_populated", restore_populate::populated),
+    ("restore_before_its_claim", restore_populate::claims_after),
+    ("restore_stopped_early", restore_cancel::early),
+    ("restore_stopped_exposed", restore_cancel::exposed),
+    ("restore_stopped_in_progress", restore_cancel::in_progress),
+    (
+        "restore_stopped_between_two_objects",
+        restore_cancel::between_two_objects,
+    ),
+    ("restore_beside_a_free_volume", restore_foreign::free_volume),
     ("cancelled_before_the_snapshot", cancel::before_the_snapshot),
     ("cancelled_while_exposing", cancel::while_exposing),
     ("cancelled_while_waiting", cancel::while_waiting),
@@ -46,6 +77,7 @@ const CASES: &[Case] = &[
     ("repository_away_and_back", backup::repository_away_and_back),
     ("many_queued", queue::many),
     ("deaths", deaths::anywhere),
+    ("restore_deaths", restore_deaths::anywhere),
 ];
 
 fn main() -> ExitCode {

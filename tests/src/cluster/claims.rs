@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, in_namespace};
 use crate::csi::attached::Attached;
+use crate::csi::client::{block, mount};
 use crate::image::Image;
 use crate::part;
 use crate::test_driver::TestDriver;
@@ -26,7 +27,7 @@ const STEP: usize = 1 << 20;
 const BLOCK: usize = 4096;
 const POLL: Duration = Duration::from_millis(50);
 
-/// A claim of volumeMode Block.
+/// A claim, of volumeMode Block unless it was asked for otherwise.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// Its namespace.
@@ -50,16 +51,29 @@ impl Claim {
     /// # Errors
     /// Where it is refused or stays unbound.
     pub fn create(api: &Api, class: &str, namespace: &str, name: &str, size: u64) -> Result<Self> {
+        let more = json!({"storageClassName": class});
+        let claim = Self::ask(api, namespace, name, size, &more)?;
+        claim.volume(api)?;
+        Ok(claim)
+    }
+
+    /// Asks for one, with further fields of its spec, and does not wait.
+    ///
+    /// # Errors
+    /// Where it is refused.
+    pub fn ask(api: &Api, namespace: &str, name: &str, size: u64, more: &Value) -> Result<Self> {
         let claim = Self::named(namespace, name);
-        let object = json!({
+        let mut object = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
             "spec": {
-                "accessModes": ["ReadWriteOnce"], "volumeMode": "Block", "storageClassName": class,
+                "accessModes": ["ReadWriteOnce"], "volumeMode": "Block",
                 "resources": {"requests": {"storage": size.to_string()}},
             },
         });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            object["spec"][key] = value.clone();
+        }
         api.create(&claim.list(), &object)?;
-        claim.volume(api)?;
         Ok(claim)
     }
 
@@ -93,13 +107,14 @@ impl Claim {
         }
     }
 
-    /// Holds its volume as a device, as a pod of the user would.
+    /// Holds its volume as a device, or as a mounted folder, as a pod of the user would.
     ///
     /// # Errors
     /// As the driver answers.
     pub fn attach(&self, api: &Api, driver: &TestDriver) -> Result<Attached> {
         let volume = self.volume(api)?;
         let csi = &volume["spec"]["csi"];
+        let mode = volume["spec"]["volumeMode"].clone();
         let handle = csi["volumeHandle"].as_str().context("a handle")?;
         let attributes = csi["volumeAttributes"].as_object().into_iter().flatten();
         let context: BTreeMap<String, String> = attributes
@@ -110,7 +125,12 @@ impl Claim {
             volume_context: context,
             ..Volume::default()
         };
-        Attached::block(driver, &format!("user-{}", self.name), &volume)
+        let capability = match mode.as_str() {
+            Some("Block") => block(),
+            _ => mount(csi["fsType"].as_str().unwrap_or("")),
+        };
+        let name = format!("user-{}-{}", self.namespace, self.name);
+        Attached::new(driver, &name, &volume, &capability, BTreeMap::new())
     }
 
     /// Changes the content: `change` edits a copy in `copy`, which stays, and what differs is written to the volume.

@@ -27,7 +27,7 @@ pub struct Sidecars {
 }
 
 impl Sidecars {
-    /// Starts csi-provisioner, csi-snapshotter and csi-attacher for the driver that listens on `socket`. The attacher answers for
+    /// Starts csi-provisioner, csi-snapshotter, csi-attacher and csi-resizer for the driver that listens on `socket`. The attacher answers for
     /// drivers without attachment as well, as in every cluster whose CSIDriver object does not rule it out.
     ///
     /// # Errors
@@ -48,6 +48,7 @@ impl Sidecars {
             start("csi-provisioner", &["--extra-create-metadata=true"])?,
             start("csi-snapshotter", &["--extra-create-metadata=true"])?,
             start("csi-attacher", &[])?,
+            start("csi-resizer", &["--handle-volume-inuse-error=false"])?,
         ];
         for process in &processes {
             stays(process)?;

@@ -33,7 +33,7 @@ const POLL: Duration = Duration::from_millis(50);
 const GROUP: &str = "/apis/snaphaul.dev/v1alpha1";
 pub(crate) const NODE: &str = "worker";
 pub(crate) const CONTROLLER: &str = "controller";
-const REPOSITORY: &str = "store";
+pub(crate) const REPOSITORY: &str = "store";
 
 pub(crate) struct Bed {
     // In the order in which they end.
@@ -160,12 +160,29 @@ impl Bed {
 
     /// Fails where anything but bases is left.
     pub(crate) fn nothing_left(&self) -> Result<()> {
+        self.left(&[])
+    }
+
+    /// The same with one PersistentVolume, given by its path, that may be there.
+    pub(crate) fn nothing_left_but(&self, volume: &str) -> Result<()> {
+        let (_, name) = volume.rsplit_once('/').context("a path")?;
+        let object = self.api.get(volume)?;
+        let handle = object
+            .as_ref()
+            .and_then(|object| object["spec"]["csi"]["volumeHandle"].as_str());
+        let mut known = vec![format!("volume /{name}")];
+        known.extend(handle.map(|handle| format!("volume {handle}")));
+        self.left(&known)
+    }
+
+    fn left(&self, known: &[String]) -> Result<()> {
         let Some(before) = &self.before else {
             return Ok(());
         };
         let begin = Instant::now();
         loop {
-            let left = Holdings::now(&self.api, &self.storage)?.since(before);
+            let mut left = Holdings::now(&self.api, &self.storage)?.since(before);
+            left.retain(|line| !known.contains(line));
             if left.is_empty() {
                 return Ok(());
             }

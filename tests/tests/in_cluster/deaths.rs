@@ -46,7 +46,8 @@ pub(crate) fn anywhere(bed: &mut Bed) -> Result<()> {
     Ok(())
 }
 
-fn kill_one(bed: &mut Bed) -> Result<()> {
+/// Kills controller, agent or a holder.
+pub(crate) fn kill_one(bed: &mut Bed) -> Result<()> {
     match bed.random.below(3) {
         0 => bed.product.kill(CONTROLLER),
         1 => bed.product.kill(&agent_name(NODE)),

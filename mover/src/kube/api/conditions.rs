@@ -75,6 +75,8 @@ reasons! {
     SnapshotLimitReached,
     /// Other volumes are moved first; the message says how many.
     WaitingForSlot,
+    /// The claim has no pod yet, and its storage class makes volumes where the first one is scheduled.
+    WaitingForConsumer,
     /// No node has an agent that can reach the volume.
     NoAgent,
     /// The working copy is being made and attached.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, VolumeNodeAffinity};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use super::quantity;
@@ -64,6 +65,9 @@ pub struct Recorded {
     /// Annotations of the claim that are about it and not about its old volume.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// When the snapshot was taken, as the driver says: long before it is read, where many volumes wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Time>,
     /// Nodes that the volume can be attached to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_affinity: Option<VolumeNodeAffinity>,

@@ -72,7 +72,11 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
         Action::SetClaimRef(id, owner) => {
             let mut owner = json!(owner);
             // A merge keeps what is not named.
-            owner["resourceVersion"] = serde_json::Value::Null;
+            for field in ["resourceVersion", "uid"] {
+                if owner[field].is_null() {
+                    owner[field] = serde_json::Value::Null;
+                }
+            }
             let change = json!({"metadata": version(&id), "spec": {"claimRef": owner}});
             apply::merge(&volumes, &id.name, &change).await.map(drop)
         }

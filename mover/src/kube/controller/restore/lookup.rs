@@ -173,7 +173,10 @@ fn of_cluster(point: &Point, repository_id: &str) -> Option<PointRecord> {
     let size = i64::try_from(manifest.size).ok()?;
     let ids = (point.id().to_string(), repository_id.to_owned());
     let mut record = record(&recorded, ids, &manifest.volume, size);
-    record.taken_unix_millis = manifest.taken_unix_millis();
+    // A storage whose clock is ahead shall not move a point into the future.
+    let read = manifest.taken_unix_millis();
+    let taken = recorded.taken.as_ref().map(|time| time.0.as_millisecond());
+    record.taken_unix_millis = taken.map_or(read, |taken| taken.min(read));
     Some(record)
 }
 

@@ -32,6 +32,10 @@ use crate::kube::api::{Phase, PodVolumeRestore, PodVolumeRestoreStatus};
 
 /// When a wait is looked at again though no watch spoke.
 const USUAL_WAIT: SignedDuration = SignedDuration::from_secs(10);
+/// The same while volumes change hands or are taken back: neither they nor the claims of users are watched. Only for as long as that
+/// takes where nothing is wrong.
+const SHORT_WAIT: SignedDuration = SignedDuration::from_secs(1);
+const SHORT_WAITS: SignedDuration = SignedDuration::from_mins(1);
 
 /// What is to be done about a restore.
 #[must_use]
@@ -84,6 +88,24 @@ pub fn wants_slot(seen: &Observation) -> bool {
         && !gives_up(&seen.restore)
         && seen.working_claim.is_none()
         && seen.holder.is_none()
+        && !waits_for_consumer(seen)
+}
+
+/// Whether a claim that asks to be filled has no pod yet that says where its volume shall be.
+#[must_use]
+pub fn waits_for_consumer(seen: &Observation) -> bool {
+    let late = seen
+        .class
+        .as_ref()
+        .and_then(|class| class.volume_binding_mode.as_deref());
+    let asking = seen
+        .target
+        .as_ref()
+        .filter(|claim| target::asks_for(claim, &seen.restore));
+    seen.working_claim.is_none()
+        && seen.holder.is_none()
+        && late == Some("WaitForFirstConsumer")
+        && asking.is_some_and(|claim| target::selected_node(claim).is_none())
 }
 
 /// Whether it matters what is attached: when volumes change hands, and where the target's own is in question.
@@ -248,7 +270,11 @@ impl<'a> Draft<'a> {
     }
 
     fn wait(self) -> Decision {
-        self.decide(USUAL_WAIT)
+        let begun = status::condition(&self.status, SUCCEEDED);
+        let young = begun.is_some_and(|known| {
+            self.seen.now.duration_since(known.last_transition_time.0) < SHORT_WAITS
+        });
+        self.decide(if young { SHORT_WAIT } else { USUAL_WAIT })
     }
 
     /// To be looked at again as soon as the status is written.

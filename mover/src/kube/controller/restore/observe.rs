@@ -275,8 +275,11 @@ async fn attachments(context: &Context, seen: &mut Observation) -> Result<()> {
 }
 
 async fn class(context: &Context, seen: &mut Observation) -> Result<()> {
-    let recorded: RecordedClaim = match &seen.point {
-        PointAnswer::Found(point) => next::effective(seen, &point.claim),
+    let known = seen.restore.status.as_ref();
+    let known = known.and_then(|status| status.recorded.clone());
+    let recorded: RecordedClaim = match (&seen.point, known) {
+        (PointAnswer::Found(point), _) => next::effective(seen, &point.claim),
+        (_, Some(recorded)) if seen.working_claim.is_none() => recorded,
         _ => return Ok(()),
     };
     if let Some(name) = target::class_name(&seen.restore, &recorded) {

@@ -35,6 +35,37 @@ fn nothing_left(world: &World) {
     }
 }
 
+/// The old claim is gone and the new one could not be had: the filled volume stays for a person, and for nobody else.
+fn kept(world: &World) {
+    assert_eq!(world.restore.spec.mode, RestoreMode::Replace);
+    assert!(world.working_claim().is_none(), "{}", world.story());
+    assert!(world.holder.is_none(), "{}", world.story());
+    let kept: Vec<_> = world
+        .volumes
+        .values()
+        .filter(|volume| Some(handle_of(volume)) != world.old_disk)
+        .collect();
+    let [kept] = kept[..] else {
+        panic!("{} volumes\n{}", kept.len(), world.story());
+    };
+    assert_eq!(
+        world.disks.get(&handle_of(kept)),
+        Some(&true),
+        "{}",
+        world.story()
+    );
+    assert_eq!(
+        volume::reclaim_policy(kept),
+        volume::RETAIN,
+        "{}",
+        world.story()
+    );
+    let place = kept.spec.as_ref().unwrap().claim_ref.as_ref().unwrap();
+    assert_eq!(place.namespace.as_deref(), Some(SHOP));
+    assert_eq!(place.name.as_ref(), Some(&world.intermediate()));
+    assert_eq!(place.uid, None);
+}
+
 /// The user's claim is bound to the filled volume, which has the policy of its class.
 fn handed_over(world: &World) {
     let claim = world
@@ -89,6 +120,7 @@ fn ended(world: &World, ending: Ending) {
     match phase {
         Some(Phase::Completed) if world.user_deleted_claim => {}
         Some(Phase::Completed) => handed_over(world),
+        Some(Phase::Failed) if world.says("stays on PersistentVolume") => kept(world),
         Some(Phase::Canceled | Phase::Failed) => {
             nothing_left(world);
             if world.restore.spec.mode == RestoreMode::InPlace && !world.user_deleted_claim {

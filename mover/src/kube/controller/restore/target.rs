@@ -200,11 +200,18 @@ pub fn second_claim(
     claim
 }
 
+/// The scheduler's word to the provisioner (k8s.io/component-helpers, storage/volume).
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+
+/// Where the scheduler wants the pod that waits for a claim.
+#[must_use]
+pub fn selected_node(claim: &PersistentVolumeClaim) -> Option<&String> {
+    claim.metadata.annotations.as_ref()?.get(SELECTED_NODE)
+}
+
 /// Makes the volume where the scheduler wants the pod that waits for the user's claim.
 pub fn follow_consumer(claim: &mut PersistentVolumeClaim, asking: &PersistentVolumeClaim) {
-    const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-    let annotations = asking.metadata.annotations.as_ref();
-    if let Some(node) = annotations.and_then(|all| all.get(SELECTED_NODE)) {
+    if let Some(node) = selected_node(asking) {
         let own = claim.metadata.annotations.get_or_insert_default();
         own.insert(SELECTED_NODE.to_owned(), node.clone());
     }
@@ -272,6 +279,21 @@ pub fn asks_for(claim: &PersistentVolumeClaim, restore: &PodVolumeRestore) -> bo
                 .as_ref()
                 .is_none_or(|namespace| Some(namespace) == restore.metadata.namespace.as_ref())
     })
+}
+
+/// Whether the volume that is made can become this claim's.
+#[must_use]
+pub fn suits(
+    restore: &PodVolumeRestore,
+    recorded: &RecordedClaim,
+    claim: &PersistentVolumeClaim,
+) -> bool {
+    let asked = as_claimed(recorded, Some(claim));
+    let modes = access_modes(restore, recorded);
+    asked.storage_class_name.as_deref() == class_name(restore, recorded)
+        && asked.volume_mode == Some(mode(restore, recorded))
+        && asked.access_modes.iter().all(|mode| modes.contains(mode))
+        && requested_bytes(claim).unwrap_or(0) <= i128::from(recorded.size_bytes)
 }
 
 /// Labels of everything that is taken back in the end.

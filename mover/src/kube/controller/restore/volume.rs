@@ -151,6 +151,14 @@ pub fn reclaim_policy(volume: &PersistentVolume) -> &str {
         .unwrap_or(RETAIN)
 }
 
+/// How pods see the volume. Absent means Filesystem (API documentation of PersistentVolumeSpec).
+#[must_use]
+pub fn mode_of(volume: &PersistentVolume) -> &str {
+    let spec = volume.spec.as_ref();
+    spec.and_then(|spec| spec.volume_mode.as_deref())
+        .unwrap_or(target::mode_word(VolumeMode::Filesystem))
+}
+
 /// Where the binding controller has a volume.
 #[must_use]
 pub fn phase(volume: &PersistentVolume) -> Option<&str> {

@@ -12,6 +12,7 @@ use crate::kube::controller::backup::action::{Action, Object};
 use crate::kube::controller::backup::view::{Observed, Source, SourceView};
 use crate::kube::controller::conditions::{self, Is};
 use crate::kube::controller::owner::object_name;
+use crate::kube::controller::recorded::Recorded;
 use crate::kube::controller::slots::Slot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -218,6 +219,11 @@ impl Step<'_> {
             .filter(|base| !base.deleting);
         let uses_base = self.backup.spec.base_snapshot_policy != BaseSnapshotPolicy::Drop;
         let base = base.filter(|_| uses_base);
+        let snapshot = self.next.status.snapshot.as_ref();
+        let recorded = Recorded {
+            taken: snapshot.and_then(|snapshot| snapshot.creation_time.clone()),
+            ..source.recorded.clone()
+        };
         self.next.status.order = Some(TransferOrder {
             attempt,
             strategy: AttachStrategy::Pod,
@@ -232,7 +238,7 @@ impl Step<'_> {
             size_bytes: i64::try_from(source.recorded.size_bytes)
                 .ok()
                 .filter(|size| *size > 0),
-            recorded: Some(source.recorded.to_json()),
+            recorded: Some(recorded.to_json()),
             since: Some(Time(self.now)),
             stop: None,
         });

@@ -16,8 +16,10 @@ use crate::kube::api::backup::PointStatus;
 use crate::kube::api::conditions::{ACCEPTED, Reason};
 use crate::kube::api::restore::{RecordedClaim, RestoreMode, VolumeMode};
 
-/// Between two looks for what is missing: a repository may have to be listed for it.
+/// Between two looks for what is missing: a repository may have to be listed for it. More often at first, when it is being made.
 const LOOKUP_WAIT: SignedDuration = SignedDuration::from_secs(30);
+const FIRST_LOOKUP_WAIT: SignedDuration = SignedDuration::from_secs(10);
+const FIRST_LOOKUPS: SignedDuration = SignedDuration::from_mins(5);
 
 pub(super) fn accept(mut draft: Draft<'_>) -> Decision {
     draft.status.phase.get_or_insert(Phase::New);
@@ -77,7 +79,12 @@ fn refused(mut draft: Draft<'_>, reason: Reason, message: &str, may_change: bool
         });
     }
     draft.set((ACCEPTED, Some(false)), reason, message);
-    draft.decide(LOOKUP_WAIT)
+    let pause = if draft.lasts((ACCEPTED, reason), FIRST_LOOKUPS) {
+        LOOKUP_WAIT
+    } else {
+        FIRST_LOOKUP_WAIT
+    };
+    draft.decide(pause)
 }
 
 /// The target, where it is a claim that asks to be filled by this restore.

@@ -19,6 +19,22 @@ use crate::kube::controller::attempts;
 pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
     let seen = draft.seen;
     let begun = seen.working_claim.is_some() || seen.holder.is_some();
+    if !begun && came_late(&draft) {
+        draft.status.recorded = None;
+        return draft.at_once();
+    }
+    if super::waits_for_consumer(seen) {
+        let message = format!(
+            "claim {} waits for its first pod: its storage class makes volumes where that is scheduled",
+            seen.restore.spec.target.name
+        );
+        draft.set(
+            (DEVICE_READY, Some(false)),
+            Reason::WaitingForConsumer,
+            &message,
+        );
+        return draft.wait();
+    }
     if !begun && seen.slot != Slot::Granted {
         return without_slot(draft);
     }
@@ -80,10 +96,27 @@ fn without_slot(mut draft: Draft<'_>) -> Decision {
     draft.wait()
 }
 
+/// Whether a claim that asks to be filled, and for something else than was accepted, was created after the restore.
+fn came_late(draft: &Draft<'_>) -> bool {
+    let seen = draft.seen;
+    let asking = seen
+        .target
+        .as_ref()
+        .filter(|claim| target::asks_for(claim, &seen.restore));
+    let recorded = draft.status.recorded.as_ref();
+    seen.restore.spec.mode == RestoreMode::NewClaim
+        && asking
+            .zip(recorded)
+            .is_some_and(|(claim, recorded)| !target::suits(&seen.restore, recorded, claim))
+}
+
 /// Why the target cannot be had any more: it is not only at the end that this should be found.
 fn lost_target(draft: &Draft<'_>) -> Option<&'static str> {
     let seen = draft.seen;
     match (seen.restore.spec.mode, &seen.target) {
+        (RestoreMode::NewClaim, Some(_)) if came_late(draft) => Some(
+            "the claim was created after the restore had begun, and asks for another volume: create it first",
+        ),
         (RestoreMode::NewClaim, Some(claim)) => {
             let ours = is_ours(claim, &seen.restore) || target::asks_for(claim, &seen.restore);
             (!ours).then_some("a claim of the target's name was created meanwhile")

@@ -13,7 +13,7 @@
 //! Invariant: from the moment the volume is filled, a PersistentVolume whose policy is Retain names it, or, in `Recreating`, the status.
 
 use ::kube::ResourceExt as _;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::super::decision::{Action, Decision, ObjectId};
@@ -88,9 +88,23 @@ fn give_up_or_keep(mut draft: Draft<'_>, reason: Reason, message: &str) -> Decis
         draft.act(Action::SetReclaimPolicy(ObjectId::of(object), policy));
         return draft.at_once();
     }
+    let kept_for = kept_for(seen);
+    if object
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.claim_ref.as_ref())
+        != Some(&kept_for)
+    {
+        let owner = Box::new(kept_for);
+        draft.act(Action::SetClaimRef(ObjectId::of(object), owner));
+        return draft.at_once();
+    }
     let message = format!(
-        "{message}; the restored data stays on PersistentVolume {} with the policy Retain: name it in a new claim, or delete it",
-        object.name_any()
+        "{message}; the restored data stays on PersistentVolume {} (volumeMode {}) with the policy Retain: create a claim {} in this \
+         namespace with it as volumeName, or delete it",
+        object.name_any(),
+        volume::mode_of(object),
+        kept_for.name.as_deref().unwrap_or_default(),
     );
     draft.set((SUCCEEDED, Some(false)), reason, &message);
     draft.say(&message);
@@ -100,6 +114,16 @@ fn give_up_or_keep(mut draft: Draft<'_>, reason: Reason, message: &str) -> Decis
         message,
     });
     draft.end(Phase::Failed)
+}
+
+/// A claim that only the namespace's own people can make: the volume waits for it. Without a reference any claim of the cluster could get
+/// the volume; with one to a claim that is gone, none; with one to the working claim, the sweep would take it for a leftover.
+fn kept_for(seen: &super::super::observation::Observation) -> ObjectReference {
+    let namespace = seen.restore.namespace().unwrap_or_default();
+    ObjectReference {
+        uid: None,
+        ..volume::claim_ref(&namespace, &names::intermediate(&seen.restore), "")
+    }
 }
 
 /// Takes the volume from working claim and holder.
@@ -167,8 +191,10 @@ fn claim(mut draft: Draft<'_>, mut known: HandoverStatus) -> Decision {
         draft.act(Action::CreateClaim(Box::new(claim)));
         return draft.wait();
     };
-    let usable =
-        super::is_ours(existing, &seen.restore) || target::asks_for(existing, &seen.restore);
+    let recorded = draft.status.recorded.clone().unwrap_or_default();
+    let usable = super::is_ours(existing, &seen.restore)
+        || (target::asks_for(existing, &seen.restore)
+            && target::suits(&seen.restore, &recorded, existing));
     if !usable {
         let message = "a claim of the target's name was created meanwhile";
         return give_up_or_keep(draft, Reason::TargetRefused, message);

@@ -394,6 +394,14 @@ impl World {
             })
     }
 
+    /// Whether the message has these words.
+    pub(super) fn says(&self, words: &str) -> bool {
+        let status = self.restore.status.as_ref();
+        status
+            .and_then(|status| status.message.as_ref())
+            .is_some_and(|message| message.contains(words))
+    }
+
     pub(super) fn story(&self) -> String {
         format!("{}\n{:#?}", self.log.join("\n"), self.restore.status)
     }

@@ -121,3 +121,38 @@ proptest! {
         prop_assert_eq!(bytes(&Quantity(value.to_string())), Some(i128::from(value)));
     }
 }
+
+#[test]
+fn a_claim_that_asks_to_be_filled_gets_what_it_asks_for_or_nothing() {
+    let claim = |class: &str, mode: &str, size: &str| {
+        let mut claim = working_claim(&restore(None), &recorded(), "shop");
+        let spec = claim.spec.as_mut().unwrap();
+        spec.storage_class_name = Some(class.to_owned());
+        spec.volume_mode = Some(mode.to_owned());
+        spec.resources = Some(request(Quantity(size.to_owned())));
+        claim
+    };
+    let suits = |claim: &PersistentVolumeClaim| suits(&restore(None), &recorded(), claim);
+    assert!(suits(&claim("fast", "Filesystem", "1Gi")));
+    assert!(suits(&claim("fast", "Filesystem", "1Mi")));
+    assert!(!suits(&claim("slow", "Filesystem", "1Gi")));
+    assert!(!suits(&claim("fast", "Block", "1Gi")));
+    assert!(!suits(&claim("fast", "Filesystem", "2Gi")));
+    let mut shared = claim("fast", "Filesystem", "1Gi");
+    shared.spec.as_mut().unwrap().access_modes = Some(vec!["ReadWriteMany".to_owned()]);
+    assert!(!suits(&shared));
+    // Made for whoever asks: what the record says then is the claim's.
+    let taken = as_claimed(&recorded(), Some(&shared));
+    assert!(super::suits(&restore(None), &taken, &shared));
+}
+
+#[test]
+fn the_volume_is_made_where_the_first_pod_will_be() {
+    let mut asking = new_claim(&restore(None), &recorded());
+    assert_eq!(selected_node(&asking), None);
+    let annotations = asking.metadata.annotations.get_or_insert_default();
+    annotations.insert(SELECTED_NODE.to_owned(), "n1".to_owned());
+    let mut working = working_claim(&restore(None), &recorded(), "system");
+    follow_consumer(&mut working, &asking);
+    assert_eq!(selected_node(&working), Some(&"n1".to_owned()));
+}

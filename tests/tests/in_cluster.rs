@@ -14,10 +14,14 @@ mod bed;
 mod cancel;
 #[path = "in_cluster/deaths.rs"]
 mod deaths;
+#[path = "in_cluster/left.rs"]
+mod left;
 #[path = "in_cluster/queue.rs"]
 mod queue;
 #[path = "in_cluster/restore.rs"]
 mod restore;
+#[path = "in_cluster/rules.rs"]
+mod rules;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,7 +49,12 @@ const CASES: &[Case] = &[
     ("deleted_in_progress", cancel::deleted_in_progress),
     ("repository_away_and_back", backup::repository_away_and_back),
     ("many_queued", queue::many),
+    (
+        "left_by_a_driver_that_is_gone",
+        left::by_a_driver_that_is_gone,
+    ),
     ("deaths", deaths::anywhere),
+    ("every_rule_is_used", rules::all_are_used),
 ];
 
 fn main() -> ExitCode {
@@ -71,6 +80,7 @@ fn run(shared: &Mutex<Option<Bed>>, name: &str, case: fn(&mut Bed) -> Result<()>
     }
     let bed = bed.as_mut().context("started above")?;
     bed.begin(name)?;
+    bed.ran.insert(name.to_owned());
     let outcome = case(bed).and_then(|()| bed.settle());
     bed.end(outcome)
 }

@@ -56,9 +56,10 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
                 .map(drop)
         }
         Action::CreateHolder => create_holder(context, seen).await,
-        Action::DeleteHolder { uid } => {
+        Action::DeleteHolder { uid, force } => {
             let pods = Api::<Pod>::namespaced(client.clone(), &context.settings.namespace);
-            apply::delete(&pods, &names::intermediate(restore), &uid, None).await
+            let name = names::intermediate(restore);
+            apply::delete(&pods, &name, &uid, force.then_some(0)).await
         }
         Action::CreateVolume(volume) => apply::ensure(&volumes, volume.as_ref()).await.map(drop),
         Action::DeleteVolume(id) => delete_volume(&volumes, &id).await,
@@ -70,9 +71,11 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
             apply::merge(&volumes, &id.name, &change).await.map(drop)
         }
         Action::SetClaimRef(id, owner) => {
+            let uid = owner.uid.clone();
             let mut owner = json!(owner);
             // A merge keeps what is not named.
             owner["resourceVersion"] = serde_json::Value::Null;
+            owner["uid"] = json!(uid);
             let change = json!({"metadata": version(&id), "spec": {"claimRef": owner}});
             apply::merge(&volumes, &id.name, &change).await.map(drop)
         }

@@ -75,7 +75,9 @@ fn give_up_or_keep(mut draft: Draft<'_>, reason: Reason, message: &str) -> Decis
     let Some(object) = object.filter(|object| object.metadata.deletion_timestamp.is_none()) else {
         // Nothing names the storage for the moment: not before it has an object again.
         let known = draft.status.volume.clone().unwrap_or_default();
-        if seen.working_volume.is_none()
+        let limit = seen.settings.bind_deadline + seen.settings.clean_deadline;
+        let overdue = draft.lasts((SUCCEEDED, Reason::Binding), limit);
+        if (seen.working_volume.is_none() || (overdue && seen.final_volume.is_none()))
             && let Some(again) = recreated(&draft, &known)
         {
             draft.act(Action::CreateVolume(Box::new(again)));
@@ -86,6 +88,16 @@ fn give_up_or_keep(mut draft: Draft<'_>, reason: Reason, message: &str) -> Decis
     if volume::reclaim_policy(object) != volume::RETAIN {
         let policy = volume::RETAIN.to_owned();
         draft.act(Action::SetReclaimPolicy(ObjectId::of(object), policy));
+        return draft.at_once();
+    }
+    if let Some(owner) = volume::owner_ref(object)
+        && owner.namespace.as_deref() == Some(seen.settings.system_namespace.as_str())
+    {
+        // Nothing of ours may take it for a working copy: it waits for a claim of the target's name.
+        let namespace = seen.restore.namespace().unwrap_or_default();
+        let mut owner = volume::claim_ref(&namespace, &seen.restore.spec.target.name, "");
+        owner.uid = None;
+        draft.act(Action::SetClaimRef(ObjectId::of(object), Box::new(owner)));
         return draft.at_once();
     }
     let message = format!(
@@ -128,9 +140,7 @@ fn release(mut draft: Draft<'_>, mut known: HandoverStatus) -> Decision {
     }
     if let Some(holder) = &seen.holder {
         draft.say("the holder pod is ending");
-        draft.act(Action::DeleteHolder {
-            uid: holder.uid.clone(),
-        });
+        draft.delete_holder(holder);
         return draft.wait();
     }
     if !seen.attached_to.is_empty() {

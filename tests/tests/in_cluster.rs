@@ -42,6 +42,12 @@ const CASES: &[Case] = &[
     ("refusals", backup::refusals),
     ("deleted_with_its_point", backup::deleted_with_its_point),
     ("restore_into_a_new_claim", restore::new_claim),
+    ("restore_in_place", restore::in_place),
+    (
+        "volume_of_somebody_else",
+        restore::of_a_volume_of_somebody_else,
+    ),
+    ("gone_after_its_time", restore::gone_after_its_time),
     ("cancelled_before_the_snapshot", cancel::before_the_snapshot),
     ("cancelled_while_exposing", cancel::while_exposing),
     ("cancelled_while_waiting", cancel::while_waiting),

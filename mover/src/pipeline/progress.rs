@@ -139,3 +139,26 @@ impl StopFlag {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn leave_lapses_unless_it_is_renewed() {
+        let flag = StopFlag::default();
+        assert!(!flag.is_stopped(), "without leave there is no end of it");
+        let now = Instant::now();
+        flag.lapse_at(now + Duration::from_secs(3600));
+        assert!(!flag.is_stopped() && flag.check().is_ok());
+        let other = flag.clone();
+        other.lapse_at(now);
+        assert!(flag.has_lapsed() && flag.check().is_err());
+        other.lapse_at(now + Duration::from_secs(3600));
+        assert!(!flag.is_stopped(), "renewed for all that hold it");
+        other.stop();
+        assert!(flag.is_stopped() && !flag.has_lapsed());
+    }
+}

@@ -15,7 +15,7 @@ use super::work::Kind;
 /// Between two questions; a stop that the watch does not bring is heard after this.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// How long an answer holds. Below any deadline of the controller for a lost agent, with time for what is on its way to the device.
-pub const HOLDS: Duration = Duration::from_secs(30);
+const HOLDS: Duration = Duration::from_secs(30);
 
 /// Keeps the order confirmed; never ends.
 pub(super) async fn keep(writer: &StatusWriter, kind: Kind, stopper: &Stopper) {

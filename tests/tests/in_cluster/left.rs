@@ -18,9 +18,9 @@ pub(crate) fn by_a_driver_that_is_gone(bed: &mut Bed) -> Result<()> {
     bed.lead_with(&["--clean-deadline", "5s", "--sweep-every", "5s"])?;
     let outcome = driver_gone(bed);
     bed.storage.driver.order(&[])?;
+    let outcome = outcome.and_then(|()| bed.nothing_left_within(REMOVED));
     bed.lead_with(&[])?;
-    outcome?;
-    bed.nothing_left_within(REMOVED)
+    outcome
 }
 
 fn driver_gone(bed: &mut Bed) -> Result<()> {

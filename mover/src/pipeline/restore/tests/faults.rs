@@ -140,7 +140,7 @@ fn a_stop_ends_every_way_of_restoring() {
         );
         // Leave that was not renewed is as good as a stop.
         let context = bed.context();
-        context.stop.lapse_at(std::time::Instant::now());
+        context.stop.lapse_at(Instant::now());
         assert_eq!(
             run(&context, &request).unwrap_err().kind(),
             ErrorKind::Interrupted

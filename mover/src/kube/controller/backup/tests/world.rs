@@ -1,9 +1,10 @@
 //! The simulated cluster around one backup.
 //!
-//! Owns: its state, and how it begins, goes on and comes to rest. `hand` is our controller, `rules` are those of others, `checks` is what holds.
+//! Owns: its state, and how it begins, goes on and comes to rest. `hand` is our controller, `rules` are those of others, `checks` and `left` are what holds.
 
 mod checks;
 mod hand;
+mod left;
 mod rules;
 
 use std::collections::BTreeSet;

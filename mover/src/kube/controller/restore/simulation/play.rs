@@ -349,11 +349,7 @@ impl Play {
             foreign_volume: None,
             final_volume,
             holder: self.world.holder.clone(),
-            agent: if self.world.work_is_answered() {
-                Agent::Ready
-            } else {
-                Agent::Gone
-            },
+            agent: self.agent(),
             reachable: self.world.dead_node.is_none() || !self.world.bound_to_node,
             target,
             target_users: self
@@ -368,6 +364,14 @@ impl Play {
                 ..Settings::default()
             },
             restore,
+        }
+    }
+
+    fn agent(&self) -> Agent {
+        if self.world.work_is_answered() {
+            Agent::Ready
+        } else {
+            Agent::Gone
         }
     }
 

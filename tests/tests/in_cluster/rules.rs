@@ -33,12 +33,6 @@ const UNSEEN: &[(&str, &str, &str, &str)] = &[
         "asked of the authorizer by the policy snaphaul-status",
     ),
     (
-        AGENT,
-        "get",
-        "volumesnapshots",
-        "asked of the authorizer by the driver's metadata service",
-    ),
-    (
         CONTROLLER,
         "create",
         "podvolumebackups",

@@ -27,6 +27,7 @@
 
 pub mod api;
 pub mod archive;
+pub mod audit;
 mod certificates;
 pub mod claims;
 mod control_plane;

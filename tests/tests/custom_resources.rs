@@ -6,6 +6,8 @@
 mod agents;
 #[path = "custom_resources/definitions.rs"]
 mod definitions;
+#[path = "custom_resources/forgeries.rs"]
+mod forgeries;
 #[path = "custom_resources/objects.rs"]
 mod objects;
 #[path = "custom_resources/people.rs"]
@@ -71,6 +73,22 @@ const CASES: &[Case] = &[
         agents::an_agent_answers_for_its_own_node,
     ),
     ("an_agent_only_answers", agents::an_agent_only_answers),
+    (
+        "a_tenant_forges_no_status",
+        forgeries::a_tenant_forges_no_status,
+    ),
+    (
+        "a_finalizer_is_the_controllers",
+        forgeries::a_finalizer_is_the_controllers,
+    ),
+    (
+        "an_agent_makes_tokens_for_metadata_services_only",
+        forgeries::an_agent_makes_tokens_for_metadata_services_only,
+    ),
+    (
+        "a_claim_that_is_written_over_gets_no_pod",
+        forgeries::a_claim_that_is_written_over_gets_no_pod,
+    ),
     (
         "no_role_allows_what_is_not_needed",
         roles::no_role_allows_what_is_not_needed,

@@ -14,6 +14,8 @@ mod bed;
 mod cancel;
 #[path = "in_cluster/deaths.rs"]
 mod deaths;
+#[path = "in_cluster/left.rs"]
+mod left;
 #[path = "in_cluster/queue.rs"]
 mod queue;
 #[path = "in_cluster/restore.rs"]
@@ -26,12 +28,16 @@ mod restore_deaths;
 mod restore_files;
 #[path = "in_cluster/restore_foreign.rs"]
 mod restore_foreign;
+#[path = "in_cluster/restore_in_place.rs"]
+mod restore_in_place;
 #[path = "in_cluster/restore_populate.rs"]
 mod restore_populate;
 #[path = "in_cluster/restore_replace.rs"]
 mod restore_replace;
 #[path = "in_cluster/restores.rs"]
 mod restores;
+#[path = "in_cluster/rules.rs"]
+mod rules;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,6 +75,12 @@ const CASES: &[Case] = &[
         restore_cancel::between_two_objects,
     ),
     ("restore_beside_a_free_volume", restore_foreign::free_volume),
+    ("restore_in_place_alone", restore_in_place::alone),
+    (
+        "volume_of_somebody_else",
+        restore_in_place::of_a_volume_of_somebody_else,
+    ),
+    ("gone_after_its_time", restore_in_place::gone_after_its_time),
     ("cancelled_before_the_snapshot", cancel::before_the_snapshot),
     ("cancelled_while_exposing", cancel::while_exposing),
     ("cancelled_while_waiting", cancel::while_waiting),
@@ -76,8 +88,13 @@ const CASES: &[Case] = &[
     ("deleted_in_progress", cancel::deleted_in_progress),
     ("repository_away_and_back", backup::repository_away_and_back),
     ("many_queued", queue::many),
+    (
+        "left_by_a_driver_that_is_gone",
+        left::by_a_driver_that_is_gone,
+    ),
     ("deaths", deaths::anywhere),
     ("restore_deaths", restore_deaths::anywhere),
+    ("every_rule_is_used", rules::all_are_used),
 ];
 
 fn main() -> ExitCode {
@@ -103,6 +120,7 @@ fn run(shared: &Mutex<Option<Bed>>, name: &str, case: fn(&mut Bed) -> Result<()>
     }
     let bed = bed.as_mut().context("started above")?;
     bed.begin(name)?;
+    bed.ran.insert(name.to_owned());
     let outcome = case(bed).and_then(|()| bed.settle());
     bed.end(outcome)
 }

@@ -18,6 +18,8 @@ use crate::pipeline::progress::StopFlag;
 
 /// Shortest lease: a busy API server may take a second to answer.
 const SHORTEST_LEASE: Duration = Duration::from_secs(3);
+/// Shortest deadline of a lost agent: by then it has stopped writing (`kube::agent::leave`).
+const SHORTEST_AGENT_DEADLINE: Duration = Duration::from_secs(45);
 /// How often the signal handlers' flag is looked at.
 const SIGNAL_PACE: Duration = Duration::from_millis(100);
 
@@ -55,6 +57,11 @@ fn settings(args: &ControllerArgs) -> Result<Settings> {
         return Err(invalid("use a lease that is shorter than 3 seconds")
             .hint("give --lease at least 3s: a busy API server may take a second to answer"));
     }
+    if args.agent_deadline < SHORTEST_AGENT_DEADLINE {
+        return Err(invalid("give work to another node after less than 45 seconds").hint(
+            "give --agent-deadline at least 45s: an agent that is cut off stops to write after 30 seconds",
+        ));
+    }
     if let Some(alias) = &args.cluster_alias {
         if alias.contains('/') {
             return Err(invalid("use a cluster alias with a slash")
@@ -85,6 +92,7 @@ fn settings(args: &ControllerArgs) -> Result<Settings> {
             expose: args.expose_deadline,
             no_progress: args.progress_deadline,
             agent_lost: args.agent_deadline,
+            clean: args.clean_deadline,
             ..Deadlines::default()
         },
         base_max_age: args.base_max_age,

@@ -16,6 +16,7 @@ mod board;
 mod changed;
 mod conclusion;
 mod device;
+mod leave;
 mod metrics;
 mod share;
 mod status;

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -77,26 +78,55 @@ impl Progress {
     }
 }
 
-/// Asked for by SIGINT or SIGTERM; every loop of the data plane looks at it.
+/// Asked for by SIGINT or SIGTERM, or due because leave to go on was not renewed; every loop of the data plane looks at it.
 #[derive(Clone, Debug, Default)]
-pub struct StopFlag(Arc<AtomicBool>);
+pub struct StopFlag {
+    stopped: Arc<AtomicBool>,
+    /// Milliseconds after [`epoch`] at which leave lapses; 0 where it never does.
+    lapses: Arc<AtomicU64>,
+}
+
+/// What moments of this process are counted from.
+fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+fn millis_at(moment: Instant) -> u64 {
+    let since = moment.saturating_duration_since(epoch());
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
 
 impl StopFlag {
     /// Asks every holder to stop.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Gives leave to go on until this moment, as often as it is renewed. A process that was held up meanwhile finds that it has lapsed,
+    /// before it does anything else.
+    pub fn lapse_at(&self, moment: Instant) {
+        let at = millis_at(moment).max(1);
+        self.lapses.store(at, Ordering::Relaxed);
     }
 
     /// The flag itself, for a signal handler to set.
     #[must_use]
     pub fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.stopped)
     }
 
-    /// Whether a stop was asked for.
+    /// Whether a stop was asked for, or leave has lapsed.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.stopped.load(Ordering::Relaxed) || self.has_lapsed()
+    }
+
+    /// Whether leave was given, and not renewed in time.
+    #[must_use]
+    pub fn has_lapsed(&self) -> bool {
+        let at = self.lapses.load(Ordering::Relaxed);
+        at != 0 && millis_at(Instant::now()) >= at
     }
 
     /// Fails with `Interrupted` once a stop was asked for.
@@ -109,5 +139,28 @@ impl StopFlag {
                 .hint("run the same command again to resume"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn leave_lapses_unless_it_is_renewed() {
+        let flag = StopFlag::default();
+        assert!(!flag.is_stopped(), "without leave there is no end of it");
+        let now = Instant::now();
+        flag.lapse_at(now + Duration::from_secs(3600));
+        assert!(!flag.is_stopped() && flag.check().is_ok());
+        let other = flag.clone();
+        other.lapse_at(now);
+        assert!(flag.has_lapsed() && flag.check().is_err());
+        other.lapse_at(now + Duration::from_secs(3600));
+        assert!(!flag.is_stopped(), "renewed for all that hold it");
+        other.stop();
+        assert!(flag.is_stopped() && !flag.has_lapsed());
     }
 }

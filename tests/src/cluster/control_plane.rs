@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::audit;
 use super::certificates::{Certificates, Pair};
 use super::kubeconfig::{self, Credential};
 use super::kubectl::Kubectl;
@@ -105,7 +106,14 @@ impl Site {
     /// Waits until it answers `/readyz` as well, so that a request after this is not refused for its youth.
     pub(super) fn start_api_server(&self, kubectl: &Kubectl) -> Result<Process> {
         let pki = &self.certificates;
+        let policy = self.folder.join("audit-policy.yaml");
+        std::fs::write(&policy, audit::policy())?;
         let args = [
+            format!("--audit-policy-file={}", policy.display()),
+            format!(
+                "--audit-log-path={}",
+                audit::path(self.folder.path()).display()
+            ),
             format!("--etcd-servers=http://127.0.0.1:{}", self.etcd[0]),
             format!("--secure-port={}", self.api),
             "--bind-address=127.0.0.1".to_owned(),

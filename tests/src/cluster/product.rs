@@ -108,6 +108,11 @@ impl Product {
         self.start(name, &words, &kubeconfig)
     }
 
+    /// Flags of the controllers that are started from now on.
+    pub fn set_controller_flags(&mut self, flags: &[&str]) {
+        self.options.controller = flags.iter().map(|&flag| flag.to_owned()).collect();
+    }
+
     /// Starts the agent of a node, with a token of the pod that the DaemonSet made there.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ use tests::cluster::kubectl::Kubectl;
 use super::objects::{BACKUP, backup, restore};
 use super::{manifests, refused, text};
 
+/// Policies of the base.
+const POLICIES: usize = 7;
 /// A role reaches the authorizer after a moment, and so does a policy.
 const IN_FORCE: Duration = Duration::from_secs(60);
 
@@ -54,7 +56,7 @@ pub(super) fn policies_are_free_of_warnings(cluster: &Cluster) -> Result<()> {
                     .is_some_and(|name| name.starts_with("snaphaul-"))
             })
             .collect();
-        ours.len() == 3
+        ours.len() == POLICIES
             && ours
                 .iter()
                 .all(|policy| policy["status"]["typeChecking"].is_object())

@@ -2,7 +2,7 @@
 //!
 //! Owns: making resources, waiting for their end, judging what is left. Must not: break anything by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,8 @@ pub(crate) struct Bed {
     images: BTreeMap<String, Image>,
     before: Option<Holdings>,
     copies: u32,
+    /// Cases that ran, this one included.
+    pub(crate) ran: BTreeSet<String>,
     pub(crate) scratch: Scratch,
     pub(crate) cluster: Cluster,
 }
@@ -83,6 +85,7 @@ impl Bed {
             images: BTreeMap::new(),
             before: None,
             copies: 0,
+            ran: BTreeSet::new(),
             scratch,
             cluster,
         };
@@ -158,9 +161,26 @@ impl Bed {
         Ok(())
     }
 
+    /// Whether every case has run in this cluster.
+    pub(crate) fn ran_everything(&self) -> bool {
+        self.ran.len() == crate::CASES.len()
+    }
+
+    /// Starts the controller again, with these flags beside the usual ones.
+    pub(crate) fn lead_with(&mut self, flags: &[&str]) -> Result<()> {
+        self.product.stop(CONTROLLER);
+        self.product.set_controller_flags(flags);
+        self.product.start_controller(CONTROLLER)
+    }
+
     /// Fails where anything but bases is left.
     pub(crate) fn nothing_left(&self) -> Result<()> {
-        self.left(&[])
+        self.left(&[], SETTLE_LIMIT)
+    }
+
+    /// The same where it takes longer.
+    pub(crate) fn nothing_left_within(&self, limit: Duration) -> Result<()> {
+        self.left(&[], limit)
     }
 
     /// The same with one PersistentVolume, given by its path, that may be there.
@@ -172,10 +192,10 @@ impl Bed {
             .and_then(|object| object["spec"]["csi"]["volumeHandle"].as_str());
         let mut known = vec![format!("volume /{name}")];
         known.extend(handle.map(|handle| format!("volume {handle}")));
-        self.left(&known)
+        self.left(&known, SETTLE_LIMIT)
     }
 
-    fn left(&self, known: &[String]) -> Result<()> {
+    fn left(&self, known: &[String], limit: Duration) -> Result<()> {
         let Some(before) = &self.before else {
             return Ok(());
         };
@@ -186,7 +206,7 @@ impl Bed {
             if left.is_empty() {
                 return Ok(());
             }
-            if begin.elapsed() > SETTLE_LIMIT {
+            if begin.elapsed() > limit {
                 bail!("left: {left:#?}; trouble: {:?}", self.node.trouble());
             }
             std::thread::sleep(POLL);

@@ -84,6 +84,10 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "TIME", default_value = "1min", value_parser = units::parse_duration, help_heading = "Deadlines")]
     pub agent_deadline: Duration,
 
+    /// Time for everything temporary to be removed; a backup or restore ends then, says what is left, and the search for objects without an owner goes on
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = units::parse_duration, help_heading = "Deadlines")]
+    pub clean_deadline: Duration,
+
     /// Age at which a base snapshot is deleted; the next backup of its volume reads everything that is allocated
     #[arg(long, value_name = "TIME", default_value = "14d", value_parser = units::parse_duration)]
     pub base_max_age: Duration,

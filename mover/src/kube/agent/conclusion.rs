@@ -18,7 +18,7 @@ pub(super) fn of_failure(
     let state = match cause {
         Some(Cause::Superseded) => return None,
         Some(Cause::Order(_)) => TransferState::Stopped,
-        Some(Cause::Drain | Cause::HolderLost) => TransferState::Interrupted,
+        Some(Cause::Drain | Cause::HolderLost | Cause::CutOff) => TransferState::Interrupted,
         None if may_succeed_later(error.kind()) => TransferState::Interrupted,
         None => TransferState::Failed,
     };
@@ -30,6 +30,9 @@ pub(super) fn of_failure(
         }
         Some(Cause::HolderLost) => {
             format!("the holder of the device went away: {}", told(error))
+        }
+        Some(Cause::CutOff) => {
+            "the API server could not be asked whether the order still stands".to_owned()
         }
         Some(Cause::Superseded) | None => told(error),
     };

@@ -40,6 +40,17 @@ pub(super) enum Written {
     NotWanted,
 }
 
+/// What became of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is to be carried out.
+    Wanted,
+    /// It is to end, for this reason.
+    Stopped(String),
+    /// It is another attempt's, another node's, or nobody's.
+    Gone,
+}
+
 /// Writes the answers to one order.
 #[derive(Clone, Debug)]
 pub(super) struct StatusWriter {
@@ -137,6 +148,20 @@ impl StatusWriter {
             tracing::warn!(%error, name = self.name, "an answer is written later");
             tokio::time::sleep(pauses.next().unwrap_or(last)).await;
         }
+    }
+
+    /// Asks whether the order still stands.
+    pub(super) async fn look(&self) -> Result<Standing> {
+        let found = match self.objects.get(&self.name).await {
+            Ok(found) => found,
+            Err(error) if is_missing(&error) => return Ok(Standing::Gone),
+            Err(error) => return Err(failed("read an order", &self.name, error)),
+        };
+        if !self.is_ours(&found) {
+            return Ok(Standing::Gone);
+        }
+        let stop = found.data["status"]["order"]["stop"].as_str();
+        Ok(stop.map_or(Standing::Wanted, |why| Standing::Stopped(why.to_owned())))
     }
 
     fn is_ours(&self, found: &DynamicObject) -> bool {

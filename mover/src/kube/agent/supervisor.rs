@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::changed::Services;
 use super::conclusion;
+use super::leave;
 use super::metrics::{AgentMetrics, Moved};
 use super::share::Budget;
 use super::status::{StatusWriter, Written, now};
@@ -45,6 +46,8 @@ pub(super) enum Cause {
     HolderLost,
     /// The order is another attempt's, another node's, or gone.
     Superseded,
+    /// The API server did not confirm the order for too long: somebody else may have it.
+    CutOff,
 }
 
 /// Stops one transfer; the first cause counts.
@@ -65,6 +68,11 @@ impl Stopper {
 
     pub(super) fn cause(&self) -> Option<Cause> {
         self.stopped().map(|(cause, _)| cause)
+    }
+
+    /// What the data plane looks at.
+    pub(super) fn flag(&self) -> &StopFlag {
+        &self.flag
     }
 
     fn stopped(&self) -> Option<(Cause, Instant)> {
@@ -227,9 +235,12 @@ impl Supervisor<'_> {
         let mut teller = Teller::new(self, progress);
         let mut tick = tokio::time::interval(TICK);
         let mut due = Instant::now() + self.pause();
+        let confirming = leave::keep(&self.writer, self.work.kind, self.stopper);
+        tokio::pin!(confirming);
         let finished = loop {
             tokio::select! {
                 finished = &mut outcome => break finished.ok(),
+                () = &mut confirming => {}
                 _ = tick.tick() => {}
             }
             if self.stopper.is_out_of_time(self.desk.options.grace) {
@@ -240,7 +251,10 @@ impl Supervisor<'_> {
                 ));
             }
             if Instant::now() >= due {
-                teller.tell().await;
+                tokio::select! {
+                    () = teller.tell() => {}
+                    () = &mut confirming => {}
+                }
                 due = Instant::now() + self.pause();
             }
         };

@@ -226,6 +226,9 @@ pub struct PodVolumeBackupStatus {
     /// The snapshot that is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotStatus>,
+    /// What the point will record of claim, volume and cluster, as JSON, from when the snapshot is ordered until `order` says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<String>,
     /// The point that was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<PointStatus>,

@@ -10,6 +10,8 @@ pub const SNAPSHOT_READY: &str = "SnapshotReady";
 pub const DEVICE_READY: &str = "DeviceReady";
 /// Condition: True when done, False with a reason when it never will be.
 pub const SUCCEEDED: &str = "Succeeded";
+/// Condition: False where something temporary could not be removed in time; absent otherwise.
+pub const CLEANED: &str = "Cleaned";
 /// Condition of a repository: agents can use it.
 pub const READY: &str = "Ready";
 
@@ -99,6 +101,8 @@ reasons! {
     TargetRefused,
     /// The new volume is being handed to the claim.
     Binding,
+    /// Something temporary could not be removed in time; the message names it, and the controller goes on trying.
+    LeftBehind,
     /// It was cancelled.
     Cancelled,
     /// It is done.

@@ -30,8 +30,6 @@ use crate::error::Result;
 use crate::kube::api::{Phase, PodVolumeBackup};
 use crate::kube::controller::backup::next::Next;
 
-/// Annotation of a snapshot of ours: what the point will record of its claim.
-pub const RECORDED: &str = "snaphaul.dev/recorded";
 /// Least time until an object is looked at again, however urgent: a mistake must not become a storm of requests.
 const SHORTEST: Duration = Duration::from_millis(200);
 

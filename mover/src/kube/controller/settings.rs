@@ -57,6 +57,8 @@ pub struct Deadlines {
     pub agent_lost: Duration,
     /// For an agent to stop when asked to.
     pub stop: Duration,
+    /// For everything temporary to be removed after the verdict; what is left then is named, and left to the sweep.
+    pub clean: Duration,
     /// A repository may be unreachable so long before a deletion that needs it goes on without.
     pub unreachable: Duration,
 }
@@ -71,6 +73,7 @@ impl Default for Deadlines {
             not_found: Duration::from_secs(30),
             agent_lost: minutes(1),
             stop: minutes(2),
+            clean: minutes(60),
             unreachable: minutes(10),
         }
     }

@@ -1,20 +1,22 @@
-//! The sweep: intermediates whose owner is gone, and bases that nobody needs.
+//! The sweep: intermediates whose owner is gone or has ended, and bases that nobody needs.
 //!
 //! ```text
-//!   pods ─► claims ─► volumes ─► snapshots ─► contents          of owners that do not exist
+//!   pods ─► claims ─► volumes ─► snapshots ─► contents          of owners that do not exist, or have ended
 //!   bases: too old, volume gone, repository gone
 //! ```
 //!
-//! Owns: what finalizers cannot promise: objects that were left by a forced deletion, and bases, which belong to no backup. Must not: touch what
-//! has a live owner, or anything without our labels.
+//! Owns: what finalizers cannot promise: objects that were left by a forced deletion or because nobody answered in time, and bases, which
+//! belong to no backup. Must not: touch what has an owner at work, or anything without our labels.
 //!
-//! An owner is live while the API server has it. That is asked anew for each object: a store may not know a young owner yet.
+//! An owner is at work while the API server has it and it is in no final phase. That is asked anew for each object: a store may not know
+//! a young owner yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt as _};
@@ -103,41 +105,59 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Whether the owner exists; one of an unknown kind does.
+    /// Whether the owner exists and has not ended; one of an unknown kind is at work.
     async fn has(&mut self, owner: &Owner) -> Result<bool> {
         if let Some(known) = self.known.get(&owner.uid) {
             return Ok(*known);
         }
         let client = self.context.client.clone();
+        let (namespace, name) = (&owner.namespace, &owner.name);
         let found = match owner.kind.as_str() {
             "PodVolumeBackup" => {
-                uid_of(
-                    &Api::<PodVolumeBackup>::namespaced(client, &owner.namespace),
-                    &owner.name,
-                )
-                .await?
+                let api = Api::<PodVolumeBackup>::namespaced(client, namespace);
+                let phase = |found: &PodVolumeBackup| found.status.as_ref()?.phase;
+                read(&api, name)
+                    .await?
+                    .map(|found| (phase(&found), found.metadata.uid))
             }
             "PodVolumeRestore" => {
-                uid_of(
-                    &Api::<PodVolumeRestore>::namespaced(client, &owner.namespace),
-                    &owner.name,
-                )
-                .await?
+                let api = Api::<PodVolumeRestore>::namespaced(client, namespace);
+                let phase = |found: &PodVolumeRestore| found.status.as_ref()?.phase;
+                read(&api, name)
+                    .await?
+                    .map(|found| (phase(&found), found.metadata.uid))
             }
-            _ => Some(owner.uid.clone()),
+            _ => Some((None, Some(owner.uid.clone()))),
         };
-        let lives = found.as_deref() == Some(owner.uid.as_str());
+        let lives = found.is_some_and(|(phase, uid)| {
+            uid.as_deref() == Some(owner.uid.as_str()) && !phase.unwrap_or_default().is_terminal()
+        });
         self.known.insert(owner.uid.clone(), lives);
         Ok(lives)
     }
+
+    /// The same for whom only a UID is known: by what the watches saw, or by the labels of the object.
+    async fn has_uid(&mut self, uid: &str, metadata: &ObjectMeta) -> Result<bool> {
+        let seen = self.context.stores.keys_of(&[uid.to_owned()]);
+        let seen = seen.into_iter().map(|key| Owner {
+            kind: key.kind.as_str().to_owned(),
+            namespace: key.namespace,
+            name: key.name,
+            uid: uid.to_owned(),
+        });
+        for owner in seen.chain(Owner::of(metadata)) {
+            if self.has(&owner).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
-async fn uid_of<K: Object>(api: &Api<K>, name: &str) -> Result<Option<String>> {
-    let found = api
-        .get_metadata_opt(name)
+async fn read<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>> {
+    api.get_opt(name)
         .await
-        .map_err(|error| answer::failed("look for an owner", name, error))?;
-    Ok(found.and_then(|object| object.metadata.uid))
+        .map_err(|error| answer::failed("look for", name, error))
 }
 
 async fn list<K: Object>(api: &Api<K>, label: &str) -> Result<Vec<K>> {
@@ -195,35 +215,58 @@ async fn volumes(live: &mut Live<'_>) -> Result<BTreeSet<String>> {
         let Some(uid) = claim.and_then(|claim| owner::uid_of_name(claim.name.as_deref()?)) else {
             continue;
         };
-        let owners = live.context.stores.keys_of(&[uid.to_owned()]);
-        if !owners.is_empty() || is_young(&volume) {
+        if is_young(&volume) || live.has_uid(uid, &volume.metadata).await? {
             continue;
         }
-        if let Some(owner) = Owner::of(&volume.metadata)
-            && live.has(&owner).await?
-        {
+        if is_foreign(&volume, None) && !is_second_name(&volume) {
             continue;
         }
-        if is_foreign(&volume, None) {
+        left.insert(uid.to_owned());
+        if is_second_name(&volume) {
+            forget_name(live, &api, &volume).await?;
             continue;
         }
-        // A volume of a restore may be on its way to the user's claim: only what still belongs to a claim of ours goes with it.
         let policy = volume
             .spec
             .as_ref()
             .and_then(|spec| spec.persistent_volume_reclaim_policy.clone());
-        let kept = volume
-            .labels()
-            .get(names::OWNER_KIND)
-            .is_some_and(|kind| kind == "PodVolumeRestore");
-        if policy.as_deref() != Some("Delete") && !kept {
+        if policy.as_deref() != Some("Delete") {
             let change = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}});
             apply::merge(&api, &volume.name_any(), &change).await?;
             live.context.telemetry.swept("PersistentVolume");
         }
-        left.insert(uid.to_owned());
     }
     Ok(left)
+}
+
+/// Whether this is the object by which a restore reached a volume of the user: the storage is the user's. Only such carry the label of
+/// a restore.
+fn is_second_name(volume: &PersistentVolume) -> bool {
+    let kind = volume.labels().get(names::OWNER_KIND);
+    kind.is_some_and(|kind| kind == "PodVolumeRestore")
+}
+
+/// Takes a second name away once no claim of ours uses it. Its storage stays, as its policy says.
+async fn forget_name(
+    live: &Live<'_>,
+    volumes: &Api<PersistentVolume>,
+    volume: &PersistentVolume,
+) -> Result<()> {
+    let context = live.context;
+    let policy = volume
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
+    let system = &context.settings.namespace;
+    let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), system);
+    let used = read(&claims, &volume.name_any()).await?.is_some();
+    if policy != Some("Retain") || used || volume.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let uid = volume.uid().unwrap_or_default();
+    apply::delete(volumes, &volume.name_any(), &uid, None).await?;
+    context.telemetry.swept("PersistentVolume");
+    Ok(())
 }
 
 /// Snapshots and contents of owners of whom nothing else is left.
@@ -253,7 +296,14 @@ async fn snapshots(live: &mut Live<'_>, left: &BTreeSet<String>) -> Result<()> {
     }
     let all = Api::<VolumeSnapshot>::all(client.clone());
     for snapshot in list(&all, names::OWNER_UID).await? {
-        let Some(owner) = Owner::of(&snapshot.metadata) else {
+        // In a namespace of users, labels are of whoever may write there: only what we would have made is ours.
+        let ours = |owner: &Owner| {
+            let place = snapshot.metadata.namespace.as_ref();
+            snapshot.metadata.name == Some(owner.object_name())
+                && (place == Some(&owner.namespace)
+                    || place == Some(&live.context.settings.namespace))
+        };
+        let Some(owner) = Owner::of(&snapshot.metadata).filter(ours) else {
             continue;
         };
         if left.contains(&owner.uid) || is_young(&snapshot) || live.has(&owner).await? {

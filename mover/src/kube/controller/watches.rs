@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
@@ -221,11 +222,12 @@ pub fn start(
     owned::<PersistentVolumeClaim>(
         Api::namespaced(client.clone(), namespace),
         ours(),
-        queue,
+        (namespace, queue),
         tasks,
     );
-    owned::<VolumeSnapshot>(Api::all(client.clone()), ours(), queue, tasks);
-    owned::<VolumeSnapshotContent>(Api::all(client.clone()), ours(), queue, tasks);
+    let (snapshots, contents) = (Api::all(client.clone()), Api::all(client.clone()));
+    owned::<VolumeSnapshot>(snapshots, ours(), (namespace, queue), tasks);
+    owned::<VolumeSnapshotContent>(contents, ours(), (namespace, queue), tasks);
     Stores {
         backups,
         restores,
@@ -290,20 +292,21 @@ fn nodes_of(client: &Client, tasks: &mut JoinSet<()>) -> Store<PartialObjectMeta
 fn owned<K>(
     api: Api<PartialObjectMeta<K>>,
     config: Config,
-    queue: &Arc<Queue<Key>>,
+    (system, queue): (&str, &Arc<Queue<Key>>),
     tasks: &mut JoinSet<()>,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let queue = Arc::clone(queue);
+    let (system, queue) = (system.to_owned(), Arc::clone(queue));
     tasks.spawn(async move {
         let events = watcher::watcher(api, config).default_backoff();
         tokio::pin!(events);
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
-                    if let Some(key) = Owner::of(&object.metadata).as_ref().and_then(Key::of_owner)
-                    {
+                    let owner = Owner::of(&object.metadata);
+                    let owner = owner.filter(|owner| may_name(owner, &object.metadata, &system));
+                    if let Some(key) = owner.as_ref().and_then(Key::of_owner) {
                         queue.add(key);
                     }
                 }
@@ -312,6 +315,13 @@ fn owned<K>(
             }
         }
     });
+}
+
+/// Whether an object of this place can be of the owner that it names: labels in a namespace of users are of whoever may write there, and
+/// make no work for other namespaces.
+fn may_name(owner: &Owner, metadata: &ObjectMeta, system: &str) -> bool {
+    let place = metadata.namespace.as_deref();
+    place.is_none_or(|place| place == system || place == owner.namespace)
 }
 
 fn follow<K, S>(

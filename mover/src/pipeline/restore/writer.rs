@@ -58,7 +58,8 @@ impl Writer<'_, '_> {
             len,
             buffer,
         } = filled;
-        if len == 0 {
+        // Also what is decoded already is not written any more once a stop was asked for: somebody else may have come to use the target.
+        if len == 0 || !self.job.failure.goes_on() {
             return self.give_back(buffer);
         }
         self.queue.write(offset, offset, len, buffer);

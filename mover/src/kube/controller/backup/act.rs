@@ -11,7 +11,7 @@ use kube::api::Api;
 use serde_json::json;
 
 use super::action::{Action, Object};
-use super::{RECORDED, base};
+use super::base;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::access::{Bandwidth, RepositoryAccess};
 use crate::kube::api::PodVolumeBackup;
@@ -35,11 +35,7 @@ pub(super) async fn act(
         Action::Finalizer(present) => {
             apply::set_finalizer(&hand.backups(), &backup.metadata, *present).await
         }
-        Action::TakeSnapshot {
-            claim,
-            class,
-            recorded,
-        } => hand.take_snapshot(claim, class.as_deref(), recorded).await,
+        Action::TakeSnapshot { claim, class } => hand.take_snapshot(claim, class.as_deref()).await,
         Action::Content { name, policy } => hand.content(name, *policy).await,
         Action::CopyContent(original) => hand.copy_content(original).await,
         Action::CopySnapshot(original) => hand.copy_snapshot(original).await,
@@ -165,14 +161,9 @@ impl<'a> Hand<'a> {
         apply::ensure(&self.pods(), &pod).await.map(|_| ())
     }
 
-    async fn take_snapshot(&self, claim: &str, class: Option<&str>, recorded: &str) -> Result<()> {
-        let mut metadata = self.owner.metadata(Some(&self.owner.namespace));
-        metadata
-            .annotations
-            .get_or_insert_default()
-            .insert(RECORDED.to_owned(), recorded.to_owned());
+    async fn take_snapshot(&self, claim: &str, class: Option<&str>) -> Result<()> {
         let snapshot = VolumeSnapshot {
-            metadata,
+            metadata: self.owner.metadata(Some(&self.owner.namespace)),
             spec: VolumeSnapshotSpec {
                 source: SnapshotSource {
                     persistent_volume_claim_name: Some(claim.to_owned()),

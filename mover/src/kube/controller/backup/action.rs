@@ -18,8 +18,6 @@ pub enum Action {
         claim: String,
         /// The class.
         class: Option<String>,
-        /// What the point will record.
-        recorded: String,
     },
     /// Put our labels on the content of our snapshot, and say what happens to the driver's snapshot when it goes.
     Content {

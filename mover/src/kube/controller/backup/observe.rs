@@ -160,6 +160,10 @@ async fn snapshots(context: &Context, backup: &PodVolumeBackup, seen: &mut Obser
         .as_ref()
         .map(|snapshot| snapshot_view(snapshot, &uid));
     seen.content = content.as_ref().map(|content| content_view(content, &uid));
+    // Labels on the snapshot are of whoever may write in its namespace; those of its content are ours.
+    if let (Some(snapshot), Some(content)) = (&mut seen.snapshot, &seen.content) {
+        snapshot.ours |= users.is_none() && content.ours;
+    }
     Ok(())
 }
 

@@ -9,16 +9,16 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
+use super::choice;
 use super::observe::{belongs, is_bound, read};
 use super::view::{Observed, Source, SourceView};
-use super::{RECORDED, choice};
 use crate::error::Result;
 use crate::kube::answer;
 use crate::kube::api::PodVolumeBackup;
 use crate::kube::api::conditions::Reason;
 use crate::kube::controller::apply::Object;
 use crate::kube::controller::recorded::Recorded;
-use crate::kube::controller::{Context, nodes, owner};
+use crate::kube::controller::{Context, nodes};
 use crate::kube::foreign::snapshot::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 use crate::kube::profile::{BaseSnapshot, DriverProfile};
 
@@ -46,7 +46,7 @@ pub(super) async fn find(
         .as_ref()
         .and_then(|status| status.order.as_ref());
     let known = order.map(|order| (order.driver.clone(), order.volume_handle.clone()));
-    let mut recorded = match recorded(context, backup).await? {
+    let mut recorded = match recorded(context, backup, seen).await? {
         Claim::Is(recorded) => recorded,
         Claim::Not(view) => {
             return Ok(Found {
@@ -56,9 +56,8 @@ pub(super) async fn find(
         }
     };
     let volume = Some((recorded.driver.clone(), recorded.volume_handle.clone()));
-    // What was ordered was complete. Before, the place is known better here: a note on a snapshot is of whoever may write it.
-    let is_ordered = order.is_some_and(|order| order.recorded.is_some());
-    if !is_ordered {
+    // What was ordered was complete.
+    if recorded.cluster_uid.is_empty() {
         recorded.cluster_uid.clone_from(&context.cluster_uid);
         recorded.namespace = backup.namespace().unwrap_or_default();
         recorded.namespace_uid = namespace.and_then(|place| place.uid()).unwrap_or_default();
@@ -128,29 +127,19 @@ async fn with_clone_class(
 }
 
 /// What was recorded when the snapshot was ordered, else what is there now.
-async fn recorded(context: &Context, backup: &PodVolumeBackup) -> Result<Claim> {
-    let uid = backup.uid().unwrap_or_default();
+async fn recorded(context: &Context, backup: &PodVolumeBackup, seen: &Observed) -> Result<Claim> {
     let place = backup.namespace().unwrap_or_default();
-    let ordered = backup
-        .status
-        .as_ref()
-        .and_then(|status| status.order.as_ref()?.recorded.clone());
-    if let Some(recorded) = ordered.as_deref().and_then(Recorded::from_json) {
+    let status = backup.status.as_ref();
+    let ordered = status.and_then(|status| status.order.as_ref()?.recorded.as_deref());
+    // As long as there is no snapshot, the claim may have been made again, and the new one is meant.
+    let exists = seen.snapshot.is_some() || seen.content.is_some();
+    let noted = status.and_then(|status| status.recorded.as_deref());
+    let known = ordered.or(noted.filter(|_| exists));
+    if let Some(recorded) = known.and_then(Recorded::from_json) {
         return Ok(Claim::Is(Box::new(recorded)));
     }
     if let Some(named) = &backup.spec.source.volume_snapshot {
         return of_snapshot(context, &place, &named.name).await;
-    }
-    let name = owner::object_name(&uid);
-    let snapshots = Api::<VolumeSnapshot>::namespaced(context.client.clone(), &place);
-    let snapshot = read(snapshots, &name).await?;
-    let noted = snapshot.as_ref().and_then(|snapshot| {
-        let noted = Recorded::from_json(snapshot.annotations().get(RECORDED)?)?;
-        let claim = snapshot.spec.source.persistent_volume_claim_name.as_ref();
-        (claim == Some(&noted.claim)).then_some(noted)
-    });
-    if let Some(recorded) = noted {
-        return Ok(Claim::Is(Box::new(recorded)));
     }
     let claim = match (
         &backup.spec.source.persistent_volume_claim,
@@ -212,6 +201,12 @@ async fn of_claim(context: &Context, namespace: &str, name: &str) -> Result<Clai
             format!("PersistentVolume {volume} of PersistentVolumeClaim {name} does not exist");
         return Ok(Claim::Not(SourceView::Unbound(why)));
     };
+    // A claim says of itself what its owner writes; whose a volume is, the volume says.
+    if claim_uid(&volume).is_none_or(|uid| Some(uid) != claim.metadata.uid.as_deref()) {
+        let volume = volume.name_any();
+        let why = format!("PersistentVolume {volume} is not bound to PersistentVolumeClaim {name}");
+        return Ok(Claim::Not(SourceView::Unbound(why)));
+    }
     Ok(match Recorded::of(&claim, &volume) {
         Some(recorded) => Claim::Is(Box::new(recorded)),
         None => Claim::Not(SourceView::Refused(
@@ -219,6 +214,12 @@ async fn of_claim(context: &Context, namespace: &str, name: &str) -> Result<Clai
             format!("PersistentVolume {} is of no CSI driver", volume.name_any()),
         )),
     })
+}
+
+/// UID of the claim that a volume belongs to.
+fn claim_uid(volume: &PersistentVolume) -> Option<&str> {
+    let owner = volume.spec.as_ref()?.claim_ref.as_ref()?;
+    owner.uid.as_deref()
 }
 
 /// A snapshot of the user: its claim where that is still there, else what the content says.

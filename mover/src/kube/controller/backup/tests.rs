@@ -111,6 +111,54 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// A driver that is gone holds up no namespace: the backup ends, and says what it leaves.
+    #[test]
+    fn a_driver_that_never_deletes_ends_with_names(
+        shape in shapes(),
+        before in events(),
+        delete in any::<bool>(),
+        luck in any::<u8>(),
+        after in events(),
+    ) {
+        let mut world = World::new(shape);
+        for (event, luck) in before {
+            world.happen(event, luck);
+        }
+        world.happen(Event::DriverGone, luck);
+        if delete {
+            world.happen(Event::UserDeletes, 0);
+        }
+        for (event, luck) in after {
+            world.happen(event, luck);
+        }
+        world.settle();
+        prop_assert!(world.gone() || world.phase().is_terminal(), "{:?}", world.message());
+        prop_assert!(world.gone() == delete, "the object itself can go");
+        world.assert_left_behind();
+    }
+}
+
+#[test]
+fn what_is_left_is_a_condition_and_an_event() {
+    let mut world = World::new(plain());
+    world.until(|world| world.phase() == Phase::InProgress);
+    world.happen(Event::DriverGone, 1);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Completed, "the point is committed");
+    let status = world.status();
+    assert_eq!(
+        conditions::reason(&status.conditions, kinds::CLEANED),
+        Some(Reason::LeftBehind)
+    );
+    let message = world.message().unwrap();
+    assert!(message.contains("persistentvolume/pv"), "{message}");
+    assert!(message.contains("the point is stored"), "{message}");
+    world.assert_left_behind();
+}
+
 fn plain() -> Shape {
     Shape {
         user_snapshot: false,

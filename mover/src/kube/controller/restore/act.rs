@@ -2,7 +2,7 @@
 //!
 //! Owns: the requests. Must not: decide. Each can be repeated, and none happens to another object than the one that was observed.
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, Preconditions};
 use serde_json::json;
@@ -56,9 +56,10 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
                 .map(drop)
         }
         Action::CreateHolder => create_holder(context, seen).await,
-        Action::DeleteHolder { uid } => {
+        Action::DeleteHolder { uid, force } => {
             let pods = Api::<Pod>::namespaced(client.clone(), &context.settings.namespace);
-            apply::delete(&pods, &names::intermediate(restore), &uid, None).await
+            let name = names::intermediate(restore);
+            apply::delete(&pods, &name, &uid, force.then_some(0)).await
         }
         Action::CreateVolume(volume) => apply::ensure(&volumes, volume.as_ref()).await.map(drop),
         Action::DeleteVolume(id) => delete_volume(&volumes, &id).await,
@@ -69,17 +70,7 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
             });
             apply::merge(&volumes, &id.name, &change).await.map(drop)
         }
-        Action::SetClaimRef(id, owner) => {
-            let mut owner = json!(owner);
-            // A merge keeps what is not named.
-            for field in ["resourceVersion", "uid"] {
-                if owner[field].is_null() {
-                    owner[field] = serde_json::Value::Null;
-                }
-            }
-            let change = json!({"metadata": version(&id), "spec": {"claimRef": owner}});
-            apply::merge(&volumes, &id.name, &change).await.map(drop)
-        }
+        Action::SetClaimRef(id, owner) => set_owner(&volumes, &id, &owner).await,
         Action::Event {
             warning,
             reason,
@@ -94,6 +85,19 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
             Ok(())
         }
     }
+}
+
+async fn set_owner(
+    volumes: &Api<PersistentVolume>,
+    id: &ObjectId,
+    owner: &ObjectReference,
+) -> Result<()> {
+    let mut fields = json!(owner);
+    // A merge keeps what is not named.
+    fields["resourceVersion"] = serde_json::Value::Null;
+    fields["uid"] = json!(owner.uid);
+    let change = json!({"metadata": version(id), "spec": {"claimRef": fields}});
+    apply::merge(volumes, &id.name, &change).await.map(drop)
 }
 
 /// A claim that asks to be filled hears what its restore hears.

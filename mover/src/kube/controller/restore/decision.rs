@@ -41,6 +41,8 @@ pub enum Action {
     DeleteHolder {
         /// Its UID.
         uid: String,
+        /// Without waiting for a kubelet that may be gone.
+        force: bool,
     },
     /// Creates a PersistentVolume; one that exists is left as it is.
     CreateVolume(Box<PersistentVolume>),

@@ -15,6 +15,7 @@ mod fill;
 mod give_up;
 mod hand_over;
 mod in_place;
+mod left;
 
 use ::kube::ResourceExt as _;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -22,7 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::decision::{Action, Decision};
-use super::observation::Observation;
+use super::observation::{Agent, Holder, Observation};
 use super::{names, status, target, volume};
 use crate::kube::api::conditions::{Reason, SUCCEEDED};
 use crate::kube::api::names::FINALIZER;
@@ -267,6 +268,15 @@ impl<'a> Draft<'a> {
     /// Whether the condition has had this reason for longer than allowed.
     fn lasts(&self, condition: (&str, Reason), limit: SignedDuration) -> bool {
         status::lasts(&self.status, condition, self.seen.now, limit)
+    }
+
+    /// Deletes the holder; one that does not end, on a node that does not answer, without asking its kubelet.
+    fn delete_holder(&mut self, holder: &Holder) {
+        let action = Action::DeleteHolder {
+            uid: holder.uid.clone(),
+            force: holder.ending && self.seen.agent == Agent::Gone,
+        };
+        self.act(action);
     }
 
     fn wait(self) -> Decision {

@@ -38,15 +38,17 @@ pub struct Observation {
     pub attached_to: Vec<String>,
     /// The pod that opens the device.
     pub holder: Option<Holder>,
-    /// Whether the agent of `status.node` is ready.
+    /// Whether the agent of the work's node is ready.
     pub agent: Agent,
+    /// Whether any node with a ready agent can reach the volume.
+    pub reachable: bool,
     /// The claim of the target's name in the user's namespace.
     pub target: Option<PersistentVolumeClaim>,
     /// Pods that have not ended and name the target.
     pub target_users: Vec<String>,
     /// Nodes that the target's own volume is attached to.
     pub target_attached_to: Vec<String>,
-    /// The target's volume, looked up for `InPlace`.
+    /// The target's volume, where both say that they are bound.
     pub target_volume: Option<PersistentVolume>,
     /// What holds for every restore.
     pub settings: Settings,
@@ -79,7 +81,7 @@ pub struct Holder {
     pub trouble: Option<String>,
 }
 
-/// The agent of the node that the work is on.
+/// The agent of the node that the work is on: that of the holder, once it has one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Agent {
     /// It works.
@@ -104,6 +106,8 @@ pub struct Settings {
     pub agent_deadline: SignedDuration,
     /// How long a transfer is given to stop before its device is taken away.
     pub stop_deadline: SignedDuration,
+    /// Until what cannot be taken back is left behind.
+    pub clean_deadline: SignedDuration,
     /// Attempts of one transfer.
     pub attempts: i64,
 }
@@ -117,6 +121,7 @@ impl Default for Settings {
             bind_deadline: SignedDuration::from_mins(30),
             agent_deadline: SignedDuration::from_mins(5),
             stop_deadline: SignedDuration::from_mins(1),
+            clean_deadline: SignedDuration::from_hours(1),
             attempts: crate::kube::controller::attempts::MOST,
         }
     }

@@ -18,7 +18,7 @@ use super::lookup;
 use super::names;
 use super::observation::{Agent, Holder, Observation, Settings, Slot};
 use super::point::PointAnswer;
-use super::{next, target};
+use super::{next, target, volume};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
 use crate::kube::api::restore::{RecordedClaim, RestoreMode};
@@ -50,7 +50,8 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
         final_volume: None,
         attached_to: Vec::new(),
         holder: None,
-        agent: agent(context, status.node.as_deref()),
+        agent: Agent::default(),
+        reachable: true,
         target: None,
         target_users: Vec::new(),
         target_attached_to: Vec::new(),
@@ -63,6 +64,9 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
     }
     target(context, &mut seen).await?;
     intermediates(context, &mut seen).await?;
+    // Work is where its pod is; the status says where it was ordered last.
+    let node = seen.holder.as_ref().and_then(|holder| holder.node.clone());
+    seen.agent = agent(context, node.or(status.node).as_deref());
     attachments(context, &mut seen).await?;
     if status.recorded.is_none() && !seen.namespace_terminating {
         let labels = place
@@ -76,6 +80,7 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
         seen.point = lookup::point(context, &seen.restore, &asking).await?;
     }
     class(context, &mut seen).await?;
+    seen.reachable = !eligible(context, &seen).is_empty();
     slot(context, &mut seen);
     Ok(seen)
 }
@@ -95,6 +100,7 @@ fn settings(context: &Context) -> Settings {
         bind_deadline: signed(deadlines.expose),
         agent_deadline: signed(deadlines.agent_lost),
         stop_deadline: signed(deadlines.stop),
+        clean_deadline: signed(deadlines.clean),
         ..Settings::default()
     }
 }
@@ -119,7 +125,13 @@ async fn target(context: &Context, seen: &mut Observation) -> Result<()> {
         .as_ref()
         .and_then(|claim| claim.spec.as_ref()?.volume_name.clone());
     if let Some(volume) = named {
-        seen.target_volume = read(Api::all(client.clone()), &volume).await?;
+        let volume: Option<PersistentVolume> = read(Api::all(client.clone()), &volume).await?;
+        // A claim can name any volume: what it may write over is what the volume, too, says to be its own.
+        let bound = |volume: &PersistentVolume| {
+            let claim = seen.target.as_ref();
+            claim.is_some_and(|claim| volume::is_bound(volume, claim))
+        };
+        seen.target_volume = volume.filter(bound);
     }
     let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
     let pods = pods

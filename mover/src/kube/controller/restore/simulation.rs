@@ -13,6 +13,7 @@ use self::play::{Ending, Fault, Play};
 use self::world::{CLAIM, SHOP, SYSTEM, World, handle_of};
 use super::volume;
 use crate::kube::api::Phase;
+use crate::kube::api::names::OWNER_UID;
 use crate::kube::api::restore::RestoreMode;
 
 /// Everything of the restore is gone, and what the user had is there.
@@ -21,13 +22,13 @@ fn nothing_left(world: &World) {
     assert!(world.holder.is_none(), "{}", world.story());
     assert!(world.attached.is_empty(), "{}", world.story());
     let kept: Vec<&String> = world.disks.keys().collect();
-    let old: Vec<&String> = world
+    let expected: Vec<&String> = world
         .old_disk
         .iter()
         .filter(|old| world.disks.contains_key(*old))
         .collect();
-    assert_eq!(kept, old, "{}", world.story());
-    assert_eq!(world.volumes.len(), old.len(), "{}", world.story());
+    assert_eq!(kept, expected, "{}", world.story());
+    assert_eq!(world.volumes.len(), expected.len(), "{}", world.story());
     let ours = world.intermediate();
     for claim in world.claims.values() {
         let named = claim.spec.as_ref().unwrap().volume_name.as_ref();
@@ -164,6 +165,52 @@ fn ended(world: &World, ending: Ending) {
     );
 }
 
+/// It has ended although its driver never did anything more: all storage has a name that stays, and the message says what is left.
+fn left_behind(world: &World) {
+    let status = world.restore.status.clone().unwrap_or_default();
+    let phase = status.phase.unwrap_or_default();
+    let deleted = world.restore.metadata.deletion_timestamp.is_some();
+    assert!(phase.is_terminal() || deleted, "{}", world.story());
+    let finalizers = world.restore.metadata.finalizers.clone();
+    assert!(
+        finalizers.unwrap_or_default().is_empty(),
+        "{}",
+        world.story()
+    );
+    let message = status.message.unwrap_or_default();
+    for handle in world.disks.keys() {
+        let mut named = world
+            .volumes
+            .values()
+            .filter(|volume| handle_of(volume) == *handle);
+        let stays = |volume: &&k8s_openapi::api::core::v1::PersistentVolume| {
+            volume.metadata.deletion_timestamp.is_none()
+                || volume::reclaim_policy(volume) == volume::DELETE
+        };
+        assert!(
+            named.clone().any(|volume| stays(&volume)),
+            "{}",
+            world.story()
+        );
+        if phase != Phase::Completed && !world.old_disk.iter().any(|old| old == handle) {
+            let told = named.any(|volume| message.contains(volume.metadata.name.as_ref().unwrap()));
+            assert!(told, "nobody is told of {handle}\n{}", world.story());
+        }
+    }
+    if phase == Phase::Completed {
+        return;
+    }
+    // The sweep finds by labels, or by whose the volume says it is.
+    for ((namespace, _), claim) in &world.claims {
+        let labels = claim.metadata.labels.clone().unwrap_or_default();
+        assert!(
+            namespace != SYSTEM || labels.contains_key(OWNER_UID),
+            "{}",
+            world.story()
+        );
+    }
+}
+
 fn modes() -> impl Strategy<Value = (RestoreMode, bool)> {
     prop_oneof![
         Just((RestoreMode::NewClaim, false)),
@@ -223,5 +270,68 @@ proptest! {
     ) {
         let world = run(mode, policy, Fault::ALL, &steps);
         ended(&world, Ending::Any);
+    }
+
+    #[test]
+    fn a_driver_that_is_gone_holds_no_restore_for_ever(
+        mode in modes(),
+        policy in prop_oneof![Just("Delete"), Just("Retain")],
+        fault in prop_oneof![
+            Just(Fault::Cancel), Just(Fault::Delete), Just(Fault::TransferFails), Just(Fault::ClaimDeleted), Just(Fault::Late),
+        ],
+        before in prop::collection::vec(any::<u64>(), 0..300),
+        steps in prop::collection::vec(any::<u64>(), 0..200),
+    ) {
+        let (mode, asking) = mode;
+        let mut play = Play::new(mode, asking, policy, &[Fault::Crash, fault]);
+        for step in before {
+            play.step(step);
+        }
+        play.world.driver_gone = true;
+        for step in steps {
+            play.step(step);
+        }
+        play.settle();
+        left_behind(&play.world);
+    }
+
+    #[test]
+    fn a_restore_whose_node_dies_goes_on_elsewhere(
+        mode in modes(),
+        policy in prop_oneof![Just("Delete"), Just("Retain")],
+        steps in prop::collection::vec(any::<u64>(), 0..400),
+    ) {
+        let world = run(mode, policy, &[Fault::Crash, Fault::NodeDies], &steps);
+        ended(&world, Ending::Completed);
+    }
+}
+
+#[test]
+fn a_restore_whose_only_node_dies_fails_with_the_reason() {
+    for mode in [
+        RestoreMode::NewClaim,
+        RestoreMode::Replace,
+        RestoreMode::InPlace,
+    ] {
+        let mut play = Play::new(mode, false, "Delete", &[]);
+        play.world.bound_to_node = true;
+        play.until(|world| {
+            let order = world
+                .restore
+                .status
+                .as_ref()
+                .and_then(|status| status.order.as_ref());
+            order.is_some()
+        });
+        play.world.dead_node = Some("n1".to_owned());
+        play.settle();
+        ended(&play.world, Ending::Any);
+        let status = play.world.restore.status.clone().unwrap();
+        assert_eq!(status.phase, Some(Phase::Failed), "{}", play.world.story());
+        let message = status.message.unwrap();
+        assert!(
+            message.contains("no node with an agent can reach the volume"),
+            "{message}"
+        );
     }
 }

@@ -136,6 +136,12 @@ pub fn claim_ref(namespace: &str, name: &str, uid: &str) -> ObjectReference {
     }
 }
 
+/// What a volume says of the claim that it belongs to.
+#[must_use]
+pub fn owner_ref(volume: &PersistentVolume) -> Option<&ObjectReference> {
+    volume.spec.as_ref()?.claim_ref.as_ref()
+}
+
 /// The UID of the claim that a volume belongs to.
 #[must_use]
 pub fn owner_uid(volume: &PersistentVolume) -> Option<&str> {

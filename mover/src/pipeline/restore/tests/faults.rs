@@ -138,6 +138,13 @@ fn a_stop_ends_every_way_of_restoring() {
             run(&context, &request).unwrap_err().kind(),
             ErrorKind::Interrupted
         );
+        // Leave that was not renewed is as good as a stop.
+        let context = bed.context();
+        context.stop.lapse_at(Instant::now());
+        assert_eq!(
+            run(&context, &request).unwrap_err().kind(),
+            ErrorKind::Interrupted
+        );
     }
 }
 

@@ -14,8 +14,9 @@ use crate::kube::api::conditions::{self as kinds, Reason};
 use crate::kube::controller::backup::action::{Action, Object};
 use crate::kube::controller::backup::base;
 use crate::kube::controller::backup::view::{ContentView, SourceView};
-use crate::kube::controller::conditions;
+use crate::kube::controller::conditions::{self, Is};
 use crate::kube::controller::events::Note;
+use crate::kube::controller::owner::object_name;
 use crate::kube::foreign::snapshot::SnapshotDeletion;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -24,13 +25,72 @@ impl Step<'_> {
         let succeeded = verdict(&self.next.status) == Some(Verdict::Succeeded);
         self.tell_agent(succeeded);
         let force = self.seen.agent_lost.is_some();
-        if !self.remove_exposure(force) {
-            return;
+        if self.remove_exposure(force) {
+            self.act(Action::ReleaseSlot);
+            if self.remove_copy() && (!succeeded || self.swap_base()) && self.remove_snapshot() {
+                self.end();
+                return;
+            }
         }
-        self.act(Action::ReleaseSlot);
-        if self.remove_copy() && (!succeeded || self.swap_base()) && self.remove_snapshot() {
-            self.end();
+        let begun = conditions::since(&self.next.status.conditions, kinds::SUCCEEDED);
+        if self.is_over(begun.unwrap_or(self.now), self.limits.clean) {
+            self.leave_behind();
         }
+    }
+
+    /// Whoever should remove the rest does not: the backup ends, so that its namespace can go. What is left keeps its labels, by which the
+    /// sweep goes on; that it is still there was just seen.
+    fn leave_behind(&mut self) {
+        let left = self.left().join(", ");
+        let waited = self.next.status.message.take().unwrap_or_default();
+        // A base that is begun now would be nobody's to complete.
+        self.next
+            .actions
+            .retain(|action| !matches!(action, Action::Base { .. }));
+        self.end();
+        let why = if left.is_empty() {
+            format!("not cleaned up in time: {waited}")
+        } else {
+            format!("not cleaned up in time, and still there: {left}")
+        };
+        self.set(kinds::CLEANED, Is::False, Reason::LeftBehind, &why);
+        let verdict = self.next.status.message.clone().unwrap_or_default();
+        self.say(&format!("{verdict}; {why}"));
+        self.next.notes.clear();
+        self.next.notes.push(Note::warning(Reason::LeftBehind, why));
+    }
+
+    /// What is there of this backup, in words that `kubectl get` understands.
+    fn left(&self) -> Vec<String> {
+        let seen = self.seen;
+        let name = object_name(self.backup.metadata.uid.as_deref().unwrap_or_default());
+        let ours = self.backup.spec.source.volume_snapshot.is_none();
+        let own = "in the namespace of Snaphaul";
+        let here = "in this namespace";
+        [
+            seen.holder.as_ref().map(|_| format!("pod/{name} {own}")),
+            seen.claim
+                .as_ref()
+                .map(|_| format!("persistentvolumeclaim/{name} {own}")),
+            seen.volume
+                .as_ref()
+                .map(|volume| format!("persistentvolume/{}", volume.name)),
+            seen.copy_snapshot
+                .as_ref()
+                .map(|copy| format!("volumesnapshot/{} {own}", copy.name)),
+            seen.copy_content
+                .as_ref()
+                .map(|copy| format!("volumesnapshotcontent/{}", copy.name)),
+            seen.snapshot
+                .as_ref()
+                .filter(|snapshot| ours && snapshot.ours)
+                .map(|snapshot| format!("volumesnapshot/{} {here}", snapshot.name)),
+            self.own_content()
+                .map(|content| format!("volumesnapshotcontent/{}", content.name)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// An agent that still believes in its order must learn that it is void.
@@ -63,10 +123,13 @@ impl Step<'_> {
         true
     }
 
-    /// Our content, if the snapshot is ours at all.
+    /// Our content, if the snapshot is ours at all: one of its name may be of somebody else.
     fn own_content(&self) -> Option<&ContentView> {
         let users = self.backup.spec.source.volume_snapshot.is_some();
-        self.seen.content.as_ref().filter(|_| !users)
+        let snapshot = self.seen.snapshot.as_ref();
+        let ours =
+            |content: &&ContentView| content.ours || snapshot.is_none_or(|snapshot| snapshot.ours);
+        self.seen.content.as_ref().filter(|_| !users).filter(ours)
     }
 
     fn own_handle(&self) -> Option<String> {
@@ -183,9 +246,7 @@ impl Step<'_> {
             SnapshotDeletion::Delete
         };
         let undecided = self
-            .seen
-            .content
-            .as_ref()
+            .own_content()
             .filter(|content| !content.deleting && (content.policy != policy || !content.ours));
         if let Some(content) = undecided {
             let name = content.name.clone();
@@ -201,9 +262,10 @@ impl Step<'_> {
             self.wait("cleaning up: waiting for the VolumeSnapshot to be deleted");
             return false;
         }
-        if let Some(content) = &self.seen.content {
-            let (name, uid) = (content.name.clone(), content.uid.clone());
-            if !content.deleting {
+        if let Some(content) = self.own_content() {
+            let (name, uid, deleting) =
+                (content.name.clone(), content.uid.clone(), content.deleting);
+            if !deleting {
                 self.delete(Object::Content, name, uid);
             }
             self.wait("cleaning up: waiting for the driver to delete the snapshot");

@@ -242,6 +242,7 @@ impl Step<'_> {
             since: Some(Time(self.now)),
             stop: None,
         });
+        self.next.status.recorded = None;
         self.next.status.node = Some(node);
         self.next.status.phase = Some(Phase::Prepared);
         let why = "the device is open; waiting for the agent";
@@ -293,6 +294,9 @@ impl Step<'_> {
             // The node may be gone for good: a place is asked for anew, on any node.
             self.act(Action::ReleaseSlot);
             self.look_in(std::time::Duration::ZERO);
+        } else {
+            let why = self.next.status.message.clone().unwrap_or_default();
+            self.fail_late(&why);
         }
         false
     }

@@ -137,6 +137,20 @@ impl Step<'_> {
             }
             return false;
         };
+        if !users && !snapshot.ours {
+            let why = format!(
+                "a VolumeSnapshot {} stands in the way that is not of this backup: delete it",
+                snapshot.name
+            );
+            self.set(
+                kinds::SNAPSHOT_READY,
+                Is::False,
+                Reason::SnapshotFailed,
+                &why,
+            );
+            self.decide(Verdict::Failed, Reason::SnapshotFailed, &why);
+            return false;
+        }
         if !(snapshot.ready && exists) {
             self.await_snapshot();
             return false;
@@ -149,8 +163,9 @@ impl Step<'_> {
         self.act(Action::TakeSnapshot {
             claim: source.recorded.claim.clone(),
             class: source.snapshot_class.clone(),
-            recorded: source.recorded.to_json(),
         });
+        // Not on the snapshot itself: whoever may write there could say that it is of another volume.
+        self.next.status.recorded = Some(source.recorded.to_json());
         self.await_snapshot();
     }
 

@@ -1,27 +1,29 @@
-//! The simulated cluster: controllers of others, scheduler, kubelet and agent, each a rule about one object.
+//! The simulated cluster around one backup.
 //!
-//! Owns: the rules, and what must hold at every moment. Must not: be gentler than Kubernetes: an object with dependants stays until they are gone.
+//! Owns: its state, and how it begins, goes on and comes to rest. `hand` is our controller, `rules` are those of others, `checks` and `left` are what holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod checks;
+mod hand;
+mod left;
+mod rules;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::kube::api::backup::{
-    BackupSource, BaseSnapshotPolicy, DeletionPolicy, PodVolumeBackupSpec, PointStatus,
+    BackupSource, BaseSnapshotPolicy, DeletionPolicy, PodVolumeBackupSpec,
 };
-use crate::kube::api::transfer::{TransferState, TransferStatus};
-use crate::kube::api::{NameRef, Phase, PodVolumeBackup, PodVolumeBackupStatus, names};
-use crate::kube::controller::backup::action::{Action, Object};
+use crate::kube::api::transfer::TransferState;
+use crate::kube::api::{NameRef, Phase, PodVolumeBackup, PodVolumeBackupStatus};
 use crate::kube::controller::backup::base;
-use crate::kube::controller::backup::next::{self, Verdict};
 use crate::kube::controller::backup::view::*;
 use crate::kube::controller::recorded::Recorded;
-use crate::kube::controller::settings::Deadlines;
-use crate::kube::controller::slots::Slot;
 use crate::kube::controller::working_copy::Original;
 use crate::kube::foreign::snapshot::SnapshotDeletion;
+use rules::RULES;
 
 const UID: &str = "7b0e6c1e-2f6d-4f0e-9a58-5c1f1d2e3f40";
 
@@ -35,6 +37,7 @@ pub(super) enum Event {
     AgentGone,
     AgentBack,
     HolderEvicted,
+    DriverGone,
     UserCancels,
     UserDeletes,
     SnapshotDeletedByUser,
@@ -59,6 +62,10 @@ pub(super) struct World {
     agent_up: bool,
     agent_frozen: bool,
     binder_prefers_others: bool,
+    /// The driver answers nothing any more: no snapshot and no volume comes or goes.
+    driver_gone: bool,
+    /// Nor can anything be unmounted.
+    pods_stuck: bool,
     next_uid: u32,
     forgotten: bool,
 }
@@ -169,6 +176,8 @@ impl World {
             agent_up: true,
             agent_frozen: false,
             binder_prefers_others: false,
+            driver_gone: false,
+            pods_stuck: false,
             next_uid: 0,
             forgotten: false,
         }
@@ -252,6 +261,10 @@ impl World {
                     holder.ready = false;
                 }
             }
+            Event::DriverGone => {
+                self.driver_gone = true;
+                self.pods_stuck = luck % 2 == 1;
+            }
             Event::UserCancels => {
                 if let Some(backup) = &mut self.backup {
                     backup.spec.cancel = Some(true);
@@ -292,12 +305,10 @@ impl World {
         self.agent_up = true;
         for _ in 0..400 {
             self.happen(Event::Look, 0);
-            for rule in 0..=u8::MAX {
-                if rule < RULES {
-                    self.happen(Event::Progress, rule);
-                }
+            for rule in 0..RULES {
+                self.happen(Event::Progress, rule);
             }
-            if self.agent_frozen {
+            if self.agent_frozen || self.driver_gone {
                 self.happen(Event::Time, 5);
             }
             let deleting = self
@@ -308,215 +319,12 @@ impl World {
                 break;
             }
         }
-        for _ in 0..5 {
+        for _ in 0..30 {
             self.happen(Event::Look, 0);
-        }
-    }
-
-    fn look(&mut self) {
-        let Some(backup) = self.backup.clone() else {
-            return;
-        };
-        let mut seen = self.seen.clone();
-        let nodes = BTreeSet::from(["n1".to_owned()]);
-        if let SourceView::Found(source) = &mut seen.source {
-            source.nodes.clone_from(&nodes);
-        }
-        seen.agent_lost = (!self.agent_up).then_some(Duration::from_secs(120));
-        if next::wants_slot(&backup, &seen) {
-            self.slot = true;
-            seen.slot = Slot::Granted(nodes);
-        }
-        let limits = Deadlines::default();
-        let decided = next::next(&backup, &seen, &limits, self.now);
-        let again = next::next(&backup, &seen, &limits, self.now);
-        assert_eq!(decided, again, "the same twice");
-        let before = backup.status.clone().unwrap_or_default();
-        if let Some(verdict) = next::verdict(&before) {
-            assert_eq!(
-                next::verdict(&decided.status),
-                Some(verdict),
-                "a verdict stands"
-            );
-        }
-        if before.phase.unwrap_or_default().is_terminal() {
-            assert_eq!(decided.status, before, "nothing changes after the end");
-        }
-        if let Some(backup) = &mut self.backup {
-            backup.status = Some(decided.status.clone());
-        }
-        for action in &decided.actions {
-            self.allowed(&before, action);
-            self.act(action);
-            self.check();
-        }
-    }
-
-    /// What must never be done.
-    fn allowed(&self, before: &PodVolumeBackupStatus, action: &Action) {
-        let quiet = matches!(
-            action,
-            Action::ReleaseSlot | Action::Finalizer(_) | Action::Forget { .. } | Action::DeleteSelf
-        );
-        if before.phase.unwrap_or_default().is_terminal() {
-            assert!(quiet, "after the end: {action:?}");
-        }
-        let gone = |absent: bool| assert!(absent, "out of order: {action:?}");
-        match action {
-            Action::Delete { what, uid, .. } => {
-                assert!(
-                    uid != "u1" && uid != "u2",
-                    "the user's snapshot: {action:?}"
-                );
-                match what {
-                    Object::Holder => {}
-                    Object::Claim => gone(self.seen.holder.is_none()),
-                    Object::CopySnapshot => gone(
-                        self.seen.holder.is_none()
-                            && self.seen.claim.is_none()
-                            && self.seen.volume.is_none(),
-                    ),
-                    Object::CopyContent => gone(self.seen.copy_snapshot.is_none()),
-                    Object::Snapshot => gone(self.seen.copy_content.is_none()),
-                    Object::Content => gone(self.seen.snapshot.is_none()),
-                    Object::BaseSnapshot | Object::BaseContent => {
-                        assert!(
-                            before.point.is_some()
-                                && next::verdict(before) == Some(Verdict::Succeeded)
-                        );
-                    }
-                }
+            self.sweep();
+            for rule in 0..RULES {
+                self.happen(Event::Progress, rule);
             }
-            Action::Content { name, .. } => assert_ne!(name, "theirs-c"),
-            Action::BaseContentPolicy { .. } => {
-                assert_eq!(next::verdict(before), Some(Verdict::Succeeded));
-                assert!(
-                    before.point.is_some(),
-                    "the old base goes after the new point"
-                );
-            }
-            Action::TakeSnapshot { .. } | Action::CopyContent(_) | Action::Claim { .. } => {
-                let backup = self.backup.as_ref().unwrap();
-                let finalizers = backup.metadata.finalizers.clone().unwrap_or_default();
-                assert!(
-                    finalizers.contains(&names::FINALIZER.to_owned()),
-                    "{action:?}"
-                );
-            }
-            _ => {}
-        }
-    }
-
-    fn act(&mut self, action: &Action) {
-        let uid = self.uid();
-        let name = format!("snaphaul-{UID}");
-        match action {
-            Action::Finalizer(present) => {
-                if let Some(backup) = &mut self.backup {
-                    backup.metadata.finalizers = present.then(|| vec![names::FINALIZER.to_owned()]);
-                }
-                self.remove_if_free();
-            }
-            Action::TakeSnapshot { .. } => {
-                self.seen.snapshot.get_or_insert(SnapshotView {
-                    name,
-                    uid,
-                    ours: true,
-                    ..SnapshotView::default()
-                });
-            }
-            Action::Content { name, policy } => {
-                if let Some(content) = self.seen.content.as_mut().filter(|c| c.name == *name) {
-                    content.ours = true;
-                    content.policy = *policy;
-                }
-            }
-            Action::CopyContent(original) => {
-                self.seen.copy_content.get_or_insert(content(
-                    &name,
-                    &uid,
-                    &original.handle,
-                    SnapshotDeletion::Retain,
-                ));
-            }
-            Action::CopySnapshot(_) => {
-                let mut copy = ready_snapshot(&name, &uid, true);
-                copy.ready = false;
-                self.seen.copy_snapshot.get_or_insert(copy);
-            }
-            Action::Claim { .. } => {
-                self.seen.claim.get_or_insert(ClaimView {
-                    uid,
-                    ..ClaimView::default()
-                });
-            }
-            Action::Volume { .. } => {
-                if let Some(volume) = &mut self.seen.volume {
-                    volume.secured = true;
-                }
-            }
-            Action::KeepVolume { .. } => self.seen.foreign.as_mut().unwrap().kept = true,
-            Action::Holder { .. } => {
-                assert!(self.slot, "a holder without a slot");
-                self.seen.holder.get_or_insert(HolderView {
-                    uid,
-                    ..HolderView::default()
-                });
-            }
-            Action::Settle(_) => {}
-            Action::ReleaseSlot => self.slot = false,
-            Action::Delete { what, force, .. } => self.delete(*what, *force),
-            Action::BaseContentPolicy { policy, .. } => {
-                if let Some(content) = &mut self.seen.base_content {
-                    content.policy = *policy;
-                }
-            }
-            Action::Base { name, original, .. } => self.base(name, &uid, &original.handle),
-            Action::Forget { .. } => self.forgotten = true,
-            Action::DeleteSelf => panic!("no TTL was set"),
-        }
-    }
-
-    fn base(&mut self, name: &str, uid: &str, handle: &str) {
-        let policy = SnapshotDeletion::Retain;
-        self.seen
-            .base_content
-            .get_or_insert(content(name, uid, handle, policy));
-        self.seen
-            .base_snapshot
-            .get_or_insert(ready_snapshot(name, uid, false));
-    }
-
-    fn delete(&mut self, what: Object, force: bool) {
-        let snapshot = |snapshot: &mut Option<SnapshotView>| {
-            if let Some(snapshot) = snapshot {
-                snapshot.deleting = true;
-            }
-        };
-        let content = |content: &mut Option<ContentView>| {
-            if let Some(content) = content {
-                content.deleting = true;
-            }
-        };
-        match what {
-            Object::Holder if force => self.seen.holder = None,
-            Object::Holder => {
-                if let Some(holder) = &mut self.seen.holder {
-                    holder.deleting = true;
-                    holder.ready = false;
-                }
-            }
-            Object::Claim => {
-                if let Some(claim) = &mut self.seen.claim {
-                    claim.deleting = true;
-                }
-            }
-            Object::CopySnapshot => snapshot(&mut self.seen.copy_snapshot),
-            Object::Snapshot => snapshot(&mut self.seen.snapshot),
-            Object::BaseSnapshot => snapshot(&mut self.seen.base_snapshot),
-            Object::CopyContent => content(&mut self.seen.copy_content),
-            Object::Content => content(&mut self.seen.content),
-            Object::BaseContent => content(&mut self.seen.base_content),
         }
     }
 
@@ -534,238 +342,4 @@ impl World {
             self.slot = false;
         }
     }
-
-    /// One rule of the cluster.
-    fn progress(&mut self, luck: u8) {
-        match luck % RULES {
-            0 => self.snapshot_controller(),
-            1 => {
-                if let (Some(copy), Some(_)) =
-                    (&mut self.seen.copy_snapshot, &self.seen.copy_content)
-                {
-                    copy.ready = true;
-                }
-            }
-            2 => self.provisioner(),
-            3 => {
-                if let Some(holder) = self.seen.holder.as_mut().filter(|holder| !holder.deleting) {
-                    holder.node = Some("n1".to_owned());
-                    holder.ready = self.seen.claim.as_ref().is_some_and(|claim| claim.bound);
-                }
-            }
-            4 if !self.agent_frozen => self.answer(TransferState::Running),
-            5 if !self.agent_frozen => self.agent_works(),
-            6 => self.seen.holder = self.seen.holder.take().filter(|holder| !holder.deleting),
-            7 => {
-                // The claim is protected while a pod uses it; the volume goes after it, if it may.
-                if self.seen.holder.is_none() {
-                    let goes = self.seen.claim.as_ref().is_some_and(|claim| claim.deleting);
-                    if goes {
-                        self.seen.claim = None;
-                        let lost = self.seen.foreign.take().is_some_and(|found| !found.kept);
-                        assert!(!lost, "a volume of somebody else went with our claim");
-                        self.seen.volume = self.seen.volume.take().filter(|volume| !volume.secured);
-                    }
-                }
-            }
-            8 => Self::snapshot_goes(&mut self.seen.copy_snapshot, &mut self.seen.copy_content),
-            9 => Self::snapshot_goes(&mut self.seen.snapshot, &mut self.seen.content),
-            10 => Self::snapshot_goes(&mut self.seen.base_snapshot, &mut self.seen.base_content),
-            _ => self.contents_go(),
-        }
-    }
-
-    fn snapshot_controller(&mut self) {
-        if self.shape.user_snapshot {
-            return;
-        }
-        let Some(snapshot) = self
-            .seen
-            .snapshot
-            .as_mut()
-            .filter(|snapshot| !snapshot.deleting)
-        else {
-            return;
-        };
-        if self.seen.content.is_none() {
-            let policy = if self.shape.class_retains {
-                SnapshotDeletion::Retain
-            } else {
-                SnapshotDeletion::Delete
-            };
-            self.seen.content = Some(content("snapcontent-1", "o0", "s-new", policy));
-            self.backend.insert("s-new".to_owned());
-        } else {
-            snapshot.ready = true;
-        }
-    }
-
-    fn provisioner(&mut self) {
-        let Some(claim) = self.seen.claim.as_mut().filter(|claim| !claim.deleting) else {
-            return;
-        };
-        if !claim.bound && self.seen.holder.is_some() {
-            claim.bound = true;
-            if self.binder_prefers_others {
-                self.seen.foreign = Some(ForeignVolume {
-                    name: "theirs".to_owned(),
-                    kept: false,
-                });
-            } else {
-                self.seen.volume = Some(VolumeView {
-                    name: "pv".to_owned(),
-                    secured: false,
-                });
-            }
-        }
-    }
-
-    fn answer(&mut self, state: TransferState) {
-        let up = self.agent_up;
-        let Some(status) = self
-            .backup
-            .as_mut()
-            .and_then(|backup| backup.status.as_mut())
-        else {
-            return;
-        };
-        let Some(order) = status.order.clone().filter(|_| up) else {
-            return;
-        };
-        let known = status
-            .transfer
-            .as_ref()
-            .filter(|known| known.attempt == order.attempt);
-        if known.is_some_and(|known| known.state != TransferState::Running)
-            || status.phase.unwrap_or_default().is_terminal()
-            || (order.stop.is_some() && known.is_none() && state != TransferState::Stopped)
-        {
-            return;
-        }
-        status.transfer = Some(TransferStatus {
-            attempt: order.attempt,
-            state,
-            last_progress: Some(self.now.to_string()),
-            ..TransferStatus::default()
-        });
-        if state == TransferState::Succeeded {
-            status.point = Some(PointStatus {
-                id: "p".to_owned(),
-                repository_id: "r".to_owned(),
-            });
-        }
-    }
-
-    fn agent_works(&mut self) {
-        let stop = self
-            .backup
-            .as_ref()
-            .and_then(|backup| backup.status.as_ref()?.order.as_ref()?.stop.clone());
-        let open = self.seen.holder.as_ref().is_some_and(|holder| holder.ready);
-        self.answer(match (stop, open) {
-            (Some(_), _) => TransferState::Stopped,
-            (None, true) => TransferState::Succeeded,
-            (None, false) => TransferState::Interrupted,
-        });
-    }
-
-    fn snapshot_goes(snapshot: &mut Option<SnapshotView>, content: &mut Option<ContentView>) {
-        if snapshot.as_ref().is_some_and(|snapshot| snapshot.deleting) {
-            *snapshot = None;
-            if let Some(content) = content.as_mut() {
-                content.deleting |= content.policy == SnapshotDeletion::Delete;
-            }
-        }
-    }
-
-    fn contents_go(&mut self) {
-        let with = [
-            (&mut self.seen.content, self.seen.snapshot.is_some()),
-            (
-                &mut self.seen.copy_content,
-                self.seen.copy_snapshot.is_some(),
-            ),
-            (
-                &mut self.seen.base_content,
-                self.seen.base_snapshot.is_some(),
-            ),
-        ];
-        for (content, has_snapshot) in with {
-            let goes = content
-                .as_ref()
-                .is_some_and(|content| content.deleting && !has_snapshot);
-            if let Some(content) = content.take_if(|_| goes)
-                && content.policy == SnapshotDeletion::Delete
-            {
-                let original = content.original.unwrap();
-                self.backend.remove(&original.handle);
-            }
-        }
-    }
-
-    /// What holds at every moment.
-    fn check(&self) {
-        let contents = [
-            &self.seen.content,
-            &self.seen.copy_content,
-            &self.seen.base_content,
-        ];
-        let mut deleters: BTreeMap<&str, u32> = BTreeMap::new();
-        for content in contents.into_iter().flatten() {
-            let handle = content
-                .original
-                .as_ref()
-                .map_or("", |original| original.handle.as_str());
-            if content.policy == SnapshotDeletion::Delete {
-                *deleters.entry(handle).or_default() += 1;
-            }
-        }
-        assert!(
-            deleters.values().all(|count| *count <= 1),
-            "two contents delete one handle"
-        );
-        if let Some(handle) = self.base_handle() {
-            assert!(self.backend.contains(&handle), "the base lost its snapshot");
-            if self.seen.content.as_ref().is_some_and(|content| {
-                content
-                    .original
-                    .as_ref()
-                    .is_some_and(|o| o.handle == handle)
-                    && content.policy == SnapshotDeletion::Delete
-            }) {
-                panic!("the base would go with the content");
-            }
-        }
-    }
-
-    pub(super) fn assert_clean(&self) {
-        assert!(self.seen.holder.is_none() && self.seen.claim.is_none());
-        assert!(self.seen.volume.is_none() && self.seen.copy_snapshot.is_none());
-        assert!(self.seen.copy_content.is_none() && !self.slot);
-        if !self.shape.user_snapshot {
-            assert!(self.seen.snapshot.is_none() && self.seen.content.is_none());
-        }
-        let mut expected: BTreeSet<String> = self.base_handle().into_iter().collect();
-        if self.seen.content.is_some() {
-            expected.insert("s-user".to_owned());
-        }
-        assert_eq!(self.backend, expected, "snapshots of the driver");
-        if let Some(backup) = &self.backup {
-            let status = backup.status.clone().unwrap_or_default();
-            let owns = self.shape.deletion == DeletionPolicy::Delete
-                && status.phase == Some(Phase::Completed);
-            let has = backup
-                .metadata
-                .finalizers
-                .as_ref()
-                .is_some_and(|all| !all.is_empty());
-            assert_eq!(has, owns, "finalizer");
-            assert!(status.message.is_some(), "every end says why");
-        }
-        if self.forgotten {
-            assert_eq!(self.shape.deletion, DeletionPolicy::Delete);
-        }
-    }
 }
-
-const RULES: u8 = 12;

@@ -16,6 +16,9 @@ use crate::kube::api::restore::{HandoverStatus, HandoverStep, RestoreMode};
 use crate::kube::api::transfer::{TransferOrder, TransferState};
 use crate::kube::controller::attempts;
 
+/// Between two looks for somebody who came to use a claim that is being written over.
+const IN_PLACE_WAIT: SignedDuration = SignedDuration::from_secs(1);
+
 pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
     let seen = draft.seen;
     let begun = seen.working_claim.is_some() || seen.holder.is_some();
@@ -170,8 +173,13 @@ fn make_claim(mut draft: Draft<'_>) -> Decision {
 }
 
 fn move_data(mut draft: Draft<'_>) -> Decision {
+    let lost = draft.seen.agent == Agent::Gone && draft.seen.holder.is_some();
     let Some(order) = &draft.status.order else {
-        return expose(draft);
+        return if lost {
+            without_agent(draft, false)
+        } else {
+            expose(draft)
+        };
     };
     let replaced = draft.seen.holder.as_ref().is_none_or(|holder| {
         let ordered = draft
@@ -196,19 +204,19 @@ fn move_data(mut draft: Draft<'_>) -> Decision {
             let message = format!("given up after {attempts} attempts: {message}");
             give_up::begin(draft, Reason::TransferFailed, &message)
         }
-        Some(TransferState::Interrupted) => match pause_left(&draft, order) {
+        Some(TransferState::Interrupted) if !lost => match pause_left(&draft, order) {
             Some(left) => {
                 draft.say(&format!("another attempt is made soon: {message}"));
                 draft.decide(left)
             }
             None => expose(draft),
         },
+        _ if lost => without_agent(draft, last),
         _ if replaced && last => {
             let message = format!("the device went away {attempts} times");
             give_up::begin(draft, Reason::ExposeFailed, &message)
         }
         _ if replaced => expose(draft),
-        _ if draft.seen.agent == Agent::Gone => without_agent(draft),
         running => watch(draft, running.is_some()),
     }
 }
@@ -228,7 +236,12 @@ fn expose(mut draft: Draft<'_>) -> Decision {
         (DEVICE_READY, Reason::Exposing),
         seen.settings.expose_deadline,
     );
+    let lost = seen.holder.is_none() && !seen.reachable;
     let (message, ready) = match &seen.holder {
+        None if lost => (
+            "no node with an agent can reach the volume".to_owned(),
+            None,
+        ),
         None => ("the holder pod is being made".to_owned(), None),
         Some(holder) if holder.ending => ("the old holder pod is ending".to_owned(), None),
         Some(holder) => match (&holder.node, holder.ready) {
@@ -239,9 +252,14 @@ fn expose(mut draft: Draft<'_>) -> Decision {
     let Some((holder, node)) = ready else {
         if late {
             let message = format!("the device did not become ready in time: {message}");
-            return give_up::begin(draft, Reason::ExposeFailed, &message);
+            let reason = if lost {
+                Reason::NoAgent
+            } else {
+                Reason::ExposeFailed
+            };
+            return give_up::begin(draft, reason, &message);
         }
-        if seen.holder.is_none() {
+        if seen.holder.is_none() && !lost {
             draft.act(Action::CreateHolder);
         }
         draft.set((DEVICE_READY, Some(false)), Reason::Exposing, &message);
@@ -283,16 +301,23 @@ fn order(mut draft: Draft<'_>, holder: &Holder, node: &str) -> Decision {
     draft.at_once()
 }
 
-/// An agent that comes back goes on with its order; one that does not loses the device.
-fn without_agent(mut draft: Draft<'_>) -> Decision {
+/// An agent that comes back goes on with its order. One that does not loses the device, by force if its kubelet does not answer either; once
+/// the pod is gone, another is made where the volume can be reached. By then the lost agent has stopped writing by itself.
+fn without_agent(mut draft: Draft<'_>, last: bool) -> Decision {
     let limit = draft.seen.settings.agent_deadline;
     let given_up = draft.lasts((DEVICE_READY, Reason::AgentLost), limit);
-    let node = draft.status.node.clone().unwrap_or_default();
+    let holder = draft.seen.holder.as_ref();
+    let node = holder.and_then(|holder| holder.node.clone());
+    let node = node.unwrap_or_default();
     let message = format!("the agent of node {node} does not answer");
+    if given_up && last {
+        let attempts = draft.seen.settings.attempts;
+        let message = format!("given up after {attempts} attempts: {message}");
+        return give_up::begin(draft, Reason::AgentLost, &message);
+    }
     draft.set((DEVICE_READY, Some(false)), Reason::AgentLost, &message);
     if given_up && let Some(holder) = &draft.seen.holder {
-        let uid = holder.uid.clone();
-        draft.act(Action::DeleteHolder { uid });
+        draft.delete_holder(holder);
     }
     draft.wait()
 }
@@ -304,7 +329,7 @@ fn watch(mut draft: Draft<'_>, running: bool) -> Decision {
     if !running {
         draft.say("the device is open; waiting for a free slot of the agent");
         draft.set((DEVICE_READY, Some(true)), Reason::Exposed, "");
-        return draft.wait();
+        return look_out(draft);
     }
     let limit = seen.settings.progress_deadline;
     let moved = answer(&draft.status).and_then(|answer| answer.last_progress.as_ref());
@@ -321,6 +346,15 @@ fn watch(mut draft: Draft<'_>, running: bool) -> Decision {
     }
     draft.set((DEVICE_READY, Some(true)), Reason::Exposed, "");
     draft.status.phase = Some(Phase::InProgress);
+    look_out(draft)
+}
+
+/// Whoever comes to use a claim that is written over is looked for all the time: the API server refuses pods that are new, not those it
+/// admitted before it knew of the restore.
+fn look_out(draft: Draft<'_>) -> Decision {
+    if draft.seen.restore.spec.mode == RestoreMode::InPlace {
+        return draft.decide(IN_PLACE_WAIT);
+    }
     draft.wait()
 }
 

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use super::super::decision::{Action, Decision, ObjectId};
 use super::super::observation::Agent;
 use super::super::{names, volume};
-use super::{Draft, answer, is_ours};
+use super::{Draft, answer, is_ours, left};
 use crate::kube::api::Phase;
 use crate::kube::api::conditions::{Reason, SUCCEEDED};
 use crate::kube::api::restore::{HandoverStep, RestoreMode};
@@ -48,22 +48,45 @@ pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
         RestoreMode::InPlace => take_back_name(&mut draft),
         RestoreMode::NewClaim | RestoreMode::Replace => take_back_volume(&mut draft),
     };
-    if left {
-        return draft.wait();
-    }
     let known = super::status::condition(&draft.status, SUCCEEDED);
     let cancelled = known.is_some_and(|known| known.reason == Reason::Cancelled.as_str());
-    draft.end(if cancelled {
+    let phase = if cancelled {
         Phase::Canceled
     } else {
         Phase::Failed
+    };
+    if !left {
+        return draft.end(phase);
+    }
+    if is_overdue(&draft) && left::is_stuck(&draft) && !is_nameless(&draft) {
+        return left::leave(draft, phase);
+    }
+    draft.wait()
+}
+
+/// Whether what was made should have been taken back by now.
+fn is_overdue(draft: &Draft<'_>) -> bool {
+    let known = super::status::condition(&draft.status, SUCCEEDED);
+    known.is_some_and(|known| {
+        let begun = known.last_transition_time.0;
+        draft.seen.now.duration_since(begun) >= draft.seen.settings.clean_deadline
     })
+}
+
+/// Whether nothing but the status names the storage, or soon nothing will.
+fn is_nameless(draft: &Draft<'_>) -> bool {
+    let step = draft.status.volume.as_ref().map(|known| known.step);
+    draft.seen.restore.spec.mode != RestoreMode::InPlace
+        && step == Some(HandoverStep::Recreating)
+        && draft.seen.final_volume.is_none()
 }
 
 /// Whether an agent may still write: it is given time to stop before its device goes.
 fn transfer_runs(draft: &Draft<'_>) -> bool {
     let seen = draft.seen;
-    if draft.status.order.is_none() || seen.holder.is_none() || seen.agent == Agent::Gone {
+    // An agent that cannot be reached stops by itself before its time is over; only what is the user's has to wait for that.
+    let gone = seen.agent == Agent::Gone && seen.restore.spec.mode != RestoreMode::InPlace;
+    if draft.status.order.is_none() || seen.holder.is_none() || gone {
         return false;
     }
     let running = answer(&draft.status).is_none_or(|answer| answer.state == TransferState::Running);
@@ -76,9 +99,7 @@ fn transfer_runs(draft: &Draft<'_>) -> bool {
 fn take_back_claim(draft: &mut Draft<'_>) -> bool {
     let seen = draft.seen;
     if let Some(holder) = &seen.holder {
-        draft.act(Action::DeleteHolder {
-            uid: holder.uid.clone(),
-        });
+        draft.delete_holder(holder);
         return true;
     }
     if let Some(claim) = &seen.working_claim {
@@ -117,7 +138,10 @@ fn take_back_volume(draft: &mut Draft<'_>) -> bool {
         .filter(|claim| is_ours(claim, &seen.restore))
     {
         draft.act(Action::DeleteClaim(ObjectId::of(claim)));
-        return true;
+        // A pod can keep it for ever. The volume that it never had goes all the same.
+        if claim.metadata.deletion_timestamp.is_none() || !is_overdue(draft) {
+            return true;
+        }
     }
     if let Some(foreign) = &seen.foreign_volume
         && volume::reclaim_policy(foreign) != volume::RETAIN
@@ -134,6 +158,10 @@ fn take_back_volume(draft: &mut Draft<'_>) -> bool {
             if step == Some(HandoverStep::Recreating)
                 && working.metadata.deletion_timestamp.is_some() =>
         {
+            // Whoever holds the old object back may never let it go: then the storage has two names for a while.
+            if is_overdue(draft) {
+                name_again(draft);
+            }
             true
         }
         (None, Some(working)) => {

@@ -75,7 +75,9 @@ fn give_up_or_keep(mut draft: Draft<'_>, reason: Reason, message: &str) -> Decis
     let Some(object) = object.filter(|object| object.metadata.deletion_timestamp.is_none()) else {
         // Nothing names the storage for the moment: not before it has an object again.
         let known = draft.status.volume.clone().unwrap_or_default();
-        if seen.working_volume.is_none()
+        let limit = seen.settings.bind_deadline + seen.settings.clean_deadline;
+        let overdue = draft.lasts((SUCCEEDED, Reason::Binding), limit);
+        if (seen.working_volume.is_none() || (overdue && seen.final_volume.is_none()))
             && let Some(again) = recreated(&draft, &known)
         {
             draft.act(Action::CreateVolume(Box::new(again)));
@@ -152,9 +154,7 @@ fn release(mut draft: Draft<'_>, mut known: HandoverStatus) -> Decision {
     }
     if let Some(holder) = &seen.holder {
         draft.say("the holder pod is ending");
-        draft.act(Action::DeleteHolder {
-            uid: holder.uid.clone(),
-        });
+        draft.delete_holder(holder);
         return draft.wait();
     }
     if !seen.attached_to.is_empty() {

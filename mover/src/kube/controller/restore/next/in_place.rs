@@ -5,7 +5,7 @@
 
 use super::super::decision::{Action, Decision};
 use super::super::volume;
-use super::{Draft, accept, fill, give_up};
+use super::{Draft, accept, fill, give_up, left};
 use crate::kube::api::Phase;
 use crate::kube::api::conditions::{Reason, SUCCEEDED};
 use crate::kube::api::restore::HandoverStatus;
@@ -14,6 +14,11 @@ pub(super) fn go_on(mut draft: Draft<'_>, filled: bool) -> Decision {
     let seen = draft.seen;
     if filled {
         if give_up::take_back_name(&mut draft) {
+            let limit = seen.settings.clean_deadline;
+            if draft.lasts((SUCCEEDED, Reason::Binding), limit) && left::is_stuck(&draft) {
+                draft.set((SUCCEEDED, Some(true)), Reason::Done, "");
+                return left::leave(draft, Phase::Completed);
+            }
             draft.set(
                 (SUCCEEDED, None),
                 Reason::Binding,

@@ -40,6 +40,7 @@ pub(super) enum Fault {
     AgentLost,
     Late,
     PodUsesClaim,
+    NodeDies,
 }
 
 impl Fault {
@@ -54,6 +55,7 @@ impl Fault {
         Self::AgentLost,
         Self::Late,
         Self::PodUsesClaim,
+        Self::NodeDies,
     ];
 }
 
@@ -83,6 +85,9 @@ impl Play {
             attached: [].into(),
             holder: None,
             agent: true,
+            dead_node: None,
+            bound_to_node: false,
+            driver_gone: false,
             class_policy: policy.to_owned(),
             user_deleted_claim: false,
             old_disk: None,
@@ -171,6 +176,15 @@ impl Play {
             Fault::AgentLost => self.world.agent = !self.world.agent,
             Fault::Late => self.world.now += SignedDuration::from_mins(31),
             Fault::PodUsesClaim => self.pod_uses_claim = !self.pod_uses_claim,
+            Fault::NodeDies => {
+                // One dies, once.
+                let node = self
+                    .world
+                    .holder
+                    .as_ref()
+                    .and_then(|holder| holder.node.clone());
+                self.world.dead_node = self.world.dead_node.take().or(node);
+            }
             Fault::Crash | Fault::TransferFails | Fault::ForeignClaim => {}
         }
         self.world.check();
@@ -187,6 +201,21 @@ impl Play {
         self.world.user_deleted_claim = true;
     }
 
+    /// Goes on undisturbed until it happens.
+    pub(super) fn until(&mut self, there: impl Fn(&World) -> bool) {
+        for _ in 0..600 {
+            if there(&self.world) {
+                return;
+            }
+            for which in 0..9 {
+                self.world.step(which);
+            }
+            self.control(u64::MAX);
+            self.world.now += SignedDuration::from_secs(1);
+        }
+        panic!("never\n{}", self.world.story());
+    }
+
     /// Nobody disturbs any more: everything comes to rest.
     pub(super) fn settle(&mut self) {
         self.world.log.push("settles".to_owned());
@@ -198,7 +227,8 @@ impl Play {
             }
             self.world.run_agent(TransferState::Succeeded);
             self.control(u64::MAX);
-            self.world.now += SignedDuration::from_secs(1);
+            let waits = self.world.driver_gone || self.world.dead_node.is_some();
+            self.world.now += SignedDuration::from_secs(if waits { 30 } else { 1 });
             if round > 300 && self.removed {
                 break;
             }
@@ -319,11 +349,8 @@ impl Play {
             foreign_volume: None,
             final_volume,
             holder: self.world.holder.clone(),
-            agent: if self.world.agent {
-                Agent::Ready
-            } else {
-                Agent::Gone
-            },
+            agent: self.agent(),
+            reachable: self.world.dead_node.is_none() || !self.world.bound_to_node,
             target,
             target_users: self
                 .pod_uses_claim
@@ -337,6 +364,14 @@ impl Play {
                 ..Settings::default()
             },
             restore,
+        }
+    }
+
+    fn agent(&self) -> Agent {
+        if self.world.work_is_answered() {
+            Agent::Ready
+        } else {
+            Agent::Gone
         }
     }
 
@@ -376,11 +411,14 @@ impl Play {
             }
             Action::ExpandClaim(..) | Action::NamePoint(..) | Action::Event { .. } => {}
             Action::CreateHolder => self.create_holder(),
-            Action::DeleteHolder { uid } => {
+            Action::DeleteHolder { uid, force } => {
                 let Some(holder) = world.holder.as_mut().filter(|holder| holder.uid == uid) else {
                     return false;
                 };
                 holder.ending = true;
+                if force {
+                    world.holder = None;
+                }
             }
             Action::CreateVolume(volume) => world.add_volume(*volume),
             Action::DeleteVolume(id) => {

@@ -113,7 +113,7 @@ pub async fn find(
 pub fn needs_base(service: &MetadataService, profile: &Profile) -> bool {
     service
         .require_base_snapshot_for_delta
-        .unwrap_or(profile.base == BasePolicy::Keep)
+        .unwrap_or(profile.base_snapshot == BasePolicy::Keep)
 }
 
 fn named(subject: &Subject, facts: snapshot::Facts) -> CsiSnapshot {

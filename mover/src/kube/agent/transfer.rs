@@ -24,7 +24,7 @@ use crate::kube::api::backup::{
 };
 use crate::kube::hold::client::{Held, Wanted};
 use crate::kube::hold::protocol::Mode;
-use crate::kube::recorded;
+use crate::kube::point_tags;
 use crate::pipeline::Context;
 use crate::pipeline::backup::{self, BackupRequest, ChangedBlocksChoice, ParentChoice};
 use crate::pipeline::progress::{Progress, StopFlag};
@@ -203,7 +203,7 @@ impl Transfer {
             },
             base: None,
             compression: Compression::default(),
-            tags: recorded::tags(&self.work.uid, order.recorded.as_deref())?,
+            tags: point_tags::tags(&self.work.uid, order.recorded.as_deref())?,
             group: None,
             allow_live: false,
             takeover_after: TAKEOVER_AFTER,
@@ -259,7 +259,7 @@ impl Transfer {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let is_ours = point.manifest.tags.get(recorded::OWNER) == Some(&self.work.uid);
+        let is_ours = point.manifest.tags.get(point_tags::OWNER) == Some(&self.work.uid);
         Ok(is_ours.then(|| committed(repository, &point)))
     }
 

@@ -12,6 +12,7 @@ use kube::api::{Api, ListParams};
 use super::observe::{belongs, is_bound, read};
 use super::view::{Observed, Source, SourceView};
 use super::{RECORDED, choice};
+use crate::attach::csi::profile::{BasePolicy, Profile};
 use crate::error::Result;
 use crate::kube::answer;
 use crate::kube::api::PodVolumeBackup;
@@ -20,7 +21,6 @@ use crate::kube::controller::apply::Object;
 use crate::kube::controller::recorded::Recorded;
 use crate::kube::controller::{Context, nodes, owner};
 use crate::kube::foreign::snapshot::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
-use crate::kube::profile::{BaseSnapshot, DriverProfile};
 
 /// The source, and driver and handle of the volume as far as they are known.
 pub(super) struct Found {
@@ -95,7 +95,7 @@ pub(super) async fn find(
 async fn with_clone_class(
     context: &Context,
     recorded: Recorded,
-    profile: &DriverProfile,
+    profile: &Profile,
     snapshot_class: Option<String>,
 ) -> Result<SourceView> {
     let classes: Vec<StorageClass> = all(context).await?;
@@ -121,7 +121,7 @@ async fn with_clone_class(
         snapshot_class,
         clone_class,
         clone_access: profile.clone_access_mode.as_str().to_owned(),
-        profile_keeps_base: profile.base_snapshot == BaseSnapshot::Keep,
+        profile_keeps_base: profile.base_snapshot == BasePolicy::Keep,
         nodes: eligible,
         recorded,
     })))

@@ -195,7 +195,7 @@ impl ClusterBlocks {
     pub fn source(self, size: u64, runtime: Handle) -> CsiSource<ClusterMetadata> {
         let tokens = Box::new(self.tokens);
         let service = ClusterMetadata::new(self.channel, self.place, tokens);
-        CsiSource::new(service, self.snapshot, size, runtime)
+        CsiSource::new(service, self.snapshot, size, runtime).needing_base(self.needs_base)
     }
 }
 

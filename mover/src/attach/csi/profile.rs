@@ -108,6 +108,13 @@ pub struct Profile {
     pub volume_snapshot_class_name: Option<String>,
 }
 
+impl Default for Profile {
+    /// Of a driver that nothing is known of.
+    fn default() -> Self {
+        built_in::unknown()
+    }
+}
+
 /// An empty text takes away what is built in.
 fn text<'a, D: Deserializer<'a>>(value: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(value)?;

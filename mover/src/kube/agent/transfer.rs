@@ -15,7 +15,7 @@ use changed_blocks::csi::Notices;
 use super::changed::{Asker, Services};
 use super::device::{self, SnapshotDevice};
 use super::share::Budget;
-use super::work::{Task, Work};
+use super::work::{Task, Work, unreadable};
 use crate::device::queue::EngineChoice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::access::{Bandwidth, RepositoryAccess};
@@ -157,9 +157,10 @@ impl Transfer {
             directory: &self.holder_directory,
             owner: &self.work.uid,
             attempt: order.attempt,
-            mode: match self.work.task {
+            mode: match &self.work.task {
                 Task::Backup { .. } => Mode::Read,
                 Task::Restore { .. } => Mode::Write,
+                Task::Unreadable(why) => return Err(unreadable(why)),
             },
         };
         let held = Held::ask(&wanted, on_loss);
@@ -172,6 +173,7 @@ impl Transfer {
                 changed_blocks,
             } => self.backup(repository, &held, (*parent, *changed_blocks)),
             Task::Restore { point } => self.restore(repository, &held, point.as_ref()),
+            Task::Unreadable(why) => Err(unreadable(why)),
         };
         phases.push((Phase::Data, started.elapsed()));
         drop(held);

@@ -73,6 +73,11 @@ pub(super) fn find(driver: &str) -> Profile {
     Profile::from(known.map_or(UNKNOWN, |(_, known)| *known))
 }
 
+/// Nothing is known.
+pub(super) fn unknown() -> Profile {
+    UNKNOWN.into()
+}
+
 impl From<Known> for Profile {
     fn from(known: Known) -> Self {
         Self {

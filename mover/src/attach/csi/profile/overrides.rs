@@ -82,7 +82,7 @@ impl Profiles {
     /// # Errors
     /// As [`parse`](Self::parse).
     pub fn with(mut self, name: &str, value: &str) -> Result<Self, ProfilesError> {
-        let anybody = Profile::of("");
+        let anybody = Profile::default();
         let text = match value {
             "" => Value::Null,
             text => Value::String(text.to_owned()),

@@ -12,7 +12,7 @@ use kube::api::{Api, ListParams};
 use super::observe::{belongs, is_bound, read};
 use super::view::{Observed, Source, SourceView};
 use super::{RECORDED, choice};
-use crate::attach::csi::profile::{BasePolicy, Profile};
+use crate::attach::csi::profile::Profile;
 use crate::error::Result;
 use crate::kube::answer;
 use crate::kube::api::PodVolumeBackup;
@@ -87,7 +87,7 @@ pub(super) async fn find(
     } else {
         None
     };
-    let view = with_clone_class(context, *recorded, &profile, snapshot_class).await?;
+    let view = with_clone_class(context, *recorded, profile, snapshot_class).await?;
     Ok(Found { view, volume })
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn find(
 async fn with_clone_class(
     context: &Context,
     recorded: Recorded,
-    profile: &Profile,
+    profile: Profile,
     snapshot_class: Option<String>,
 ) -> Result<SourceView> {
     let classes: Vec<StorageClass> = all(context).await?;
@@ -120,8 +120,7 @@ async fn with_clone_class(
         ),
         snapshot_class,
         clone_class,
-        clone_access: profile.clone_access_mode.as_str().to_owned(),
-        profile_keeps_base: profile.base_snapshot == BasePolicy::Keep,
+        profile,
         nodes: eligible,
         recorded,
     })))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use crate::attach::csi::profile::Profile;
 use crate::kube::api::backup::{
     BackupSource, BaseSnapshotPolicy, DeletionPolicy, PodVolumeBackupSpec, PointStatus,
 };
@@ -20,7 +21,7 @@ use crate::kube::controller::backup::view::*;
 use crate::kube::controller::recorded::Recorded;
 use crate::kube::controller::settings::Deadlines;
 use crate::kube::controller::slots::Slot;
-use crate::kube::controller::working_copy::Original;
+use crate::kube::controller::working_copy::{ChangeId, Original};
 use crate::kube::foreign::snapshot::SnapshotDeletion;
 
 const UID: &str = "7b0e6c1e-2f6d-4f0e-9a58-5c1f1d2e3f40";
@@ -38,6 +39,7 @@ pub(super) enum Event {
     UserCancels,
     UserDeletes,
     SnapshotDeletedByUser,
+    DriverNotes,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +63,25 @@ pub(super) struct World {
     binder_prefers_others: bool,
     next_uid: u32,
     forgotten: bool,
+}
+
+/// The annotation that the driver of this world writes change ids on.
+const CHANGE_ID: &str = "driver/change-id";
+
+fn profile() -> Profile {
+    Profile {
+        change_id_annotation: Some(CHANGE_ID.to_owned()),
+        snapshot_metadata_service_name: Some("service".to_owned()),
+        ..Profile::default()
+    }
+}
+
+/// What the driver writes on its snapshot.
+fn change_id(handle: &str) -> ChangeId {
+    ChangeId {
+        annotation: CHANGE_ID.to_owned(),
+        value: format!("change of {handle}"),
+    }
 }
 
 fn original(handle: &str) -> Original {
@@ -135,8 +156,7 @@ impl World {
                     ..Recorded::default()
                 },
                 clone_class: Some("sc".to_owned()),
-                clone_access: "ReadWriteOnce".to_owned(),
-                profile_keeps_base: true,
+                profile: profile(),
                 volume: "k/n/c".to_owned(),
                 ..Source::default()
             })),
@@ -198,6 +218,14 @@ impl World {
         self.order_attempt().is_some()
     }
 
+    pub(super) fn has_snapshot(&self) -> bool {
+        self.seen.content.is_some()
+    }
+
+    pub(super) fn has_copy(&self) -> bool {
+        self.seen.copy_snapshot.is_some()
+    }
+
     pub(super) fn has_backend(&self, handle: &str) -> bool {
         self.backend.contains(handle)
     }
@@ -221,6 +249,28 @@ impl World {
     /// The binding controller finds free volumes of others for our claims.
     pub(super) fn let_others_be_bound(&mut self) {
         self.binder_prefers_others = true;
+    }
+
+    /// The driver writes the change id on its snapshot, whenever it gets to that.
+    fn note(&mut self) {
+        let content = self.seen.content.as_mut();
+        let original = content.and_then(|content| content.original.as_mut());
+        if let (Some(original), Some(snapshot)) = (original, &mut self.seen.snapshot) {
+            original.change_id = Some(change_id(&original.handle));
+            snapshot.change_id.clone_from(&original.change_id);
+        }
+    }
+
+    /// The change id of the base.
+    pub(super) fn base_change_id(&self) -> Option<String> {
+        let original = self.seen.base_content.as_ref()?.original.as_ref()?;
+        Some(original.change_id.as_ref()?.value.clone())
+    }
+
+    /// The change id on the snapshot that the agent is pointed to.
+    pub(super) fn copied_change_id(&self) -> Option<String> {
+        let copy = self.seen.copy_snapshot.as_ref()?;
+        Some(copy.change_id.as_ref()?.value.clone())
     }
 
     fn order_attempt(&self) -> Option<i64> {
@@ -263,6 +313,7 @@ impl World {
                 }
                 self.remove_if_free();
             }
+            Event::DriverNotes => self.note(),
             Event::SnapshotDeletedByUser => {
                 if let Some(snapshot) = &mut self.seen.snapshot {
                     snapshot.deleting = true;
@@ -342,6 +393,7 @@ impl World {
         if before.phase.unwrap_or_default().is_terminal() {
             assert_eq!(decided.status, before, "nothing changes after the end");
         }
+        self.ordered(&before, &decided.status);
         if let Some(backup) = &mut self.backup {
             backup.status = Some(decided.status.clone());
         }
@@ -350,6 +402,25 @@ impl World {
             self.act(action);
             self.check();
         }
+    }
+
+    /// What a new order says, and what the agent finds at that moment.
+    fn ordered(&self, before: &PodVolumeBackupStatus, after: &PodVolumeBackupStatus) {
+        let Some(order) = after.order.as_ref().filter(|_| before.order.is_none()) else {
+            return;
+        };
+        let profile = profile();
+        assert_eq!(order.change_id_annotation, profile.change_id_annotation);
+        assert_eq!(
+            order.snapshot_metadata_service_name,
+            profile.snapshot_metadata_service_name
+        );
+        assert_eq!(order.keeps_base, Some(true));
+        let content = self.seen.content.as_ref();
+        let noted = content.and_then(|content| content.original.as_ref()?.change_id.as_ref());
+        let copy = self.seen.copy_snapshot.as_ref();
+        let copied = copy.and_then(|copy| copy.change_id.as_ref());
+        assert!(noted.is_none() || noted == copied, "{noted:?} {copied:?}");
     }
 
     /// What must never be done.
@@ -432,16 +503,19 @@ impl World {
                 }
             }
             Action::CopyContent(original) => {
-                self.seen.copy_content.get_or_insert(content(
-                    &name,
-                    &uid,
-                    &original.handle,
-                    SnapshotDeletion::Retain,
-                ));
+                let mut copy = content(&name, &uid, &original.handle, SnapshotDeletion::Retain);
+                copy.original = Some(original.clone());
+                self.seen.copy_content.get_or_insert(copy);
             }
-            Action::CopySnapshot(_) => {
+            Action::CopyChangeId(id) => {
+                if let Some(copy) = &mut self.seen.copy_snapshot {
+                    copy.change_id = Some(id.clone());
+                }
+            }
+            Action::CopySnapshot(original) => {
                 let mut copy = ready_snapshot(&name, &uid, true);
                 copy.ready = false;
+                copy.change_id.clone_from(&original.change_id);
                 self.seen.copy_snapshot.get_or_insert(copy);
             }
             Action::Claim { .. } => {
@@ -471,20 +545,19 @@ impl World {
                     content.policy = *policy;
                 }
             }
-            Action::Base { name, original, .. } => self.base(name, &uid, &original.handle),
+            Action::Base { name, original, .. } => self.base(name, &uid, original),
             Action::Forget { .. } => self.forgotten = true,
             Action::DeleteSelf => panic!("no TTL was set"),
         }
     }
 
-    fn base(&mut self, name: &str, uid: &str, handle: &str) {
-        let policy = SnapshotDeletion::Retain;
-        self.seen
-            .base_content
-            .get_or_insert(content(name, uid, handle, policy));
-        self.seen
-            .base_snapshot
-            .get_or_insert(ready_snapshot(name, uid, false));
+    fn base(&mut self, name: &str, uid: &str, original: &Original) {
+        let mut made = content(name, uid, &original.handle, SnapshotDeletion::Retain);
+        made.original = Some(original.clone());
+        self.seen.base_content.get_or_insert(made);
+        let mut made = ready_snapshot(name, uid, false);
+        made.change_id.clone_from(&original.change_id);
+        self.seen.base_snapshot.get_or_insert(made);
     }
 
     fn delete(&mut self, what: Object, force: bool) {
@@ -724,6 +797,17 @@ impl World {
             deleters.values().all(|count| *count <= 1),
             "two contents delete one handle"
         );
+        for original in contents
+            .into_iter()
+            .flatten()
+            .filter_map(|content| content.original.as_ref())
+        {
+            let own = change_id(&original.handle);
+            assert!(
+                original.change_id.as_ref().is_none_or(|id| *id == own),
+                "the change id of another snapshot: {original:?}"
+            );
+        }
         if let Some(handle) = self.base_handle() {
             assert!(self.backend.contains(&handle), "the base lost its snapshot");
             if self.seen.content.as_ref().is_some_and(|content| {

@@ -37,13 +37,13 @@ pub(super) fn all(client: &Client, node: &str) -> Orders {
         client,
         node,
         Kind::Backup,
-        ApiResource::erase::<PodVolumeBackup>(&()),
+        &ApiResource::erase::<PodVolumeBackup>(&()),
     );
     let restores = one(
         client,
         node,
         Kind::Restore,
-        ApiResource::erase::<PodVolumeRestore>(&()),
+        &ApiResource::erase::<PodVolumeRestore>(&()),
     );
     Box::pin(futures::stream::select(backups, restores))
 }
@@ -54,11 +54,11 @@ fn one(
     client: &Client,
     node: &str,
     kind: Kind,
-    resource: ApiResource,
+    resource: &ApiResource,
 ) -> impl Stream<Item = Seen> + Send + use<> {
     let work = move |resource: &DynamicObject| Work::of(kind, resource);
     let config = watcher::Config::default().fields(&format!("status.node={node}"));
-    let all = Api::<DynamicObject>::all_with(client.clone(), &resource);
+    let all = Api::<DynamicObject>::all_with(client.clone(), resource);
     watcher(all, config)
         .default_backoff()
         .map(move |event| match event {

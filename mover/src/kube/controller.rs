@@ -272,3 +272,23 @@ async fn work(context: Arc<Context>) {
         context.queue.done(&key, again);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_field_is_logged_with_those_that_there_are() {
+        let entries = |text: &str| BTreeMap::from([("d".to_owned(), text.to_owned())]);
+        let error = profiles("map", &entries("baseSnapshots: keep")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+        assert_eq!(error.object_name(), Some("map"));
+        // As `tracing` writes it.
+        let said = error.to_string();
+        for word in ["profile of d", "baseSnapshots", "`baseSnapshot`"] {
+            assert!(said.contains(word), "{said}");
+        }
+        let good = profiles("map", &entries("cloneAccessMode: ReadOnlyMany\n")).unwrap();
+        assert_eq!(good.of("d").clone_access_mode.as_str(), "ReadOnlyMany");
+    }
+}

@@ -116,7 +116,7 @@ fn patch_definition(stage: &Stage, patch: &Value) -> Result<()> {
 }
 
 fn not_understood(stage: &mut Stage) -> Result<()> {
-    let mut scene = stage.scene("newer")?;
+    let mut scene = stage.scene("unknown")?;
     let (_image, device) = scene.device("image", MIB)?;
     let _agent = scene.agent(&[])?;
     let backup = scene.backup("tenant-a", "one")?;

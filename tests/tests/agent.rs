@@ -56,6 +56,10 @@ const CASES: &[Case] = &[
         refusals::a_missing_secret_is_named,
     ),
     (
+        "an_order_that_is_not_understood",
+        refusals::an_order_that_is_not_understood,
+    ),
+    (
         "other_users_get_no_device",
         refusals::other_users_get_no_device,
     ),

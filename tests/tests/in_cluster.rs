@@ -12,6 +12,8 @@ mod backup;
 mod bed;
 #[path = "in_cluster/cancel.rs"]
 mod cancel;
+#[path = "in_cluster/change_ids.rs"]
+mod change_ids;
 #[path = "in_cluster/deaths.rs"]
 mod deaths;
 #[path = "in_cluster/left.rs"]
@@ -55,6 +57,7 @@ const CASES: &[Case] = &[
     ("incremental_backup", backup::incremental),
     ("snapshot_of_the_user", backup::snapshot_of_the_user),
     ("dropped_base", backup::dropped_base),
+    ("change_ids_of_an_override", change_ids::of_an_override),
     ("refusals", backup::refusals),
     ("deleted_with_its_point", backup::deleted_with_its_point),
     ("restore_into_a_new_claim", restore::new_claim),

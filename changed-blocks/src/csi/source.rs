@@ -93,6 +93,7 @@ pub struct CsiSource<S> {
     notices: Notices,
     stop: StopCheck,
     base: Option<String>,
+    needs_base: Option<bool>,
 }
 
 impl<S: MetadataService> CsiSource<S> {
@@ -110,7 +111,16 @@ impl<S: MetadataService> CsiSource<S> {
             notices: Notices::default(),
             stop: StopCheck::new(|| false),
             base: None,
+            needs_base: None,
         }
+    }
+
+    /// The same, where somebody knows whether this snapshot must still be there for the next delta. Otherwise a driver with change
+    /// ids is taken to keep the history himself.
+    #[must_use]
+    pub fn needing_base(mut self, needs: bool) -> Self {
+        self.needs_base = Some(needs);
+        self
     }
 
     /// The same with other patience.
@@ -339,8 +349,7 @@ impl<S: MetadataService> ChangedBlocks for CsiSource<S> {
             name: super::NAME,
             granularity: ByteLen(1),
             precision: Precision::Superset,
-            // Whoever has change ids keeps the history himself.
-            needs_base: self.snapshot.change_id.is_none(),
+            needs_base: self.needs_base.unwrap_or(self.snapshot.change_id.is_none()),
             zero_extents: false,
             discard_unstable: false,
             trust: Trust::Verified,

@@ -20,9 +20,7 @@ use super::output::table::Table;
 use super::run::{Outcome, Run, Text};
 use crate::attach::csi::base::KeptBase;
 use crate::attach::csi::info::DriverReport;
-use crate::attach::csi::profile::{
-    AttachWay, BasePolicy, CloneAccess, CloneCost, Profile, Profiles,
-};
+use crate::attach::csi::profile::{BasePolicy, CloneCost, Profiles, ProfilesError};
 use crate::attach::csi::secrets::Secrets;
 use crate::attach::csi::state::Begun;
 use crate::attach::csi::sweep::Purpose;
@@ -84,8 +82,8 @@ fn options(
     if let Some(folder) = &driver.csi_secrets {
         options.secrets = secrets(folder)?;
     }
-    if let Some(file) = &driver.csi_profile {
-        options.profiles = profiles(file)?;
+    for what in &driver.csi_profile {
+        options.profiles = profiles(options.profiles, what)?;
     }
     if let Some(state) = &driver.csi_state {
         // A journal tells paths, which must be found from another folder, too.
@@ -128,24 +126,35 @@ fn cluster_secrets(text: &str) -> Result<Secrets> {
     Err(invalid("read secrets from a cluster: this build has no Kubernetes").object(text))
 }
 
-/// What a person knows better of drivers.
-fn profiles(file: &Path) -> Result<Profiles> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
+/// What a person knows better of drivers: a field, or a file of fields. A file with `=` in its name is given as a path.
+fn profiles(known: Profiles, what: &Path) -> Result<Profiles> {
+    let refused = |error: ProfilesError| {
+        invalid("use the profiles of drivers")
+            .object(what.display())
+            .source(error)
+    };
+    let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let pair = what.to_str().and_then(|text| text.split_once('='));
+    if let Some((name, value)) = pair.filter(|(name, _)| is_name(name)) {
+        return known.with(name, value).map_err(|error| {
+            refused(error).hint("write NAME=VALUE as `snaphaul csi info --json` prints them")
+        });
+    }
+    let text = std::fs::read_to_string(what).map_err(|error| {
         let kind = match error.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             std::io::ErrorKind::PermissionDenied => ErrorKind::AccessDenied,
             _ => ErrorKind::Io,
         };
         Error::new(kind, "read the profiles of drivers")
-            .object(file.display())
+            .object(what.display())
             .source(error)
     })?;
-    Profiles::parse(&text).map_err(|error| {
-        invalid("use the profiles of drivers")
-            .object(file.display())
+    let more = Profiles::parse(&text).map_err(|error| {
+        refused(error)
             .hint("write one entry for each driver, e.g. rbd.csi.ceph.com: {baseSnapshot: drop}")
-            .source(error)
-    })
+    })?;
+    Ok(known.and(more))
 }
 
 /// Parses `KEY=VALUE` texts that a driver understands. What is for the sidecars of Kubernetes, where to find secrets above all, no
@@ -293,7 +302,7 @@ fn info_text(report: &DriverReport) -> String {
         ),
         (
             "snapshots stay",
-            match report.profile.base {
+            match report.profile.base_snapshot {
                 BasePolicy::Keep if report.keeps_base => "one for each volume",
                 BasePolicy::Keep | BasePolicy::Drop => "none",
             }
@@ -301,8 +310,17 @@ fn info_text(report: &DriverReport) -> String {
         ),
     ];
     let mut text = Table::pairs(pairs).to_string();
-    text.push_str("\nin a cluster:\n");
-    text.push_str(&Table::pairs(profile_pairs(&report.profile)).to_string());
+    text.push_str("\nprofile (--csi-profile NAME=VALUE):\n");
+    let fields = report.profile.pairs();
+    let fields = fields.iter().map(|(name, value)| {
+        let value = if value.is_empty() {
+            unsaid(name)
+        } else {
+            value
+        };
+        (name.as_str(), value.to_owned())
+    });
+    text.push_str(&Table::pairs(fields).to_string());
     for line in &report.meaning {
         text.push('\n');
         text.push_str(line);
@@ -310,47 +328,15 @@ fn info_text(report: &DriverReport) -> String {
     text
 }
 
-/// What a profile says that this command does not use: for who writes overrides.
-fn profile_pairs(profile: &Profile) -> Vec<(&'static str, String)> {
-    let or =
-        |text: &Option<String>, default: &str| text.clone().unwrap_or_else(|| default.to_owned());
-    let attach = match profile.attach_strategy {
-        AttachWay::Pod => "pod",
-        AttachWay::Csi => "csi",
-        AttachWay::Direct => "direct",
-    };
-    let access = match profile.clone_access_mode {
-        CloneAccess::ReadWriteOnce => "ReadWriteOnce",
-        CloneAccess::ReadOnlyMany => "ReadOnlyMany",
-    };
-    let most = profile.max_snapshots;
-    vec![
-        ("attachStrategy", attach.to_owned()),
-        (
-            "cloneStorageClassName",
-            or(&profile.clone_storage_class_name, "that of the volume"),
-        ),
-        ("cloneAccessMode", access.to_owned()),
-        (
-            "changeIdAnnotation",
-            or(&profile.change_id_annotation, "none"),
-        ),
-        (
-            "snapshotMetadataServiceName",
-            or(
-                &profile.snapshot_metadata_service_name,
-                "that of the driver",
-            ),
-        ),
-        (
-            "maxSnapshotsPerVolume",
-            most.map_or_else(|| "unlimited".to_owned(), |most| most.to_string()),
-        ),
-        (
-            "volumeSnapshotClassName",
-            or(&profile.volume_snapshot_class_name, "the driver's default"),
-        ),
-    ]
+/// What an empty field of a profile means.
+fn unsaid(name: &str) -> &'static str {
+    match name {
+        "cloneStorageClassName" => "(that of the volume)",
+        "snapshotMetadataServiceName" => "(that of the driver)",
+        "volumeSnapshotClassName" => "(the driver's default)",
+        "maxSnapshotsPerVolume" => "(unlimited)",
+        _ => "(none)",
+    }
 }
 
 #[derive(Debug, Serialize)]

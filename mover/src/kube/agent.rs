@@ -18,6 +18,7 @@ mod conclusion;
 mod device;
 mod leave;
 mod metrics;
+mod order;
 mod share;
 mod status;
 mod supervisor;

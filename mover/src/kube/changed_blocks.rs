@@ -113,7 +113,7 @@ pub async fn find(
 pub fn needs_base(service: &MetadataService, profile: &Profile) -> bool {
     service
         .require_base_snapshot_for_delta
-        .unwrap_or(profile.base == BasePolicy::Keep)
+        .unwrap_or(profile.base_snapshot == BasePolicy::Keep)
 }
 
 fn named(subject: &Subject, facts: snapshot::Facts) -> CsiSnapshot {
@@ -195,7 +195,7 @@ impl ClusterBlocks {
     pub fn source(self, size: u64, runtime: Handle) -> CsiSource<ClusterMetadata> {
         let tokens = Box::new(self.tokens);
         let service = ClusterMetadata::new(self.channel, self.place, tokens);
-        CsiSource::new(service, self.snapshot, size, runtime)
+        CsiSource::new(service, self.snapshot, size, runtime).needing_base(self.needs_base)
     }
 }
 

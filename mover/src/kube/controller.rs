@@ -31,6 +31,7 @@ pub mod telemetry;
 pub mod watches;
 pub mod working_copy;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
@@ -39,11 +40,11 @@ use kube::{Client, ResourceExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::attach::csi::profile::{Profile, Profiles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
 use crate::kube::connection::Connection;
 use crate::kube::http::Listener;
-use crate::kube::profile::Profiles;
 use events::Events;
 use lease::Candidate;
 use queue::{Again, Queue};
@@ -88,7 +89,7 @@ impl std::fmt::Debug for Context {
 impl Context {
     /// What is known of a driver.
     #[must_use]
-    pub fn profile(&self, driver: &str) -> crate::kube::profile::DriverProfile {
+    pub fn profile(&self, driver: &str) -> Profile {
         self.profiles
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -107,7 +108,7 @@ impl Context {
         let name = &self.settings.profiles_config_map;
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.settings.namespace);
         let read = match api.get_opt(name).await {
-            Ok(map) => Profiles::from_config_map(&map.and_then(|map| map.data).unwrap_or_default()),
+            Ok(map) => profiles(name, &map.and_then(|map| map.data).unwrap_or_default()),
             Err(error) => Err(answer::failed("read the driver profiles", name, error)),
         };
         match read {
@@ -120,6 +121,18 @@ impl Context {
             Err(error) => tracing::warn!(%error, "the driver profiles stay as they were"),
         }
     }
+}
+
+/// What the entries of the ConfigMap say.
+fn profiles(map: &str, entries: &BTreeMap<String, String>) -> Result<Profiles> {
+    Profiles::from_entries(entries).map_err(|error| {
+        // The log shows no causes.
+        let message = format!("use the driver profiles: {error}");
+        Error::new(ErrorKind::InvalidRequest, message)
+            .object(map)
+            .hint("each entry is named by a driver and holds fields of its profile, e.g. `baseSnapshot: drop`")
+            .source(error)
+    })
 }
 
 /// Runs a controller until `stop` becomes true.
@@ -264,5 +277,25 @@ async fn work(context: Arc<Context>) {
             Again::Failed
         });
         context.queue.done(&key, again);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_field_is_logged_with_those_that_there_are() {
+        let entries = |text: &str| BTreeMap::from([("d".to_owned(), text.to_owned())]);
+        let error = profiles("map", &entries("baseSnapshots: keep")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+        assert_eq!(error.object_name(), Some("map"));
+        // As `tracing` writes it.
+        let said = error.to_string();
+        for word in ["profile of d", "baseSnapshots", "`baseSnapshot`"] {
+            assert!(said.contains(word), "{said}");
+        }
+        let good = profiles("map", &entries("cloneAccessMode: ReadOnlyMany\n")).unwrap();
+        assert_eq!(good.of("d").clone_access_mode.as_str(), "ReadOnlyMany");
     }
 }

@@ -68,10 +68,9 @@ impl SnapshotMetadata for Service {
             need(&request.base_snapshot_id, "the base")?;
             need(&request.target_snapshot_id, "the target")?;
             let (base, target) = self.0.store.read(|state| {
-                Ok((
-                    state.snapshot(&request.base_snapshot_id)?.clone(),
-                    state.snapshot(&request.target_snapshot_id)?.clone(),
-                ))
+                let target = state.snapshot(&request.target_snapshot_id)?.clone();
+                let base = state.base(&request.base_snapshot_id, &target)?.clone();
+                Ok((base, target))
             })?;
             if base.volume != target.volume {
                 return Err(Status::invalid_argument(

@@ -117,10 +117,14 @@ pub(super) fn delete(
             ));
         }
         in_use(state, &request.snapshot_id)?;
-        Ok(state
-            .snapshots
-            .remove(&request.snapshot_id)
-            .map(|snapshot| snapshot.image))
+        let snapshot = state.snapshots.remove(&request.snapshot_id);
+        Ok(snapshot.and_then(|snapshot| {
+            if !state.has_change_ids(&snapshot.volume) {
+                return Some(snapshot.image);
+            }
+            state.past.insert(snapshot.change_id(), snapshot);
+            None
+        }))
     })?;
     if let Some(image) = image {
         job.core.store.remove(&image)?;

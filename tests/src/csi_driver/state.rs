@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::access::Access;
 use crate::part;
 
+/// Parameter of volumes whose bases are named by change ids, as those of vSphere are: see [`State::base`].
+pub(super) const CHANGE_IDS: &str = "changeIds";
+
 const FILE: &str = "state.json";
 const IMAGES: &str = "images";
 
@@ -58,6 +61,14 @@ pub(super) struct Snapshot {
     pub(super) group: Option<String>,
 }
 
+impl Snapshot {
+    /// What names the state of its volume for ever. Such a driver writes it on the VolumeSnapshot that the snapshot was taken for;
+    /// here the test does, which knows the name that csi-snapshotter makes of the object's UID.
+    pub(super) fn change_id(&self) -> String {
+        format!("52 {}/1", self.name)
+    }
+}
+
 /// A snapshot of several volumes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Group {
@@ -75,6 +86,9 @@ pub(super) struct State {
     pub(super) volumes: BTreeMap<String, Volume>,
     pub(super) snapshots: BTreeMap<String, Snapshot>,
     pub(super) groups: BTreeMap<String, Group>,
+    /// Deleted snapshots of volumes with change ids, by these: what changed since then is still known.
+    #[serde(default)]
+    pub(super) past: BTreeMap<String, Snapshot>,
 }
 
 impl State {
@@ -96,6 +110,24 @@ impl State {
         self.snapshots
             .get(id)
             .ok_or_else(|| Status::not_found(format!("there is no snapshot {id}")))
+    }
+
+    /// Whether the bases of a volume are named by change ids.
+    pub(super) fn has_change_ids(&self, volume: &str) -> bool {
+        let volume = self.volumes.get(volume);
+        volume.is_some_and(|volume| volume.parameters.contains_key(CHANGE_IDS))
+    }
+
+    /// What `id` names as the base of `target`: a snapshot by its handle or, of a volume with change ids, a state by nothing but that,
+    /// whether there still is a snapshot of it or not.
+    pub(super) fn base(&self, id: &str, target: &Snapshot) -> Result<&Snapshot, Status> {
+        if !self.has_change_ids(&target.volume) {
+            return self.snapshot(id);
+        }
+        let there = self.snapshots.values().find(|one| one.change_id() == id);
+        there
+            .or_else(|| self.past.get(id))
+            .ok_or_else(|| Status::invalid_argument(format!("{id} is no change id")))
     }
 }
 
@@ -134,13 +166,9 @@ impl Store {
             .lock()
             .map_err(|_| anyhow!("nobody else has it yet"))?;
         let volumes = state.volumes.values().map(|volume| volume.image.clone());
+        let snapshots = state.snapshots.values().chain(state.past.values());
         let known: BTreeSet<_> = volumes
-            .chain(
-                state
-                    .snapshots
-                    .values()
-                    .map(|snapshot| snapshot.image.clone()),
-            )
+            .chain(snapshots.map(|snapshot| snapshot.image.clone()))
             .collect();
         for entry in fs::read_dir(self.folder.join(IMAGES))? {
             let entry = entry?;

@@ -234,19 +234,25 @@ pub(super) fn delete(
     request: &DeleteVolumeRequest,
 ) -> Result<DeleteVolumeResponse, Status> {
     need(&request.volume_id, "the volume")?;
-    let image = job.core.store.change(|state| {
+    let images = job.core.store.change(|state| {
         let Some(volume) = state.volumes.get(&request.volume_id) else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         if volume.staged.is_some() || !volume.targets.is_empty() || !volume.published.is_empty() {
             return Err(Status::failed_precondition("the volume is in use"));
         }
-        Ok(state
-            .volumes
-            .remove(&request.volume_id)
-            .map(|volume| volume.image))
+        let volume = state.volumes.remove(&request.volume_id);
+        let past = state
+            .past
+            .extract_if(.., |_, snapshot| snapshot.volume == request.volume_id)
+            .map(|(_, snapshot)| snapshot.image);
+        Ok(volume
+            .map(|volume| volume.image)
+            .into_iter()
+            .chain(past)
+            .collect())
     })?;
-    if let Some(image) = image {
+    for image in images {
         job.core.store.remove(&image)?;
     }
     Ok(DeleteVolumeResponse {})

@@ -2,12 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::snaphaul::binary;
 
-use super::stage::{MIB, SYSTEM, Stage};
+use super::stage::{MIB, Resource, SYSTEM, Scene, Stage};
 
 pub(crate) fn another_repository_is_refused(stage: &mut Stage) -> Result<()> {
     let mut scene = stage.scene("other")?;
@@ -80,6 +81,90 @@ pub(crate) fn a_missing_secret_is_named(stage: &mut Stage) -> Result<()> {
     scene.order(&backup, 3, &json!({}))?;
     scene.wait(&backup, 3, "Succeeded")?;
     Ok(())
+}
+
+/// What a newer controller orders under newer definitions fails with the name of what is not understood; other orders go on.
+pub(crate) fn an_order_that_is_not_understood(stage: &mut Stage) -> Result<()> {
+    let order =
+        "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/order/properties";
+    let text = stage
+        .cluster
+        .kubectl(&["get", DEFINITION, "--output=json"])?;
+    let definition: Value = serde_json::from_str(&text)?;
+    let strategy = definition.pointer(&format!("{order}/strategy"));
+    let strategy = strategy.context("the order has a strategy")?;
+    let change = json!([
+        {"op": "add", "path": format!("{order}/later"), "value": {"type": "string"}},
+        {"op": "replace", "path": format!("{order}/strategy"), "value": {"type": "string"}},
+    ]);
+    let undo = json!([
+        {"op": "remove", "path": format!("{order}/later")},
+        {"op": "replace", "path": format!("{order}/strategy"), "value": strategy},
+    ]);
+    patch_definition(stage, &change)?;
+    let outcome = not_understood(stage);
+    patch_definition(stage, &undo)?;
+    outcome
+}
+
+const DEFINITION: &str = "crd/podvolumebackups.snaphaul.dev";
+
+fn patch_definition(stage: &Stage, patch: &Value) -> Result<()> {
+    let patch = patch.to_string();
+    let words = ["patch", DEFINITION, "--type=json", "-p", &patch];
+    stage.cluster.kubectl(&words).map(drop)
+}
+
+fn not_understood(stage: &mut Stage) -> Result<()> {
+    let mut scene = stage.scene("unknown")?;
+    let (_image, device) = scene.device("image", MIB)?;
+    let _agent = scene.agent(&[])?;
+    let backup = scene.backup("tenant-a", "one")?;
+    let _holder = scene.hold(&backup, device.path(), "read")?;
+    newer_definition_serves(&scene, &backup)?;
+    let wrong = [
+        ("later", json!("x"), json!(null), "version"),
+        ("strategy", json!("Later"), json!("Pod"), "`Pod`"),
+        ("sizeBytes", json!(-1), json!(null), "cannot"),
+        ("changeIdAnnotation", json!(""), json!(null), "cannot"),
+    ];
+    let mut attempt = 0;
+    for (name, value, good, said) in wrong {
+        attempt += 1;
+        scene.order(&backup, attempt, &json!({ name: value }))?;
+        let answer = scene.wait(&backup, attempt, "Failed")?;
+        let message = answer["transfer"]["message"].as_str().unwrap_or_default();
+        ensure!(
+            message.contains(name) && message.contains(said),
+            "{message}"
+        );
+        ensure!(
+            answer["transfer"]["errorKind"] == "invalid-request",
+            "{answer:#}"
+        );
+        // A merge leaves what it does not name.
+        scene.patch(&backup, &json!({ "order": { name: good } }))?;
+    }
+    scene.order(&backup, attempt + 1, &json!({}))?;
+    scene.wait(&backup, attempt + 1, "Succeeded").map(drop)
+}
+
+/// Waits until the API server takes what is new, with an order that is of no node.
+fn newer_definition_serves(scene: &Scene<'_>, backup: &Resource) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let order = json!({
+        "attempt": 1, "strategy": "Later", "volume": "v", "driver": "d", "volumeHandle": "h", "later": "x",
+    });
+    let begin = Instant::now();
+    loop {
+        let patched = scene.patch(backup, &json!({ "order": order }));
+        let found = scene.get(backup)?["status"]["order"]["later"].clone();
+        if patched.is_ok() && found == "x" {
+            return scene.patch(backup, &json!({ "order": null }));
+        }
+        ensure!(begin.elapsed() < LIMIT, "{patched:?}, later is {found}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// Even where the socket lets everybody in, the kernel's word on who asks decides.

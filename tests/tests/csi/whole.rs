@@ -1,6 +1,7 @@
 //! Whole ways: backup, incremental backups, restore to a new volume, release; and what is refused.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tests::csi::Plugin;
 use tests::csi::attached::Attached;
 use tests::csi::client::mount;
@@ -61,6 +62,7 @@ pub(crate) fn info_and_refusals(plugin: &dyn Plugin) -> Result<()> {
         "{info}"
     );
     ensure!(info["abilities"]["snapshots"] == true, "{info}");
+    profile_is_what_flags_take(&rig, &info["profile"])?;
     let volume = rig.volume("v", SMALL)?;
     let before = plugin.leaks()?;
     // A volume that does not exist; a name that is none of ours; flags that make no sense.
@@ -86,6 +88,40 @@ pub(crate) fn info_and_refusals(plugin: &dyn Plugin) -> Result<()> {
     words[2] = "csi:old".to_owned();
     rig.command(&words)?.run()?.expect(64)?;
     rig.left(&before, 0, 0)
+}
+
+/// Each field that is printed can be given as it is printed, and another value of it counts.
+fn profile_is_what_flags_take(rig: &Rig<'_>, printed: &Value) -> Result<()> {
+    let fields = printed.as_object().context("a profile")?;
+    let known = |flags: &[String]| -> Result<Value> {
+        let words: Vec<&str> = ["info"]
+            .into_iter()
+            .chain(flags.iter().map(String::as_str))
+            .collect();
+        Ok(rig.csi(&words)?.json()?["profile"].clone())
+    };
+    let mut all = Vec::new();
+    for (name, value) in fields {
+        let word = match value {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let flag = format!("--csi-profile={name}={word}");
+        let same = known(std::slice::from_ref(&flag))?;
+        ensure!(same == *printed, "{flag} changes {printed} to {same}");
+        all.push(flag);
+    }
+    ensure!(all.len() == 10 && known(&all)? == *printed, "{all:?}");
+    all.push("--csi-profile=maxSnapshotsPerVolume=7".to_owned());
+    let changed = known(&all)?;
+    ensure!(changed["maxSnapshotsPerVolume"] == 7, "{changed}");
+    let words = ["csi", "info", "--csi-socket", "/nonexistent"];
+    let wrong = ["--csi-profile=maxSnapshots=7"];
+    rig.repo
+        .fails(64, &[&words[..], &wrong].concat())?
+        .names("maxSnapshotsPerVolume")?;
+    Ok(())
 }
 
 pub(crate) fn without_a_base(plugin: &dyn Plugin) -> Result<()> {

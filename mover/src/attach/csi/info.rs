@@ -74,7 +74,7 @@ fn meaning(driver: &Driver, obstacle: Option<&str>) -> Vec<String> {
          and removes both."
         .to_owned()]);
     lines.push(
-        match (driver.abilities.snapshot_metadata, driver.profile.base) {
+        match (driver.abilities.snapshot_metadata, driver.profile.base_snapshot) {
             (true, BasePolicy::Keep) => {
                 "The driver tells what changed: a backup reads just that. One snapshot of each volume stays for it; \
                  `snaphaul csi release VOLUME_ID` removes it, `--keep-base never` keeps none."
@@ -100,7 +100,7 @@ fn meaning(driver: &Driver, obstacle: Option<&str>) -> Vec<String> {
     if driver.abilities.attach {
         lines.push("Volumes are attached to this node by the storage system first.".to_owned());
     }
-    if let Some(most) = driver.profile.max_snapshots {
+    if let Some(most) = driver.profile.max_snapshots_per_volume {
         lines.push(format!(
             "A volume has at most {most} snapshots: a backup needs one of them for a while."
         ));

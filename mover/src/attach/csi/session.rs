@@ -295,7 +295,7 @@ impl Driver {
     /// Whether the next delta needs the snapshot of this point.
     #[must_use]
     pub fn needs_base(&self) -> bool {
-        self.abilities.snapshot_metadata && self.profile.base == BasePolicy::Keep
+        self.abilities.snapshot_metadata && self.profile.base_snapshot == BasePolicy::Keep
     }
 
     /// Why volumes cannot be backed up; `None` where they can.

@@ -81,10 +81,11 @@ pub struct CsiDriverArgs {
     #[arg(long, value_name = "DIR|k8s:…")]
     pub csi_secrets: Option<PathBuf>,
 
-    /// What is known better of drivers than Snaphaul does: YAML or JSON, by the name of a driver, with the fields that `csi info`
-    /// prints, e.g. `{rbd.csi.ceph.com: {baseSnapshot: drop}}`
-    #[arg(long, value_name = "FILE")]
-    pub csi_profile: Option<PathBuf>,
+    /// What is known better of drivers than Snaphaul does, can be given several times: one field that `csi info` prints, e.g.
+    /// baseSnapshot=drop, or a file in YAML or JSON with fields by the name of a driver, e.g.
+    /// {rbd.csi.ceph.com: {baseSnapshot: drop}}
+    #[arg(long, value_name = "NAME=VALUE|FILE")]
+    pub csi_profile: Vec<PathBuf>,
 
     /// Where runs note what they make, so that the next one cleans up after one that died; default /var/lib/snaphaul
     #[arg(long, value_name = "DIR")]

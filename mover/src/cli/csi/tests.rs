@@ -122,3 +122,32 @@ fn a_snapshot_is_ours_by_every_fact_of_its_point() {
     assert_eq!(taken(&pairs("r"), ("d", "other", "r")), None);
     assert_eq!(taken(&pairs("r")[..2], ("d", "v", "r")), None);
 }
+
+#[test]
+fn a_profile_is_a_field_or_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("with=sign.json");
+    std::fs::write(&file, r#"{"d": {"cloneCost": "cow", "block": false}}"#).unwrap();
+    let profile = |flags: &[&str]| {
+        let given: Vec<String> = flags
+            .iter()
+            .map(|text| format!("--csi-profile {text}"))
+            .collect();
+        let line = format!("csi info --csi-socket /s {}", given.join(" "));
+        let CsiCommand::Info(args) = csi(&line) else {
+            panic!("not info")
+        };
+        options(&args.driver, None, None).map(|options| options.profiles.of("d"))
+    };
+    let path = file.display().to_string();
+    let found = profile(&[&path, "block=true", "baseSnapshot=drop"]).unwrap();
+    assert_eq!(found.clone_cost, CloneCost::CopyOnWrite);
+    assert!(found.block, "a field is over a file");
+    assert_eq!(found.base_snapshot, BasePolicy::Drop);
+    let refused = profile(&["baseSnapshots=drop"]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidRequest);
+    let said = sweep::with_causes(&refused);
+    assert!(said.contains("`baseSnapshot`"), "{said}");
+    let missing = profile(&["/nonexistent/a=b"]).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+}

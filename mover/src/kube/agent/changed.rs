@@ -9,7 +9,7 @@ use changed_blocks::csi::{CsiOptions, Notices, StopCheck};
 use kube::Client;
 use tokio::runtime::Handle;
 
-use crate::attach::csi::profile::Profile;
+use crate::attach::csi::profile::{BasePolicy, Profile};
 use crate::device::source::{DeltaSources, Unusable};
 use crate::error::ErrorKind;
 use crate::kube::api::transfer::TransferOrder;
@@ -57,7 +57,7 @@ impl Asker {
             });
         };
         let services = &self.services;
-        let profile = Profile::of(&order.driver);
+        let profile = profile(order);
         let options = Options {
             address: services.address.clone(),
             ..Options::default()
@@ -109,5 +109,41 @@ impl Asker {
             volume_handle: order.volume_handle.clone(),
             snapshot_handle: order.snapshot_handle.clone()?,
         })
+    }
+}
+
+/// What the controller says of the driver: it knows what the ConfigMap says, too.
+fn profile(order: &TransferOrder) -> Profile {
+    let base_snapshot = match order.keeps_base {
+        Some(false) => BasePolicy::Drop,
+        Some(true) | None => BasePolicy::Keep,
+    };
+    Profile {
+        change_id_annotation: order.change_id_annotation.clone(),
+        snapshot_metadata_service_name: order.snapshot_metadata_service_name.clone(),
+        base_snapshot,
+        ..Profile::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is built in is no word against the order's: an override may have taken it away.
+    #[test]
+    fn the_order_alone_says_what_is_known_of_the_driver() {
+        let mut order = TransferOrder {
+            driver: "csi.vsphere.vmware.com".to_owned(),
+            ..TransferOrder::default()
+        };
+        assert_eq!(profile(&order), Profile::default());
+        order.change_id_annotation = Some("a".to_owned());
+        order.snapshot_metadata_service_name = Some("s".to_owned());
+        order.keeps_base = Some(false);
+        let known = profile(&order);
+        assert_eq!(known.change_id_annotation.as_deref(), Some("a"));
+        assert_eq!(known.service_name(&order.driver), "s");
+        assert_eq!(known.base_snapshot, BasePolicy::Drop);
     }
 }

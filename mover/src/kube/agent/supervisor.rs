@@ -18,7 +18,7 @@ use super::metrics::{AgentMetrics, Moved};
 use super::share::Budget;
 use super::status::{StatusWriter, Written, now};
 use super::transfer::{Finished, Success, Transfer};
-use super::work::{Kind, RepositoryName, Work};
+use super::work::{Kind, RepositoryName, Task, Work, unreadable};
 use super::{AgentOptions, TICK};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::access::RepositoryAccess;
@@ -169,6 +169,9 @@ impl Supervisor<'_> {
 
     async fn prepare(&self, budget: Option<Budget>) -> Result<Transfer> {
         self.stopper.flag.check()?;
+        if let Task::Unreadable(why) = &self.work.task {
+            return Err(unreadable(why));
+        }
         let budget = budget.ok_or_else(|| {
             Error::new(
                 ErrorKind::Internal,

@@ -15,7 +15,7 @@ use changed_blocks::csi::Notices;
 use super::changed::{Asker, Services};
 use super::device::{self, SnapshotDevice};
 use super::share::Budget;
-use super::work::{Task, Work};
+use super::work::{Task, Work, unreadable};
 use crate::device::queue::EngineChoice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::access::{Bandwidth, RepositoryAccess};
@@ -24,7 +24,7 @@ use crate::kube::api::backup::{
 };
 use crate::kube::hold::client::{Held, Wanted};
 use crate::kube::hold::protocol::Mode;
-use crate::kube::recorded;
+use crate::kube::point_tags;
 use crate::pipeline::Context;
 use crate::pipeline::backup::{self, BackupRequest, ChangedBlocksChoice, ParentChoice};
 use crate::pipeline::progress::{Progress, StopFlag};
@@ -157,9 +157,10 @@ impl Transfer {
             directory: &self.holder_directory,
             owner: &self.work.uid,
             attempt: order.attempt,
-            mode: match self.work.task {
+            mode: match &self.work.task {
                 Task::Backup { .. } => Mode::Read,
                 Task::Restore { .. } => Mode::Write,
+                Task::Unreadable(why) => return Err(unreadable(why)),
             },
         };
         let held = Held::ask(&wanted, on_loss);
@@ -174,6 +175,7 @@ impl Transfer {
                 changed_blocks,
             } => self.backup(repository, &held, (*parent, *changed_blocks)),
             Task::Restore { point } => self.restore(repository, &held, point.as_ref()),
+            Task::Unreadable(why) => Err(unreadable(why)),
         };
         phases.push((Phase::Data, started.elapsed()));
         drop(held);
@@ -205,7 +207,7 @@ impl Transfer {
             },
             base: None,
             compression: Compression::default(),
-            tags: recorded::tags(&self.work.uid, order.recorded.as_deref())?,
+            tags: point_tags::tags(&self.work.uid, order.recorded.as_deref())?,
             group: None,
             allow_live: false,
             takeover_after: TAKEOVER_AFTER,
@@ -262,7 +264,7 @@ impl Transfer {
         let listing = points::list(repository, Some(volume))?;
         let is_ours = |point: &&Point| {
             point.status == points::PointStatus::Complete
-                && point.manifest.tags.get(recorded::OWNER) == Some(&self.work.uid)
+                && point.manifest.tags.get(point_tags::OWNER) == Some(&self.work.uid)
         };
         let ours = listing.points.iter().rev().find(is_ours);
         Ok(ours.map(|point| committed(repository, point)))

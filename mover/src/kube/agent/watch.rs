@@ -2,16 +2,13 @@
 //!
 //! Owns: the two watches. Must not: decide anything.
 
-use std::fmt::Debug;
 use std::pin::Pin;
 
-use ::kube::api::Api;
-use ::kube::core::NamespaceResourceScope;
+use ::kube::api::{Api, ApiResource, DynamicObject};
 use ::kube::runtime::WatchStreamExt as _;
 use ::kube::runtime::watcher::{self, Event, watcher};
-use ::kube::{Client, Resource, ResourceExt as _};
+use ::kube::{Client, ResourceExt as _};
 use futures::{Stream, StreamExt as _};
-use serde::de::DeserializeOwned;
 
 use super::work::{Kind, Work};
 use crate::kube::api::backup::PodVolumeBackup;
@@ -36,25 +33,33 @@ pub(super) type Orders = Pin<Box<dyn Stream<Item = Seen> + Send>>;
 
 /// Watches backups and restores of a node.
 pub(super) fn all(client: &Client, node: &str) -> Orders {
-    let backups = one::<PodVolumeBackup>(client, node, Kind::Backup, Work::of_backup);
-    let restores = one::<PodVolumeRestore>(client, node, Kind::Restore, Work::of_restore);
+    let backups = one(
+        client,
+        node,
+        Kind::Backup,
+        &ApiResource::erase::<PodVolumeBackup>(&()),
+    );
+    let restores = one(
+        client,
+        node,
+        Kind::Restore,
+        &ApiResource::erase::<PodVolumeRestore>(&()),
+    );
     Box::pin(futures::stream::select(backups, restores))
 }
 
 /// The server filters: an agent neither sees nor stores what other nodes do. Lists come in pages, by a plain list, which every
-/// supported etcd can serve.
-fn one<K>(
+/// supported etcd can serve. They are taken as they are: one resource that is not understood must not hide the others of its list.
+fn one(
     client: &Client,
     node: &str,
     kind: Kind,
-    work: fn(&K) -> Option<Work>,
-) -> impl Stream<Item = Seen> + Send + use<K>
-where
-    K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
-    K::DynamicType: Default,
-{
+    resource: &ApiResource,
+) -> impl Stream<Item = Seen> + Send + use<> {
+    let work = move |resource: &DynamicObject| Work::of(kind, resource);
     let config = watcher::Config::default().fields(&format!("status.node={node}"));
-    watcher(Api::<K>::all(client.clone()), config)
+    let all = Api::<DynamicObject>::all_with(client.clone(), resource);
+    watcher(all, config)
         .default_backoff()
         .map(move |event| match event {
             Ok(Event::Init) => Seen::ListBegins(kind),

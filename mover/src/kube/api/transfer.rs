@@ -37,6 +37,16 @@ pub struct TransferOrder {
     /// Backup: handle of that base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_handle: Option<String>,
+    /// Backup, of the driver's profile: annotation of the VolumeSnapshot with what the driver takes as a base in place of a handle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change_id_annotation: Option<String>,
+    /// Backup, of the driver's profile: name of its SnapshotMetadataService. Absent: that of the driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_metadata_service_name: Option<String>,
+    /// Backup, of the driver's profile: whether the snapshot stays for the next delta, where the service does not say. Absent: it
+    /// does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps_base: Option<bool>,
     /// Bytes of the device at least, where they are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,

@@ -61,8 +61,11 @@ pub(super) async fn facts(client: &Client, subject: &Subject, profile: &Profile)
     })
 }
 
+/// Longest change id in bytes: what a point records has a limit, and those of drivers are well below it.
+const MAX_CHANGE_ID_BYTES: usize = 1024;
+
 /// The change id among the annotations of a VolumeSnapshot. A driver whose profile names an annotation that is not there has no
-/// change ids here: then the handle counts.
+/// change ids here: then the handle counts, as for one that nobody could record.
 #[must_use]
 pub(super) fn from_annotations<'a>(
     profile: &Profile,
@@ -70,5 +73,5 @@ pub(super) fn from_annotations<'a>(
 ) -> Option<&'a str> {
     let name = profile.change_id_annotation.as_deref()?;
     let id = annotations.get(name)?;
-    (!id.is_empty()).then_some(id)
+    (1..=MAX_CHANGE_ID_BYTES).contains(&id.len()).then_some(id)
 }

@@ -41,6 +41,7 @@ fn a_change_id_is_what_the_profile_names() {
     let key = "csi.vsphere.volume/change-id";
     assert_eq!(of(&[(key, "52 60/6")]).as_deref(), Some("52 60/6"));
     assert_eq!(of(&[(key, "")]), None);
+    assert_eq!(of(&[(key, &"x".repeat(1025))]), None);
     assert_eq!(of(&[("csi.vsphere.volume/snapshot", "v+s")]), None);
     let annotations = BTreeMap::from([(key.to_owned(), "1".to_owned())]);
     let other = Profile::of("rbd.csi.ceph.com");

@@ -72,7 +72,22 @@ pub fn of_bytes(bytes: u64) -> Quantity {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[0-9.eEkKMGiTPnum+-]{0,24}") {
+            let _ = bytes(&Quantity(text));
+        }
+
+        #[test]
+        fn plain_numbers_are_bytes(value in 0..=i64::MAX) {
+            let value = u64::try_from(value).unwrap();
+            prop_assert_eq!(bytes(&of_bytes(value)), Some(value));
+        }
+    }
 
     #[test]
     fn every_form_is_read_and_rounded_up() {
@@ -94,6 +109,8 @@ mod tests {
             ("1Xi", None),
             ("1e99", None),
             (".5Gi", Some(1 << 29)),
+            ("1.0001k", Some(1001)),
+            ("9999999999999999999", None),
         ] {
             assert_eq!(bytes(&Quantity(text.to_owned())), expected, "{text}");
         }

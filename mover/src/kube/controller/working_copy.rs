@@ -36,6 +36,33 @@ pub struct Original {
     pub secrets: BTreeMap<String, String>,
     /// The node whose snapshotter manages it.
     pub managed_by: Option<String>,
+    /// What the driver takes as a base in place of the handle, where it has such a thing.
+    pub change_id: Option<ChangeId>,
+}
+
+/// A change id, which every copy of a snapshot carries: the driver wrote it on the first one only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeId {
+    /// The annotation that it is the value of.
+    pub annotation: String,
+    /// What the driver wrote, which means nothing to anybody else.
+    pub value: String,
+}
+
+impl ChangeId {
+    /// The value of `annotation`, if an object with these annotations has one.
+    #[must_use]
+    pub fn among(
+        annotation: Option<&str>,
+        annotations: Option<&BTreeMap<String, String>>,
+    ) -> Option<Self> {
+        let annotation = annotation?;
+        let value = annotations?.get(annotation)?;
+        (!value.is_empty()).then(|| Self {
+            annotation: annotation.to_owned(),
+            value: value.clone(),
+        })
+    }
 }
 
 impl Original {
@@ -61,7 +88,17 @@ impl Original {
                 .labels
                 .as_ref()
                 .and_then(|labels| labels.get(MANAGED_BY).cloned()),
+            change_id: None,
         })
+    }
+}
+
+impl Original {
+    fn note(&self, metadata: &mut ObjectMeta) {
+        if let Some(id) = &self.change_id {
+            let annotations = metadata.annotations.get_or_insert_default();
+            annotations.insert(id.annotation.clone(), id.value.clone());
+        }
     }
 }
 
@@ -73,6 +110,7 @@ pub fn content(
     namespace: &str,
 ) -> VolumeSnapshotContent {
     metadata.namespace = None;
+    original.note(&mut metadata);
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.extend(original.secrets.clone());
     annotations.insert(ALLOW_MODE_CHANGE.to_owned(), "true".to_owned());
@@ -104,8 +142,9 @@ pub fn content(
 
 /// The VolumeSnapshot of a content of the same name.
 #[must_use]
-pub fn snapshot(original: &Original, metadata: ObjectMeta) -> VolumeSnapshot {
+pub fn snapshot(original: &Original, mut metadata: ObjectMeta) -> VolumeSnapshot {
     let name = metadata.name.clone();
+    original.note(&mut metadata);
     VolumeSnapshot {
         metadata,
         spec: VolumeSnapshotSpec {
@@ -235,5 +274,31 @@ mod tests {
         assert_eq!(annotations.len(), 2);
         assert_eq!(copy.metadata.labels.unwrap()[MANAGED_BY], "n1");
         assert_eq!(copy.spec.volume_snapshot_ref.name, "snaphaul-1");
+    }
+
+    #[test]
+    fn a_change_id_is_on_every_copy() {
+        let annotations = BTreeMap::from([
+            ("id".to_owned(), "52 60/6".to_owned()),
+            ("empty".to_owned(), String::new()),
+        ]);
+        let found = |name| ChangeId::among(name, Some(&annotations));
+        assert_eq!(found(None), None);
+        assert_eq!(found(Some("other")), None);
+        assert_eq!(found(Some("empty")), None);
+        assert_eq!(ChangeId::among(Some("id"), None), None);
+        let original = Original {
+            handle: "h".to_owned(),
+            change_id: found(Some("id")),
+            ..Original::default()
+        };
+        let metadata = || ObjectMeta {
+            name: Some("snaphaul-base-1".to_owned()),
+            ..ObjectMeta::default()
+        };
+        let copy = snapshot(&original, metadata());
+        assert_eq!(copy.metadata.annotations.unwrap()["id"], "52 60/6");
+        let content = content(&original, metadata(), "system");
+        assert_eq!(content.metadata.annotations.unwrap()["id"], "52 60/6");
     }
 }

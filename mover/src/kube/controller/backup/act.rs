@@ -17,7 +17,7 @@ use crate::kube::access::{Bandwidth, RepositoryAccess};
 use crate::kube::api::PodVolumeBackup;
 use crate::kube::controller::holder::{self, HoldMode};
 use crate::kube::controller::owner::Owner;
-use crate::kube::controller::working_copy::{self, ClaimRequest, Original};
+use crate::kube::controller::working_copy::{self, ChangeId, ClaimRequest, Original};
 use crate::kube::controller::{Context, apply};
 use crate::kube::foreign::snapshot::{
     SnapshotDeletion, SnapshotSource, VolumeSnapshot, VolumeSnapshotContent, VolumeSnapshotSpec,
@@ -39,6 +39,7 @@ pub(super) async fn act(
         Action::Content { name, policy } => hand.content(name, *policy).await,
         Action::CopyContent(original) => hand.copy_content(original).await,
         Action::CopySnapshot(original) => hand.copy_snapshot(original).await,
+        Action::CopyChangeId(id) => hand.copy_change_id(id).await,
         Action::Claim {
             class,
             access,
@@ -133,6 +134,14 @@ impl<'a> Hand<'a> {
         let metadata = self.owner.metadata(Some(self.system()));
         let snapshots = self.snapshots(self.system());
         apply::ensure(&snapshots, &working_copy::snapshot(original, metadata))
+            .await
+            .map(|_| ())
+    }
+
+    async fn copy_change_id(&self, id: &ChangeId) -> Result<()> {
+        let change = json!({"metadata": {"annotations": {&*id.annotation: id.value}}});
+        let snapshots = self.snapshots(self.system());
+        apply::merge(&snapshots, &self.owner.object_name(), &change)
             .await
             .map(|_| ())
     }

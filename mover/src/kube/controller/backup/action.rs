@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::kube::controller::working_copy::Original;
+use crate::kube::controller::working_copy::{ChangeId, Original};
 use crate::kube::foreign::snapshot::SnapshotDeletion;
 
 /// One change of the cluster.
@@ -30,6 +30,8 @@ pub enum Action {
     CopyContent(Original),
     /// Create the snapshot of the working copy.
     CopySnapshot(Original),
+    /// Put a change id on the snapshot of the working copy: the driver wrote it after that was made.
+    CopyChangeId(ChangeId),
     /// Create the claim of the working copy.
     Claim {
         /// Storage class.

@@ -22,8 +22,7 @@ use crate::kube::controller::apply::Object;
 use crate::kube::controller::conditions::{self, Is};
 use crate::kube::controller::owner::{self, Owner};
 use crate::kube::controller::slots::Slot;
-use crate::kube::controller::working_copy::Original;
-use crate::kube::controller::working_copy::is_foreign;
+use crate::kube::controller::working_copy::{ChangeId, Original, is_foreign};
 use crate::kube::controller::{Context, holder, nodes, quantity};
 use crate::kube::foreign::snapshot::{SnapshotDeletion, VolumeSnapshot, VolumeSnapshotContent};
 
@@ -156,15 +155,35 @@ async fn snapshots(context: &Context, backup: &PodVolumeBackup, seen: &mut Obser
     if content.is_none() && users.is_none() {
         content = labelled(&contents, &uid).await?;
     }
+    let annotation = change_id_annotation(context, content.as_ref());
+    let annotation = annotation.as_deref();
     seen.snapshot = snapshot
         .as_ref()
-        .map(|snapshot| snapshot_view(snapshot, &uid));
-    seen.content = content.as_ref().map(|content| content_view(content, &uid));
+        .map(|snapshot| snapshot_view(snapshot, &uid, annotation));
+    seen.content = content.as_ref().map(|content| {
+        let noted = seen
+            .snapshot
+            .as_ref()
+            .and_then(|view| view.change_id.clone());
+        let mut view = content_view(content, &uid, annotation);
+        if let Some(original) = &mut view.original {
+            original.change_id = noted.or(original.change_id.take());
+        }
+        view
+    });
     // Labels on the snapshot are of whoever may write in its namespace; those of its content are ours.
     if let (Some(snapshot), Some(content)) = (&mut seen.snapshot, &seen.content) {
         snapshot.ours |= users.is_none() && content.ours;
     }
     Ok(())
+}
+
+/// Where the driver of a content writes what it takes as a base.
+fn change_id_annotation(
+    context: &Context,
+    content: Option<&VolumeSnapshotContent>,
+) -> Option<String> {
+    context.profile(&content?.spec.driver).change_id_annotation
 }
 
 /// Whether a content says of itself that it is of this snapshot.
@@ -212,10 +231,14 @@ async fn copies(context: &Context, backup: &PodVolumeBackup, seen: &mut Observed
         name: volume.name_any(),
         kept: reclaim_policy(&volume) == Some("Retain"),
     });
-    seen.copy_content = content.as_ref().map(|content| content_view(content, &uid));
+    let annotation = change_id_annotation(context, content.as_ref());
+    let annotation = annotation.as_deref();
+    seen.copy_content = content
+        .as_ref()
+        .map(|content| content_view(content, &uid, annotation));
     seen.copy_snapshot = snapshot
         .as_ref()
-        .map(|snapshot| snapshot_view(snapshot, &uid));
+        .map(|snapshot| snapshot_view(snapshot, &uid, annotation));
     seen.claim = claim.as_ref().map(|claim| ClaimView {
         uid: claim.uid().unwrap_or_default(),
         deleting: claim.metadata.deletion_timestamp.is_some(),
@@ -282,14 +305,16 @@ async fn bases(
             .as_ref()
             .is_some_and(|labels| labels.contains_key(names::BASE))
     };
+    let annotation = change_id_annotation(context, content.as_ref());
+    let annotation = annotation.as_deref();
     seen.base_content = content
         .as_ref()
         .filter(|content| ours(&content.metadata))
-        .map(|content| content_view(content, ""));
+        .map(|content| content_view(content, "", annotation));
     seen.base_snapshot = snapshot
         .as_ref()
         .filter(|snapshot| ours(&snapshot.metadata))
-        .map(|snapshot| snapshot_view(snapshot, ""));
+        .map(|snapshot| snapshot_view(snapshot, "", annotation));
     Ok(())
 }
 
@@ -302,7 +327,7 @@ pub(super) fn is_bound(claim: &PersistentVolumeClaim) -> bool {
         == Some("Bound")
 }
 
-fn snapshot_view(snapshot: &VolumeSnapshot, uid: &str) -> SnapshotView {
+fn snapshot_view(snapshot: &VolumeSnapshot, uid: &str, annotation: Option<&str>) -> SnapshotView {
     let status = snapshot.status.clone().unwrap_or_default();
     SnapshotView {
         name: snapshot.name_any(),
@@ -314,10 +339,16 @@ fn snapshot_view(snapshot: &VolumeSnapshot, uid: &str) -> SnapshotView {
         error: status.error.and_then(|error| error.message),
         created: status.creation_time.map(|time| time.0),
         restore_size: status.restore_size.as_ref().and_then(quantity::bytes),
+        change_id: ChangeId::among(annotation, snapshot.metadata.annotations.as_ref()),
     }
 }
 
-fn content_view(content: &VolumeSnapshotContent, uid: &str) -> ContentView {
+fn content_view(
+    content: &VolumeSnapshotContent,
+    uid: &str,
+    annotation: Option<&str>,
+) -> ContentView {
+    let annotations = content.metadata.annotations.as_ref();
     let size = content
         .status
         .as_ref()
@@ -331,7 +362,10 @@ fn content_view(content: &VolumeSnapshotContent, uid: &str) -> ContentView {
             SnapshotDeletion::Delete => SnapshotDeletion::Delete,
             SnapshotDeletion::Retain => SnapshotDeletion::Retain,
         },
-        original: Original::of(content),
+        original: Original::of(content).map(|original| Original {
+            change_id: ChangeId::among(annotation, annotations),
+            ..original
+        }),
         volume_handle: content.spec.source.volume_handle.clone(),
         restore_size: size
             .and_then(|size| u64::try_from(size).ok())

@@ -12,6 +12,7 @@ use kube::api::{Api, ListParams};
 use super::choice;
 use super::observe::{belongs, is_bound, read};
 use super::view::{Observed, Source, SourceView};
+use crate::attach::csi::profile::Profile;
 use crate::error::Result;
 use crate::kube::answer;
 use crate::kube::api::PodVolumeBackup;
@@ -20,7 +21,6 @@ use crate::kube::controller::apply::Object;
 use crate::kube::controller::recorded::Recorded;
 use crate::kube::controller::{Context, nodes};
 use crate::kube::foreign::snapshot::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
-use crate::kube::profile::{BaseSnapshot, DriverProfile};
 
 /// The source, and driver and handle of the volume as far as they are known.
 pub(super) struct Found {
@@ -86,7 +86,7 @@ pub(super) async fn find(
     } else {
         None
     };
-    let view = with_clone_class(context, *recorded, &profile, snapshot_class).await?;
+    let view = with_clone_class(context, *recorded, profile, snapshot_class).await?;
     Ok(Found { view, volume })
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn find(
 async fn with_clone_class(
     context: &Context,
     recorded: Recorded,
-    profile: &DriverProfile,
+    profile: Profile,
     snapshot_class: Option<String>,
 ) -> Result<SourceView> {
     let classes: Vec<StorageClass> = all(context).await?;
@@ -119,8 +119,7 @@ async fn with_clone_class(
         ),
         snapshot_class,
         clone_class,
-        clone_access: profile.clone_access_mode.as_str().to_owned(),
-        profile_keeps_base: profile.base_snapshot == BaseSnapshot::Keep,
+        profile,
         nodes: eligible,
         recorded,
     })))

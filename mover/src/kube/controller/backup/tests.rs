@@ -22,6 +22,7 @@ fn events() -> impl Strategy<Value = Vec<(Event, u8)>> {
         1 => Just(Event::AgentGone),
         1 => Just(Event::AgentBack),
         1 => Just(Event::HolderEvicted),
+        1 => Just(Event::DriverNotes),
     ];
     proptest::collection::vec((event, any::<u8>()), 0..120)
 }
@@ -178,6 +179,26 @@ fn an_undisturbed_backup_completes_and_exchanges_the_base() {
     assert_eq!(world.base_handle().as_deref(), Some("s-new"));
     assert!(!world.has_backend("s-old"));
     world.assert_clean();
+}
+
+#[test]
+fn a_change_id_goes_from_the_first_snapshot_to_the_base() {
+    let mut early = World::new(plain());
+    early.until(World::has_snapshot);
+    early.happen(Event::DriverNotes, 0);
+    let mut late = World::new(plain());
+    late.until(World::has_copy);
+    assert_eq!(late.copied_change_id(), None);
+    late.happen(Event::DriverNotes, 0);
+    for mut world in [early, late] {
+        world.until(|world| world.has_order());
+        let id = Some("change of s-new".to_owned());
+        assert_eq!(world.copied_change_id(), id);
+        world.settle();
+        assert_eq!(world.phase(), Phase::Completed, "{:?}", world.message());
+        assert_eq!(world.base_change_id(), id);
+        world.assert_clean();
+    }
 }
 
 #[test]

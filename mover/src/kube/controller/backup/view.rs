@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
+use crate::attach::csi::profile::Profile;
 use crate::kube::api::conditions::Reason;
 use crate::kube::controller::recorded::Recorded;
 use crate::kube::controller::slots::Slot;
-use crate::kube::controller::working_copy::Original;
+use crate::kube::controller::working_copy::{ChangeId, Original};
 use crate::kube::foreign::snapshot::SnapshotDeletion;
 
 /// Everything that one look saw.
@@ -87,10 +88,8 @@ pub struct Source {
     pub snapshot_class: Option<String>,
     /// Storage class of the working copy.
     pub clone_class: Option<String>,
-    /// Access mode of the working copy.
-    pub clone_access: String,
-    /// Whether the driver needs the snapshot of the last point to say what changed.
-    pub profile_keeps_base: bool,
+    /// What is known of the driver.
+    pub profile: Profile,
     /// Name of the volume in the repository.
     pub volume: String,
     /// Nodes with an agent that the volume can be attached to.
@@ -116,6 +115,8 @@ pub struct SnapshotView {
     pub created: Option<Timestamp>,
     /// Least bytes of a volume made from it.
     pub restore_size: Option<u64>,
+    /// What the driver takes as a base in place of its handle.
+    pub change_id: Option<ChangeId>,
 }
 
 /// A VolumeSnapshotContent.

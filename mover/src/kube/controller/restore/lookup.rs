@@ -16,7 +16,7 @@ use crate::kube::access::{Bandwidth, RepositoryAccess};
 use crate::kube::api::conditions::{READY, Reason};
 use crate::kube::api::restore::{RecordedClaim, VolumeMode};
 use crate::kube::api::{Phase, PodVolumeBackup, PodVolumeRestore, SnapshotRepository};
-use crate::kube::recorded as tags;
+use crate::kube::point_tags as tags;
 use crate::repository::session::points::{self, Point, PointStatus};
 
 /// The namespace of the restore.

@@ -18,6 +18,7 @@ use crate::kube::api::names::{
 };
 use crate::kube::api::restore::{RecordedClaim, VolumeMode};
 use crate::kube::api::{GROUP, PodVolumeRestore};
+use crate::kube::controller::quantity::bytes;
 
 /// Why a target cannot be had.
 pub type Refusal = (Reason, String);
@@ -75,7 +76,7 @@ pub fn bigger_size(
     let wanted = target
         .map(|resources| &resources.requests.storage)
         .or_else(|| requested(replaced?))?;
-    (bytes(wanted)? > i128::from(recorded.size_bytes)).then(|| wanted.clone())
+    (i128::from(bytes(wanted)?) > i128::from(recorded.size_bytes)).then(|| wanted.clone())
 }
 
 /// Checks the target against the point and the class.
@@ -129,7 +130,7 @@ fn check_size(restore: &PodVolumeRestore, recorded: &RecordedClaim) -> Result<()
         return Err((Reason::TargetRefused, message));
     };
     let needed = i128::from(recorded.size_bytes);
-    if asked < needed {
+    if i128::from(asked) < needed {
         let message = format!(
             "the target asks for {}, the point's volume has {needed} bytes",
             wanted.0
@@ -336,59 +337,13 @@ pub fn request(storage: Quantity) -> VolumeResourceRequirements {
 
 /// The storage that a claim asks for, in bytes.
 #[must_use]
-pub fn requested_bytes(claim: &PersistentVolumeClaim) -> Option<i128> {
+pub fn requested_bytes(claim: &PersistentVolumeClaim) -> Option<u64> {
     bytes(requested(claim)?)
 }
 
 fn requested(claim: &PersistentVolumeClaim) -> Option<&Quantity> {
     let resources = claim.spec.as_ref()?.resources.as_ref()?;
     resources.requests.as_ref()?.get("storage")
-}
-
-/// Bytes of a quantity (apimachinery's `resource.Quantity`: a decimal number with a suffix), rounded up. `None` where it is none, or
-/// beyond any volume.
-#[must_use]
-pub fn bytes(quantity: &Quantity) -> Option<i128> {
-    const SUFFIXES: [(&str, i128); 12] = [
-        ("Ki", 1 << 10),
-        ("Mi", 1 << 20),
-        ("Gi", 1 << 30),
-        ("Ti", 1 << 40),
-        ("Pi", 1 << 50),
-        ("Ei", 1 << 60),
-        ("k", 1_000),
-        ("M", 1_000_000),
-        ("G", 1_000_000_000),
-        ("T", 1_000_000_000_000),
-        ("P", 1_000_000_000_000_000),
-        ("E", 1_000_000_000_000_000_000),
-    ];
-    let text = quantity.0.trim();
-    let (number, factor) = SUFFIXES
-        .iter()
-        .find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor)))
-        .or_else(|| exponent(text))
-        .unwrap_or((text, 1));
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = whole.len() + fraction.len();
-    let all_digits = whole
-        .bytes()
-        .chain(fraction.bytes())
-        .all(|byte| byte.is_ascii_digit());
-    if digits == 0 || digits > 18 || !all_digits {
-        return None;
-    }
-    let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
-    let value: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let total = value.checked_mul(factor)?;
-    Some(total / scale + i128::from(total % scale != 0))
-}
-
-/// `1e9`: number and power of ten.
-fn exponent(text: &str) -> Option<(&str, i128)> {
-    let (number, power) = text.split_once(['e', 'E'])?;
-    let power: u32 = power.parse().ok()?;
-    Some((number, 10_i128.checked_pow(power)?))
 }
 
 #[cfg(test)]

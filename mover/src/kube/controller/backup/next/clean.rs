@@ -8,6 +8,7 @@
 //! delete one handle.
 
 use super::{Step, Verdict, verdict};
+use crate::attach::csi::profile::BasePolicy;
 use crate::kube::api::Phase;
 use crate::kube::api::backup::BaseSnapshotPolicy;
 use crate::kube::api::conditions::{self as kinds, Reason};
@@ -152,7 +153,7 @@ impl Step<'_> {
     fn keeps_base(&self) -> bool {
         let answer = self.next.status.transfer.as_ref();
         let auto = answer.and_then(|answer| answer.base_needed).unwrap_or(
-            matches!(&self.seen.source, SourceView::Found(source) if source.profile_keeps_base),
+            matches!(&self.seen.source, SourceView::Found(source) if source.profile.base_snapshot == BasePolicy::Keep),
         );
         match self.backup.spec.base_snapshot_policy {
             BaseSnapshotPolicy::Keep => true,

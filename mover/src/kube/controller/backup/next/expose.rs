@@ -3,6 +3,7 @@
 //! Owns: slot, working copy, holder, and the first and later orders. Must not: choose the node.
 
 use super::{Step, Verdict};
+use crate::attach::csi::profile::{BasePolicy, CloneAccess};
 use crate::kube::api::backup::{AttachStrategy, BaseSnapshotPolicy};
 use crate::kube::api::conditions::{self as kinds, Reason};
 use crate::kube::api::transfer::TransferOrder;
@@ -103,7 +104,7 @@ impl Step<'_> {
         } else if copy_ready && self.seen.claim.is_none() {
             self.act(Action::Claim {
                 class,
-                access: source.clone_access.clone(),
+                access: source.profile.clone_access_mode.as_str().to_owned(),
                 size: self.copy_size(source),
             });
         }
@@ -118,7 +119,7 @@ impl Step<'_> {
             if self.seen.holder.is_none() {
                 self.act(Action::Holder {
                     nodes: nodes.clone(),
-                    read_only: source.clone_access == "ReadOnlyMany",
+                    read_only: source.profile.clone_access_mode == CloneAccess::ReadOnlyMany,
                 });
             }
         }
@@ -138,13 +139,30 @@ impl Step<'_> {
         match node {
             // A pod whose claim has no volume that we know of has the device of somebody else.
             Some(node) if ready && !holder.deleting && self.seen.volume.is_some() => {
-                self.give_order(source, node);
+                if self.has_change_id() {
+                    self.give_order(source, node);
+                }
             }
             _ => self.exposing(&match complaint {
                 Some(complaint) => format!("{waits}: {complaint}"),
                 None => waits.to_owned(),
             }),
         }
+    }
+
+    /// Whether the agent finds the driver's change id, if there is one, where it looks: on the snapshot of the working copy.
+    fn has_change_id(&mut self) -> bool {
+        let content = self.seen.content.as_ref();
+        let wanted = content.and_then(|content| content.original.as_ref()?.change_id.clone());
+        let copy = self.seen.copy_snapshot.as_ref();
+        let there = copy.and_then(|copy| copy.change_id.clone());
+        let Some(late) = wanted.filter(|wanted| there.as_ref() != Some(wanted)) else {
+            return true;
+        };
+        self.act(Action::CopyChangeId(late));
+        self.exposing("copying the change id of the snapshot");
+        self.look_in(std::time::Duration::ZERO);
+        false
     }
 
     /// Whether the claim was bound to a volume of somebody else, which ends the backup.
@@ -234,6 +252,9 @@ impl Step<'_> {
             snapshot_name: self.backup.metadata.uid.as_deref().map(object_name),
             base_name: base.map(|base| base.name.clone()),
             base_handle: base.and_then(|base| Some(base.original.as_ref()?.handle.clone())),
+            change_id_annotation: source.profile.change_id_annotation.clone(),
+            snapshot_metadata_service_name: source.profile.snapshot_metadata_service_name.clone(),
+            keeps_base: Some(source.profile.base_snapshot == BasePolicy::Keep),
             // The working copy may be larger than the volume. A smaller one lacks its end, and the agent refuses it.
             size_bytes: i64::try_from(source.recorded.size_bytes)
                 .ok()

@@ -13,6 +13,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use crate::attach::csi::profile::Profile;
 use crate::kube::api::backup::{
     BackupSource, BaseSnapshotPolicy, DeletionPolicy, PodVolumeBackupSpec,
 };
@@ -21,7 +22,7 @@ use crate::kube::api::{NameRef, Phase, PodVolumeBackup, PodVolumeBackupStatus};
 use crate::kube::controller::backup::base;
 use crate::kube::controller::backup::view::*;
 use crate::kube::controller::recorded::Recorded;
-use crate::kube::controller::working_copy::Original;
+use crate::kube::controller::working_copy::{ChangeId, Original};
 use crate::kube::foreign::snapshot::SnapshotDeletion;
 use rules::RULES;
 
@@ -41,6 +42,7 @@ pub(super) enum Event {
     UserCancels,
     UserDeletes,
     SnapshotDeletedByUser,
+    DriverNotes,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +70,25 @@ pub(super) struct World {
     pods_stuck: bool,
     next_uid: u32,
     forgotten: bool,
+}
+
+/// The annotation that the driver of this world writes change ids on.
+const CHANGE_ID: &str = "driver/change-id";
+
+fn profile() -> Profile {
+    Profile {
+        change_id_annotation: Some(CHANGE_ID.to_owned()),
+        snapshot_metadata_service_name: Some("service".to_owned()),
+        ..Profile::default()
+    }
+}
+
+/// What the driver writes on its snapshot.
+fn change_id(handle: &str) -> ChangeId {
+    ChangeId {
+        annotation: CHANGE_ID.to_owned(),
+        value: format!("change of {handle}"),
+    }
 }
 
 fn original(handle: &str) -> Original {
@@ -142,8 +163,7 @@ impl World {
                     ..Recorded::default()
                 },
                 clone_class: Some("sc".to_owned()),
-                clone_access: "ReadWriteOnce".to_owned(),
-                profile_keeps_base: true,
+                profile: profile(),
                 volume: "k/n/c".to_owned(),
                 ..Source::default()
             })),
@@ -207,6 +227,14 @@ impl World {
         self.order_attempt().is_some()
     }
 
+    pub(super) fn has_snapshot(&self) -> bool {
+        self.seen.content.is_some()
+    }
+
+    pub(super) fn has_copy(&self) -> bool {
+        self.seen.copy_snapshot.is_some()
+    }
+
     pub(super) fn has_backend(&self, handle: &str) -> bool {
         self.backend.contains(handle)
     }
@@ -230,6 +258,28 @@ impl World {
     /// The binding controller finds free volumes of others for our claims.
     pub(super) fn let_others_be_bound(&mut self) {
         self.binder_prefers_others = true;
+    }
+
+    /// The driver writes the change id on its snapshot, whenever it gets to that.
+    fn note(&mut self) {
+        let content = self.seen.content.as_mut();
+        let original = content.and_then(|content| content.original.as_mut());
+        if let (Some(original), Some(snapshot)) = (original, &mut self.seen.snapshot) {
+            original.change_id = Some(change_id(&original.handle));
+            snapshot.change_id.clone_from(&original.change_id);
+        }
+    }
+
+    /// The change id of the base.
+    pub(super) fn base_change_id(&self) -> Option<String> {
+        let original = self.seen.base_content.as_ref()?.original.as_ref()?;
+        Some(original.change_id.as_ref()?.value.clone())
+    }
+
+    /// The change id on the snapshot that the agent is pointed to.
+    pub(super) fn copied_change_id(&self) -> Option<String> {
+        let copy = self.seen.copy_snapshot.as_ref()?;
+        Some(copy.change_id.as_ref()?.value.clone())
     }
 
     fn order_attempt(&self) -> Option<i64> {
@@ -276,6 +326,7 @@ impl World {
                 }
                 self.remove_if_free();
             }
+            Event::DriverNotes => self.note(),
             Event::SnapshotDeletedByUser => {
                 if let Some(snapshot) = &mut self.seen.snapshot {
                     snapshot.deleting = true;

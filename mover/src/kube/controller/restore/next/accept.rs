@@ -15,6 +15,7 @@ use crate::kube::api::Phase;
 use crate::kube::api::backup::PointStatus;
 use crate::kube::api::conditions::{ACCEPTED, Reason};
 use crate::kube::api::restore::{RecordedClaim, RestoreMode, VolumeMode};
+use crate::kube::controller::quantity;
 
 /// Between two looks for what is missing: a repository may have to be listed for it. More often at first, when it is being made.
 const LOOKUP_WAIT: SignedDuration = SignedDuration::from_secs(30);
@@ -154,7 +155,7 @@ fn check_asking(
     }
     let asked = target::requested_bytes(claim).unwrap_or(0);
     let size = i128::from(recorded.size_bytes);
-    if asked > size {
+    if i128::from(asked) > size {
         let message = format!(
             "claim {} asks for {asked} bytes, the point's volume has {size}: ask for that, and let the claim grow afterwards",
             wanted.name
@@ -188,8 +189,8 @@ pub(super) fn check_in_place(
         return Err((Reason::UnsupportedVolume, message));
     }
     let capacity = spec.capacity.as_ref().and_then(|all| all.get("storage"));
-    let capacity = capacity.and_then(target::bytes).unwrap_or(0);
-    if capacity < i128::from(recorded.size_bytes) {
+    let capacity = capacity.and_then(quantity::bytes).unwrap_or(0);
+    if i128::from(capacity) < i128::from(recorded.size_bytes) {
         return refused(format!(
             "claim {name} has {capacity} bytes, the point's volume {}",
             recorded.size_bytes

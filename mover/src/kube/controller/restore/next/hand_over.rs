@@ -23,6 +23,7 @@ use crate::kube::api::Phase;
 use crate::kube::api::conditions::{Reason, SUCCEEDED};
 use crate::kube::api::names::RESTORED_POINT;
 use crate::kube::api::restore::{HandoverStatus, HandoverStep, RestoreMode};
+use crate::kube::controller::quantity;
 
 pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
     let Some(known) = draft.status.volume.clone() else {
@@ -406,7 +407,7 @@ fn finish(mut draft: Draft<'_>, known: &HandoverStatus) -> Decision {
     let late = draft.lasts((SUCCEEDED, Reason::Binding), seen.settings.bind_deadline);
     let mut message = String::new();
     if let (Some(wanted), Some(claim)) = (wanted, claim)
-        && target::requested_bytes(claim) < target::bytes(&wanted)
+        && target::requested_bytes(claim) < quantity::bytes(&wanted)
     {
         if !late {
             draft.say("the claim is being made bigger");

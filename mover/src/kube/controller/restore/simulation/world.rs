@@ -476,7 +476,7 @@ fn fits(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
     let storage = |all: &Option<BTreeMap<String, _>>| all.as_ref().unwrap().get("storage").cloned();
     let asked = storage(&claim.resources.as_ref().unwrap().requests).unwrap();
     let there = storage(&volume.capacity).unwrap();
-    let bytes = super::super::target::bytes;
+    let bytes = crate::kube::controller::quantity::bytes;
     claim.storage_class_name == volume.storage_class_name
         && claim.volume_mode.as_deref().unwrap_or("Filesystem")
             == volume.volume_mode.as_deref().unwrap_or("Filesystem")

@@ -1,5 +1,3 @@
-use proptest::prelude::*;
-
 use super::*;
 use crate::kube::api::PodVolumeRestoreSpec;
 use crate::kube::api::restore::{StorageRequest, TargetResources};
@@ -91,35 +89,6 @@ fn the_working_claim_is_a_device_that_can_be_written() {
     let spec = claim.spec.unwrap();
     assert_eq!(spec.access_modes, Some(recorded.access_modes));
     assert_eq!(spec.volume_name.as_deref(), Some("snaphaul-u-1"));
-}
-
-#[test]
-fn quantities_are_read_as_the_api_server_does() {
-    for (text, value) in [
-        ("0", Some(0)),
-        ("1.5Gi", Some(3 << 29)),
-        ("1500m", None),
-        ("1e3", Some(1000)),
-        ("1.0001k", Some(1001)),
-        ("Gi", None),
-        ("-1", None),
-        ("1E", Some(1_000_000_000_000_000_000)),
-        ("9999999999999999999", None),
-    ] {
-        assert_eq!(bytes(&Quantity(text.to_owned())), value, "{text}");
-    }
-}
-
-proptest! {
-    #[test]
-    fn no_text_makes_a_quantity_panic(text in "[0-9.eEkKMGiTP+-]{0,24}") {
-        let _ = bytes(&Quantity(text));
-    }
-
-    #[test]
-    fn plain_numbers_are_bytes(value in 0..1_000_000_000_000_000_000_i64) {
-        prop_assert_eq!(bytes(&Quantity(value.to_string())), Some(i128::from(value)));
-    }
 }
 
 #[test]

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::World;
-use crate::kube::api::Phase;
+use super::{World, change_id, profile};
+use crate::kube::api::{Phase, PodVolumeBackupStatus};
 use crate::kube::api::backup::DeletionPolicy;
 use crate::kube::foreign::snapshot::SnapshotDeletion;
 
@@ -31,6 +31,17 @@ impl World {
             deleters.values().all(|count| *count <= 1),
             "two contents delete one handle"
         );
+        for original in contents
+            .into_iter()
+            .flatten()
+            .filter_map(|content| content.original.as_ref())
+        {
+            let own = change_id(&original.handle);
+            assert!(
+                original.change_id.as_ref().is_none_or(|id| *id == own),
+                "the change id of another snapshot: {original:?}"
+            );
+        }
         if let Some(handle) = self.base_handle() {
             assert!(self.backend.contains(&handle), "the base lost its snapshot");
             if self.seen.content.as_ref().is_some_and(|content| {
@@ -43,6 +54,25 @@ impl World {
                 panic!("the base would go with the content");
             }
         }
+    }
+
+    /// What a new order says, and what the agent finds at that moment.
+    pub(super) fn ordered(&self, before: &PodVolumeBackupStatus, after: &PodVolumeBackupStatus) {
+        let Some(order) = after.order.as_ref().filter(|_| before.order.is_none()) else {
+            return;
+        };
+        let profile = profile();
+        assert_eq!(order.change_id_annotation, profile.change_id_annotation);
+        assert_eq!(
+            order.snapshot_metadata_service_name,
+            profile.snapshot_metadata_service_name
+        );
+        assert_eq!(order.keeps_base, Some(true));
+        let content = self.seen.content.as_ref();
+        let noted = content.and_then(|content| content.original.as_ref()?.change_id.as_ref());
+        let copy = self.seen.copy_snapshot.as_ref();
+        let copied = copy.and_then(|copy| copy.change_id.as_ref());
+        assert!(noted.is_none() || noted == copied, "{noted:?} {copied:?}");
     }
 
     pub(in super::super) fn assert_clean(&self) {

@@ -12,6 +12,7 @@ use crate::kube::controller::backup::next::{self, Verdict};
 use crate::kube::controller::backup::view::*;
 use crate::kube::controller::settings::Deadlines;
 use crate::kube::controller::slots::Slot;
+use crate::kube::controller::working_copy::Original;
 use crate::kube::foreign::snapshot::SnapshotDeletion;
 
 impl World {
@@ -44,6 +45,7 @@ impl World {
         if before.phase.unwrap_or_default().is_terminal() {
             assert_eq!(decided.status, before, "nothing changes after the end");
         }
+        self.ordered(&before, &decided.status);
         if let Some(backup) = &mut self.backup {
             backup.status = Some(decided.status.clone());
         }
@@ -134,16 +136,19 @@ impl World {
                 }
             }
             Action::CopyContent(original) => {
-                self.seen.copy_content.get_or_insert(content(
-                    &name,
-                    &uid,
-                    &original.handle,
-                    SnapshotDeletion::Retain,
-                ));
+                let mut copy = content(&name, &uid, &original.handle, SnapshotDeletion::Retain);
+                copy.original = Some(original.clone());
+                self.seen.copy_content.get_or_insert(copy);
             }
-            Action::CopySnapshot(_) => {
+            Action::CopyChangeId(id) => {
+                if let Some(copy) = &mut self.seen.copy_snapshot {
+                    copy.change_id = Some(id.clone());
+                }
+            }
+            Action::CopySnapshot(original) => {
                 let mut copy = ready_snapshot(&name, &uid, true);
                 copy.ready = false;
+                copy.change_id.clone_from(&original.change_id);
                 self.seen.copy_snapshot.get_or_insert(copy);
             }
             Action::Claim { .. } => {
@@ -173,20 +178,19 @@ impl World {
                     content.policy = *policy;
                 }
             }
-            Action::Base { name, original, .. } => self.base(name, &uid, &original.handle),
+            Action::Base { name, original, .. } => self.base(name, &uid, original),
             Action::Forget { .. } => self.forgotten = true,
             Action::DeleteSelf => panic!("no TTL was set"),
         }
     }
 
-    fn base(&mut self, name: &str, uid: &str, handle: &str) {
-        let policy = SnapshotDeletion::Retain;
-        self.seen
-            .base_content
-            .get_or_insert(content(name, uid, handle, policy));
-        self.seen
-            .base_snapshot
-            .get_or_insert(ready_snapshot(name, uid, false));
+    fn base(&mut self, name: &str, uid: &str, original: &Original) {
+        let mut made = content(name, uid, &original.handle, SnapshotDeletion::Retain);
+        made.original = Some(original.clone());
+        self.seen.base_content.get_or_insert(made);
+        let mut made = ready_snapshot(name, uid, false);
+        made.change_id.clone_from(&original.change_id);
+        self.seen.base_snapshot.get_or_insert(made);
     }
 
     fn delete(&mut self, what: Object, force: bool) {

@@ -30,11 +30,11 @@ pub use notices::Notices;
 pub use redact::redact;
 pub use service::{
     BlockType, CallError, MetadataCall, MetadataMessage, MetadataQuestion, MetadataService,
-    MetadataStream,
+    MetadataStream, for_people,
 };
-pub use snapshot::CsiSnapshot;
+pub use snapshot::{CsiSnapshot, parse_created};
 pub use source::{CsiOptions, CsiSource, StopCheck};
-pub use stream::Responses;
+pub use stream::{Answers, Responses};
 
 /// Name of the source, and of its facts in records.
 pub const NAME: &str = "csi";

@@ -93,6 +93,7 @@ pub struct CsiSource<S> {
     notices: Notices,
     stop: StopCheck,
     base: Option<String>,
+    refused: Option<(String, String)>,
 }
 
 impl<S: MetadataService> CsiSource<S> {
@@ -110,7 +111,15 @@ impl<S: MetadataService> CsiSource<S> {
             notices: Notices::default(),
             stop: StopCheck::new(|| false),
             base: None,
+            refused: None,
         }
+    }
+
+    /// The same, which takes this snapshot for no base, and why: its id may be that of another one by now.
+    #[must_use]
+    pub fn refusing(mut self, snapshot: &str, why: &str) -> Self {
+        self.refused = Some((snapshot.to_owned(), why.to_owned()));
+        self
     }
 
     /// The same with other patience.
@@ -358,6 +367,12 @@ impl<S: MetadataService> ChangedBlocks for CsiSource<S> {
     /// Whether the driver still has the base shows when it is asked.
     fn bind(&mut self, base: &Base<'_>) -> Result<(), SourceError> {
         self.base = None;
+        let recorded = CsiSnapshot::from_identity(base.record)?;
+        if let Some((snapshot, why)) = &self.refused
+            && *snapshot == recorded.snapshot
+        {
+            return Err(SourceError::full(why.clone()));
+        }
         self.base = Some(self.snapshot.pair_with(base)?);
         Ok(())
     }

@@ -144,6 +144,8 @@ pub enum Fault {
     OtherSource,
     /// ListSnapshots: every snapshot was taken an hour later than it was.
     OtherTime,
+    /// ListSnapshots: the token of a page is not valid any more. Calls without a token are answered.
+    StaleToken,
     /// Nothing is done; the answer is this gRPC code, with the secrets of the request in its text, as careless drivers put them there.
     Echo {
         /// Number of the code, e.g. 16 for UNAUTHENTICATED.

@@ -148,6 +148,9 @@ pub(super) fn list(
     request: &ListSnapshotsRequest,
 ) -> Result<ListSnapshotsResponse, Status> {
     let options = &job.core.options;
+    if job.fault == Some(Fault::StaleToken) && !request.starting_token.is_empty() {
+        return Err(Status::aborted("the list has changed"));
+    }
     let chosen = |wanted: &str, is: &str| wanted.is_empty() || wanted == is || !options.filters;
     let entries = job.core.store.read(|state| {
         let snapshots = state.snapshots.iter().filter(|(id, snapshot)| {

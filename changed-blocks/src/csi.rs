@@ -23,6 +23,7 @@ mod service;
 mod snapshot;
 mod source;
 mod stream;
+mod waiting;
 
 pub use cluster::{ClusterMetadata, ClusterSnapshot, Token, TokenError, TokenFuture, TokenSource};
 pub use driver::{DriverAnswer, DriverMetadata};
@@ -30,11 +31,12 @@ pub use notices::Notices;
 pub use redact::redact;
 pub use service::{
     BlockType, CallError, MetadataCall, MetadataMessage, MetadataQuestion, MetadataService,
-    MetadataStream,
+    MetadataStream, for_people,
 };
-pub use snapshot::CsiSnapshot;
-pub use source::{CsiOptions, CsiSource, StopCheck};
-pub use stream::Responses;
+pub use snapshot::{CsiSnapshot, parse_created};
+pub use source::{CsiOptions, CsiSource};
+pub use stream::{Answers, Responses};
+pub use waiting::StopCheck;
 
 /// Name of the source, and of its facts in records.
 pub const NAME: &str = "csi";

@@ -3,6 +3,8 @@
 //! Every case counts what is there before and after: loop devices, mounts, paths, volumes, snapshots. Those that need no fault also
 //! run on csi-driver-host-path, where `SNAPHAUL_HOSTPATHPLUGIN` names it.
 
+#[path = "csi/adoption.rs"]
+mod adoption;
 #[path = "csi/deaths.rs"]
 mod deaths;
 #[path = "csi/faults.rs"]
@@ -11,6 +13,8 @@ mod faults;
 mod load;
 #[path = "csi/rig.rs"]
 mod rig;
+#[path = "csi/steps.rs"]
+mod steps;
 #[path = "csi/together.rs"]
 mod together;
 #[path = "csi/whole.rs"]
@@ -66,6 +70,23 @@ const OWN: &[OwnCase] = &[
         "commit_without_an_answer",
         together::commit_without_an_answer,
     ),
+    ("nodes_in_turns", adoption::nodes_in_turns),
+    ("many_pages", adoption::many_pages),
+    ("recycled_handle", adoption::recycled_handle),
+    ("spellings_of_a_socket", adoption::spellings_of_a_socket),
+    ("refused_runs_die", steps::refused_runs_die),
+    ("runs_without_a_base_die", steps::runs_without_a_base_die),
+    (
+        "runs_with_a_stale_base_die",
+        steps::runs_with_a_stale_base_die,
+    ),
+    ("sweeps_die", steps::sweeps_die),
+    (
+        "sweeps_of_committed_runs_die",
+        steps::sweeps_of_committed_runs_die,
+    ),
+    ("sweeps_of_late_runs_die", steps::sweeps_of_late_runs_die),
+    ("releases_die", steps::releases_die),
     ("hundred_in_a_row", load::hundred_calls_apart),
 ];
 
@@ -99,6 +120,10 @@ fn main() -> ExitCode {
             case(&mut TestDriver::start(|options| options.attach = true)?)
         }));
     }
+    trials.push(trial(
+        "every_line_has_its_death".to_owned(),
+        steps::every_line_has_its_death,
+    ));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -16,7 +16,7 @@ use csi_proto::snapshot_metadata::{
 use csi_proto::{Channel, Code, Status};
 
 use super::service::{CallError, MetadataCall, MetadataQuestion, MetadataService};
-use super::stream::{MAX_MESSAGE_BYTES, Responses};
+use super::stream::{Answers, MAX_MESSAGE_BYTES, Responses, without_secrets};
 
 /// A token with less life than this is not used for a new call. It is checked once, when the call starts.
 const MIN_LIFE: Duration = Duration::from_secs(60);
@@ -116,9 +116,9 @@ impl ClusterMetadata {
 }
 
 /// The service asks the API server whether who holds the token may get snapshots: a refusal names the rule.
-fn refused(status: Status, namespace: &str) -> CallError {
+fn refused(status: &Status, namespace: &str, secrets: &[String]) -> CallError {
     let is_refusal = status.code() == Code::PermissionDenied;
-    let mut error = CallError::from(status);
+    let mut error = without_secrets(status, secrets);
     if is_refusal {
         error.message.push_str(&format!(
             " (a role must allow in namespace {namespace}: get volumesnapshots, apiGroup snapshot.storage.k8s.io)"
@@ -128,14 +128,15 @@ fn refused(status: Status, namespace: &str) -> CallError {
 }
 
 impl MetadataService for ClusterMetadata {
-    type Stream = Responses<GetMetadataAllocatedResponse, GetMetadataDeltaResponse>;
+    type Stream = Answers<GetMetadataAllocatedResponse, GetMetadataDeltaResponse>;
 
     async fn call(&mut self, call: &MetadataCall) -> Result<Self::Stream, CallError> {
         let security_token = self.fresh_token().await?;
         let ClusterSnapshot { namespace, name } = self.snapshot.clone();
         let client = &mut self.client;
         let place = namespace.clone();
-        Ok(match &call.question {
+        let secrets = vec![security_token.clone()];
+        let responses = match &call.question {
             MetadataQuestion::Allocated => {
                 let request = GetMetadataAllocatedRequest {
                     security_token,
@@ -145,7 +146,7 @@ impl MetadataService for ClusterMetadata {
                     max_results: call.max_results,
                 };
                 let response = client.get_metadata_allocated(request).await;
-                let response = response.map_err(|status| refused(status, &place))?;
+                let response = response.map_err(|status| refused(&status, &place, &secrets))?;
                 Responses::Allocated(response.into_inner())
             }
             MetadataQuestion::Delta { base } => {
@@ -158,10 +159,11 @@ impl MetadataService for ClusterMetadata {
                     max_results: call.max_results,
                 };
                 let response = client.get_metadata_delta(request).await;
-                let response = response.map_err(|status| refused(status, &place))?;
+                let response = response.map_err(|status| refused(&status, &place, &secrets))?;
                 Responses::Delta(response.into_inner())
             }
-        })
+        };
+        Ok(Answers { responses, secrets })
     }
 
     fn renew(&mut self) {

@@ -11,11 +11,8 @@ use csi_proto::csi::{
 };
 use csi_proto::{Channel, Status};
 
-use super::redact::redact;
-use super::service::{
-    CallError, MetadataCall, MetadataMessage, MetadataQuestion, MetadataService, MetadataStream,
-};
-use super::stream::{MAX_MESSAGE_BYTES, Responses};
+use super::service::{CallError, MetadataCall, MetadataQuestion, MetadataService};
+use super::stream::{Answers, MAX_MESSAGE_BYTES, Responses, without_secrets};
 
 /// What a driver says of one of its snapshots.
 #[derive(Clone)]
@@ -47,30 +44,8 @@ impl DriverMetadata {
     }
 }
 
-/// The answer of a driver, whose errors may repeat what it was sent.
-pub struct DriverAnswer {
-    responses: Responses<GetMetadataAllocatedResponse, GetMetadataDeltaResponse>,
-    secrets: BTreeMap<String, String>,
-}
-
-impl std::fmt::Debug for DriverAnswer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DriverAnswer").finish_non_exhaustive()
-    }
-}
-
-impl MetadataStream for DriverAnswer {
-    async fn next(&mut self) -> Result<Option<MetadataMessage>, CallError> {
-        let message = self.responses.message().await;
-        message.map_err(|status| without_secrets(&status, &self.secrets))
-    }
-}
-
-/// Before anything is cut off the text: the beginning of a secret is one, too.
-fn without_secrets(status: &Status, secrets: &BTreeMap<String, String>) -> CallError {
-    let text = redact(status.message(), secrets.values());
-    CallError::from(Status::new(status.code(), text))
-}
+/// The answer of a driver.
+pub type DriverAnswer = Answers<GetMetadataAllocatedResponse, GetMetadataDeltaResponse>;
 
 impl MetadataService for DriverMetadata {
     type Stream = DriverAnswer;
@@ -78,7 +53,8 @@ impl MetadataService for DriverMetadata {
     // No deadline travels with a call: it would bound the whole stream, and the server would cut a long one.
     async fn call(&mut self, call: &MetadataCall) -> Result<Self::Stream, CallError> {
         let client = &mut self.client;
-        let hide = |status: Status| without_secrets(&status, &self.secrets);
+        let secrets: Vec<String> = self.secrets.values().cloned().collect();
+        let hide = |status: Status| without_secrets(&status, &secrets);
         let responses = match &call.question {
             MetadataQuestion::Allocated => {
                 let request = GetMetadataAllocatedRequest {
@@ -102,9 +78,6 @@ impl MetadataService for DriverMetadata {
                 Responses::Delta(response.into_inner())
             }
         };
-        Ok(DriverAnswer {
-            responses,
-            secrets: self.secrets.clone(),
-        })
+        Ok(Answers { responses, secrets })
     }
 }

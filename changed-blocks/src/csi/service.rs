@@ -109,7 +109,8 @@ impl From<Status> for CallError {
 }
 
 /// A server's text in one line of bounded length: it ends up in reports and on terminals.
-fn for_people(text: &str) -> String {
+#[must_use]
+pub fn for_people(text: &str) -> String {
     let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
     text.chars().map(plain).take(MAX_TEXT).collect()
 }

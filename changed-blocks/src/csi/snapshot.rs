@@ -137,7 +137,7 @@ impl CsiSnapshot {
             snapshot: fact("snapshot")?,
             change_id: record.fact("change-id").map(str::to_owned),
             taken_for: record.fact("taken-for").map(str::to_owned),
-            created: record.fact("created").and_then(parse_time),
+            created: record.fact("created").and_then(parse_created),
         })
     }
 
@@ -182,8 +182,9 @@ impl CsiSnapshot {
     }
 }
 
-/// A time as [`CsiSnapshot::identity`] writes it; anything else is no time.
-fn parse_time(text: &str) -> Option<(i64, i32)> {
+/// A time as [`CsiSnapshot::identity`] writes it, seconds and nanoseconds; anything else is no time.
+#[must_use]
+pub fn parse_created(text: &str) -> Option<(i64, i32)> {
     let (seconds, nanos) = text.split_once('.')?;
     Some((seconds.parse().ok()?, nanos.parse().ok()?))
 }

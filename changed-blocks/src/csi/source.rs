@@ -5,20 +5,18 @@
 //!       └ notice                                      └ notice
 //! ```
 //!
-//! Owns: what is asked when, and what is told where no answer can be had. Must not: judge an answer (`answer` does).
+//! Owns: what is asked when, and what is told where no answer can be had. Must not: call a service (`asking` does).
 
-use std::fmt;
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod asking;
 
-use tokio::runtime::{Handle, RuntimeFlavor};
+use std::time::Duration;
 
-use super::answer::{Answer, Doubt, Next, Patience};
+use tokio::runtime::Handle;
+
 use super::notices::Notices;
-use super::service::{MetadataCall, MetadataQuestion, MetadataService, MetadataStream};
+use super::service::{MetadataQuestion, MetadataService};
 use super::snapshot::CsiSnapshot;
+use super::waiting::StopCheck;
 use crate::chunk_set::ChunkSet;
 use crate::extent::{ByteLen, Extent};
 use crate::identity::Identity;
@@ -58,30 +56,6 @@ impl Default for CsiOptions {
     }
 }
 
-/// How often a wait looks whether it is to end: a handler of signals sets a flag and wakes nobody.
-const TICK: Duration = Duration::from_millis(100);
-
-/// Asks whether everything is to stop.
-#[derive(Clone)]
-pub struct StopCheck(Arc<dyn Fn() -> bool + Send + Sync>);
-
-impl StopCheck {
-    /// By this question, which is asked several times a second.
-    pub fn new(is_stopped: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(is_stopped))
-    }
-
-    fn is_stopped(&self) -> bool {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for StopCheck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StopCheck")
-    }
-}
-
 /// What a CSI snapshot holds, and what changed since another one of its volume.
 #[derive(Debug)]
 pub struct CsiSource<S> {
@@ -94,6 +68,7 @@ pub struct CsiSource<S> {
     stop: StopCheck,
     base: Option<String>,
     needs_base: Option<bool>,
+    refused: Option<(String, String)>,
 }
 
 impl<S: MetadataService> CsiSource<S> {
@@ -112,6 +87,7 @@ impl<S: MetadataService> CsiSource<S> {
             stop: StopCheck::new(|| false),
             base: None,
             needs_base: None,
+            refused: None,
         }
     }
 
@@ -120,6 +96,13 @@ impl<S: MetadataService> CsiSource<S> {
     #[must_use]
     pub fn needing_base(mut self, needs: bool) -> Self {
         self.needs_base = Some(needs);
+        self
+    }
+
+    /// The same, which takes this snapshot for no base, and why: its id may be that of another one by now.
+    #[must_use]
+    pub fn refusing(mut self, snapshot: &str, why: &str) -> Self {
+        self.refused = Some((snapshot.to_owned(), why.to_owned()));
         self
     }
 
@@ -144,129 +127,6 @@ impl<S: MetadataService> CsiSource<S> {
         self
     }
 
-    /// Asks until the answer is complete. Whether the service told the size of the volume.
-    fn ask(
-        &mut self,
-        question: &MetadataQuestion,
-        sink: &mut ExtentSink<'_>,
-    ) -> Result<bool, SourceError> {
-        self.check_runtime()?;
-        let mut answer = Answer::new(
-            self.size,
-            Patience {
-                attempts: self.options.attempts,
-                back_off: self.options.back_off,
-            },
-        );
-        let mut deadline = Instant::now() + self.options.no_progress;
-        let thrown_away = |Doubt(reason)| SourceError::full(format!("{question}: {reason}"));
-        loop {
-            let offset = answer.begin().map_err(thrown_away)?;
-            let call = MetadataCall {
-                question: question.clone(),
-                starting_offset: offset,
-                max_results: self.options.max_results,
-            };
-            let next = self.call(&call, &mut answer, &mut deadline, sink);
-            match next.map_err(|failure| match failure {
-                Failure::Doubt(doubt) => thrown_away(doubt),
-                Failure::Stopped => stopped(),
-            })? {
-                Next::Complete => break,
-                Next::Call { wait, renew } => {
-                    if renew {
-                        self.service.renew();
-                    }
-                    self.rest(wait)?;
-                }
-            }
-        }
-        self.finish(question, answer, sink)
-    }
-
-    fn finish(
-        &self,
-        question: &MetadataQuestion,
-        answer: Answer,
-        sink: &mut ExtentSink<'_>,
-    ) -> Result<bool, SourceError> {
-        let knows_capacity = answer.capacity().is_some();
-        let mut told = Vec::new();
-        if let Some(capacity) = answer.finish(&mut told) {
-            let size = self.size;
-            self.notices.add(format!(
-                "{question}: the driver knows {capacity} bytes of {size}; the rest is read"
-            ));
-        }
-        pass(&mut told, sink)?;
-        Ok(knows_capacity)
-    }
-
-    /// One call to its end.
-    fn call(
-        &mut self,
-        call: &MetadataCall,
-        answer: &mut Answer,
-        deadline: &mut Instant,
-        sink: &mut ExtentSink<'_>,
-    ) -> Result<Next, Failure> {
-        let runtime = self.runtime.clone();
-        let patience = self.options.no_progress;
-        let wait = |ended| match ended {
-            Waited::Late => Failure::Doubt(Doubt(format!("nothing new for {patience:?}"))),
-            Waited::Stopped => Failure::Stopped,
-        };
-        let stop = self.stop.clone();
-        let started = within(&runtime, *deadline, &stop, self.service.call(call));
-        let mut stream = match started.map_err(wait)? {
-            Ok(stream) => stream,
-            Err(error) => return Ok(answer.failed(&error)?),
-        };
-        let mut told = Vec::new();
-        loop {
-            match within(&runtime, *deadline, &stop, stream.next()).map_err(wait)? {
-                Ok(Some(message)) => {
-                    if answer.message(&message, &mut told)? {
-                        *deadline = Instant::now() + patience;
-                    }
-                    pass(&mut told, sink).map_err(|_| Failure::Stopped)?;
-                }
-                Ok(None) => {
-                    // Whoever confirms looks at all the rest again.
-                    *deadline = Instant::now() + patience;
-                    return Ok(answer.ended());
-                }
-                Err(error) => return Ok(answer.failed(&error)?),
-            }
-        }
-    }
-
-    /// Waits before the next call.
-    fn rest(&self, wait: Duration) -> Result<(), SourceError> {
-        let until = Instant::now() + wait;
-        match within(
-            &self.runtime,
-            until,
-            &self.stop,
-            std::future::pending::<()>(),
-        ) {
-            Err(Waited::Stopped) => Err(stopped()),
-            Err(Waited::Late) | Ok(()) => Ok(()),
-        }
-    }
-
-    /// Blocking on a runtime from within, or on one that nobody drives, would panic or never end.
-    fn check_runtime(&self) -> Result<(), SourceError> {
-        if Handle::try_current().is_ok()
-            || self.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread
-        {
-            return Err(SourceError::full(
-                "a driver is asked from outside of a runtime with several threads",
-            ));
-        }
-        Ok(())
-    }
-
     /// What the service says is allocated, once all of it is known: an answer that breaks off is not told in parts.
     fn allocated_units(&mut self, unit: u64) -> ChunkSet {
         let chunks = self.size.div_ceil(unit);
@@ -285,56 +145,6 @@ impl<S: MetadataService> CsiSource<S> {
             .add(format!("the whole device is read: {reason}"));
         ChunkSet::full(chunks)
     }
-}
-
-/// Why a call is not followed by another.
-enum Failure {
-    Doubt(Doubt),
-    Stopped,
-}
-
-impl From<Doubt> for Failure {
-    fn from(doubt: Doubt) -> Self {
-        Self::Doubt(doubt)
-    }
-}
-
-/// Why a wait ended without what was waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waited {
-    Late,
-    Stopped,
-}
-
-/// Waits for `future` until `deadline`, or until it is asked to stop.
-fn within<F: Future>(
-    runtime: &Handle,
-    deadline: Instant,
-    stop: &StopCheck,
-    future: F,
-) -> Result<F::Output, Waited> {
-    runtime.block_on(async {
-        let mut future = pin!(future);
-        loop {
-            let tick = deadline.min(Instant::now() + TICK);
-            match tokio::time::timeout_at(tick.into(), future.as_mut()).await {
-                Ok(output) => return Ok(output),
-                Err(_) if stop.is_stopped() => return Err(Waited::Stopped),
-                Err(_) if Instant::now() >= deadline => return Err(Waited::Late),
-                Err(_) => {}
-            }
-        }
-    })
-}
-
-/// Passes on what is final.
-fn pass(told: &mut Vec<Extent>, sink: &mut ExtentSink<'_>) -> Result<(), SourceError> {
-    for extent in told.drain(..) {
-        if !sink(extent) {
-            return Err(stopped());
-        }
-    }
-    Ok(())
 }
 
 /// Bytes of a bit for a volume of `size` bytes.
@@ -367,6 +177,12 @@ impl<S: MetadataService> ChangedBlocks for CsiSource<S> {
     /// Whether the driver still has the base shows when it is asked.
     fn bind(&mut self, base: &Base<'_>) -> Result<(), SourceError> {
         self.base = None;
+        let recorded = CsiSnapshot::from_identity(base.record)?;
+        if let Some((snapshot, why)) = &self.refused
+            && *snapshot == recorded.snapshot
+        {
+            return Err(SourceError::full(why.clone()));
+        }
         self.base = Some(self.snapshot.pair_with(base)?);
         Ok(())
     }

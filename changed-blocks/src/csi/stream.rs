@@ -1,9 +1,10 @@
 //! The messages of both interfaces as one type: they differ in their requests only.
 //!
-//! Owns: the conversion. Must not: check a number.
+//! Owns: the conversion, and that no error shows what the server was sent. Must not: check a number.
 
 use csi_proto::{Status, Streaming, csi, snapshot_metadata};
 
+use super::redact::redact;
 use super::service::{BlockType, CallError, MetadataMessage, MetadataStream};
 
 /// The longest message that is read. A range takes 14 to 24 bytes, so that a server may send forty times the ranges that it is
@@ -33,14 +34,33 @@ where
     }
 }
 
-impl<A, D> MetadataStream for Responses<A, D>
+/// The answer to a call that carried secrets, or a token, which its errors may repeat.
+pub struct Answers<A, D> {
+    pub(super) responses: Responses<A, D>,
+    pub(super) secrets: Vec<String>,
+}
+
+impl<A, D> std::fmt::Debug for Answers<A, D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answers").finish_non_exhaustive()
+    }
+}
+
+impl<A, D> MetadataStream for Answers<A, D>
 where
     A: Into<MetadataMessage> + Send + 'static,
     D: Into<MetadataMessage> + Send + 'static,
 {
     async fn next(&mut self) -> Result<Option<MetadataMessage>, CallError> {
-        self.message().await.map_err(CallError::from)
+        let message = self.responses.message().await;
+        message.map_err(|status| without_secrets(&status, &self.secrets))
     }
+}
+
+/// Before anything is cut off the text: the beginning of a secret is one, too.
+pub(super) fn without_secrets(status: &Status, secrets: &[String]) -> CallError {
+    let text = redact(status.message(), secrets);
+    CallError::from(Status::new(status.code(), text))
 }
 
 macro_rules! message_of {

@@ -257,7 +257,7 @@ fn a_token_that_is_refused_is_replaced_once() {
     });
     let error = delta(&mut never.source).unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::FullBackup);
-    let expected = "GetMetadataDelta: Unauthenticated: token 1 is not accepted: refused again with new credentials";
+    let expected = "GetMetadataDelta: Unauthenticated: (redacted) is not accepted: refused again with new credentials";
     assert_eq!(error.to_string(), expected);
     assert_eq!(never.notices.all(), [format!("no delta: {expected}")]);
 }

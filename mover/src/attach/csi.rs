@@ -13,23 +13,27 @@
 //!
 //! The parts: `answer` decides what follows an answer (pure), `call` repeats calls, `driver` is one driver and what it can do,
 //! `journal` and `state` are what is known of a run, `undo` takes it back, `working_copy` makes the device, `base` keeps the one
-//! snapshot that the next delta needs, `device` is what the pipelines read.
+//! snapshot that the next delta needs, `adoption` finds it again, `device` is what the pipelines read.
 //!
 //! Facts: the Container Storage Interface 1.12, <https://github.com/container-storage-interface/spec>.
 
+mod adoption;
 pub mod answer;
 pub mod base;
 pub mod call;
 pub mod device;
 pub mod driver;
+mod fitness;
 pub mod info;
 pub mod journal;
 pub mod new_volume;
 pub mod options;
 pub mod profile;
+pub mod release;
 mod runtime;
 pub mod secrets;
 pub mod session;
+pub mod socket;
 pub mod state;
 pub mod sweep;
 pub mod timing;
@@ -37,6 +41,7 @@ mod undo;
 pub mod view;
 mod working_copy;
 
+pub use adoption::Recorded;
 pub use device::CsiDevice;
 pub use driver::Driver;
 pub use new_volume::NewVolume;

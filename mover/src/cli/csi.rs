@@ -10,6 +10,7 @@ mod restore;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use changed_blocks::csi::parse_created;
 use serde::Serialize;
 
 use super::args::{
@@ -24,7 +25,9 @@ use crate::attach::csi::profile::{BasePolicy, CloneCost, Profiles, ProfilesError
 use crate::attach::csi::secrets::Secrets;
 use crate::attach::csi::state::Begun;
 use crate::attach::csi::sweep::Purpose;
-use crate::attach::csi::{CsiOptions, Deadlines, Driver, PREFIX, SnapshotView, sweep};
+use crate::attach::csi::{
+    CsiOptions, Deadlines, Driver, PREFIX, Recorded, SnapshotView, release as kept, sweep,
+};
 use crate::device::source::SourceDevice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::StopFlag;
@@ -210,7 +213,7 @@ fn is_committed(
     };
     let newest = format!("{}@latest", begun.name);
     let point = resolve(repository, &newest).map(|point| point.manifest.identity);
-    is_made_from(point, &newest, snapshot).map(Some)
+    is_made_from(point, &newest, (begun, snapshot)).map(Some)
 }
 
 /// The snapshot that was taken for the newest point of a volume by a run of this repository.
@@ -219,7 +222,7 @@ fn recorded(
     name: &str,
     driver: &str,
     volume: &str,
-) -> Result<Option<String>> {
+) -> Result<Option<Recorded>> {
     let newest = format!("{name}@latest");
     match resolve(repository, &newest) {
         Ok(point) => {
@@ -239,7 +242,7 @@ fn recorded(
 fn taken(
     pairs: &[(String, String)],
     (driver, volume, repository): (&str, &str, &str),
-) -> Option<String> {
+) -> Option<Recorded> {
     let fact = |name: &str| {
         let pair = pairs.iter().find(|(key, _)| key == name);
         pair.map(|(_, value)| value.as_str())
@@ -247,19 +250,30 @@ fn taken(
     let is_ours = fact("csi.driver") == Some(driver)
         && fact("csi.volume") == Some(volume)
         && fact("csi.taken-for") == Some(repository);
-    fact("csi.snapshot").filter(|_| is_ours).map(str::to_owned)
+    let id = fact("csi.snapshot").filter(|_| is_ours)?;
+    Some(Recorded {
+        id: id.to_owned(),
+        created: fact("csi.created").and_then(parse_created),
+    })
 }
 
-/// Only "there is no such point" is a no: a repository that cannot be asked says nothing.
+/// Only "there is no such point" is a no: a repository that cannot be asked says nothing. A point of another volume has nothing
+/// of this one, whatever its snapshot is called.
 fn is_made_from(
     point: Result<Vec<(String, String)>>,
     newest: &str,
-    snapshot: &str,
+    (begun, snapshot): (&Begun, &str),
 ) -> Result<bool> {
     match point {
-        Ok(pairs) => Ok(pairs
-            .iter()
-            .any(|(key, value)| key == "csi.snapshot" && value == snapshot)),
+        Ok(pairs) => {
+            let is = |name: &str, value: &str| {
+                let mut found = pairs.iter().filter(|(key, _)| key == name);
+                found.any(|(_, recorded)| recorded == value)
+            };
+            Ok(is("csi.snapshot", snapshot)
+                && is("csi.driver", &begun.driver)
+                && is("csi.volume", begun.volume.as_deref().unwrap_or_default()))
+        }
         Err(error)
             if error.kind() == ErrorKind::NotFound && error.object_name() == Some(newest) =>
         {
@@ -357,9 +371,9 @@ fn release(run: &Run, args: &CsiReleaseArgs) -> Result<Outcome> {
     };
     sweep_up(run, &driver, &options, purpose, None)?;
     let released = if is_release {
-        sweep::release(&driver, &options, volume)?
+        kept::release(&driver, &options, volume)?
     } else {
-        sweep::Released::default()
+        kept::Released::default()
     };
     let mut failed = released.failed.into_iter();
     if let Some(first) = failed.next() {

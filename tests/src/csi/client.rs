@@ -207,21 +207,29 @@ impl Client {
         Ok(volumes.map(|volume| volume.volume_id).collect())
     }
 
-    /// Handles of all snapshots.
+    /// Handles of all snapshots, from every page.
     ///
     /// # Errors
     /// As the driver answers.
     pub fn snapshots(&self) -> Result<BTreeSet<String>, Status> {
-        let answer = self.run(
-            self.controller()
-                .list_snapshots(request(ListSnapshotsRequest::default())),
-        )?;
-        let snapshots = answer
-            .into_inner()
-            .entries
-            .into_iter()
-            .filter_map(|entry| entry.snapshot);
-        Ok(snapshots.map(|snapshot| snapshot.snapshot_id).collect())
+        let mut all = BTreeSet::new();
+        let mut message = ListSnapshotsRequest::default();
+        loop {
+            let answer = self.run(self.controller().list_snapshots(request(message)))?;
+            let answer = answer.into_inner();
+            let snapshots = answer
+                .entries
+                .into_iter()
+                .filter_map(|entry| entry.snapshot);
+            all.extend(snapshots.map(|snapshot| snapshot.snapshot_id));
+            if answer.next_token.is_empty() {
+                return Ok(all);
+            }
+            message = ListSnapshotsRequest {
+                starting_token: answer.next_token,
+                ..ListSnapshotsRequest::default()
+            };
+        }
     }
 
     /// Makes a volume available to a node; gives the context for the calls of that node.

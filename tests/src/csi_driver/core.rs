@@ -2,7 +2,7 @@
 //!
 //! Owns: faults that any call can have, and which calls are at work. Must not: know what a call does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -122,6 +122,7 @@ impl Core {
     ) -> Result<A, Status> {
         self.check_secrets(&request)?;
         let _busy = self.occupy(&request)?;
+        self.echo(begun.order.as_ref(), &request)?;
         self.before(begun.order.as_ref()).await?;
         let job = Job {
             core: Arc::clone(self),
@@ -148,6 +149,18 @@ impl Core {
             {
                 Err(Status::unauthenticated("the secrets are missing or wrong"))
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// The fault that tells the secrets.
+    pub(super) fn echo<R: Describe>(
+        &self,
+        order: Option<&Order>,
+        request: &R,
+    ) -> Result<(), Status> {
+        match order.map(|order| &order.fault) {
+            Some(Fault::Echo { code }) => Err(echo(*code, request.secrets())),
             _ => Ok(()),
         }
     }
@@ -215,6 +228,20 @@ impl Core {
             tokio::time::sleep(STALL_POLL).await;
         }
     }
+}
+
+/// Secrets as careless drivers tell them: trimmed, by the line, quoted, as part of an address.
+fn echo(code: i32, secrets: Option<&BTreeMap<String, String>>) -> Status {
+    let mut text = "cannot log in".to_owned();
+    for (key, secret) in secrets.into_iter().flatten() {
+        let escaped: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let line = secret.trim().lines().last().unwrap_or_default();
+        text.push_str(&format!(
+            " with {key}={}, as {line} in {secret:?} at //store/?{key}={escaped}",
+            secret.trim()
+        ));
+    }
+    Status::new(Code::from_i32(code), text)
 }
 
 /// The answer of a fault.

@@ -142,6 +142,15 @@ pub enum Fault {
     /// CreateSnapshot: the answer names another volume as the source. CreateVolume: it has the id of the volume that the snapshot
     /// is one of.
     OtherSource,
+    /// ListSnapshots: every snapshot was taken an hour later than it was.
+    OtherTime,
+    /// ListSnapshots: the token of a page is not valid any more. Calls without a token are answered.
+    StaleToken,
+    /// Nothing is done; the answer is this gRPC code, with the secrets of the request in its text, as careless drivers put them there.
+    Echo {
+        /// Number of the code, e.g. 16 for UNAUTHENTICATED.
+        code: i32,
+    },
     /// A stream of metadata is spoilt. One that ends before is not, and its record names no fault.
     Stream {
         /// How.

@@ -221,6 +221,7 @@ async fn stream<R: Describe>(
     let begun = core.begin(R::CALL, &request.subject())?;
     let ready = async {
         core.check_secrets(request)?;
+        core.echo(begun.order.as_ref(), request)?;
         core.before(begun.order.as_ref()).await?;
         plan()
     };

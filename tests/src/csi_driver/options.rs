@@ -26,6 +26,10 @@ pub struct Options {
     pub granularity: u64,
     /// Whether handles hold blanks, slashes and letters beyond ASCII, as those of some drivers do.
     pub odd_handles: bool,
+    /// Whether ListSnapshots looks at the filters of the request.
+    pub filters: bool,
+    /// How many snapshots ListSnapshots tells at once where the request does not say; 0 for all.
+    pub page: i32,
     /// What every call that carries secrets must bring, if anything.
     pub secrets: BTreeMap<String, String>,
     /// Where the kubelet is told of the driver, if it is.
@@ -45,6 +49,8 @@ impl Options {
             fixed: false,
             granularity: 4096,
             odd_handles: false,
+            filters: true,
+            page: 0,
             secrets: BTreeMap::new(),
             registration: None,
         }
@@ -64,6 +70,7 @@ impl Options {
                 "--no-metadata" => options.metadata = false,
                 "--fixed" => options.fixed = true,
                 "--odd-handles" => options.odd_handles = true,
+                "--no-filters" => options.filters = false,
                 _ => {
                     let value = args
                         .next()
@@ -89,6 +96,7 @@ impl Options {
             "--socket" => self.socket = value.into(),
             "--state" => self.state = value.into(),
             "--granularity" => self.granularity = value.parse().context("--granularity")?,
+            "--page" => self.page = value.parse().context("--page")?,
             "--registration" => self.registration = Some(value.into()),
             "--secret" => {
                 let (key, secret) = value.split_once('=').context("--secret KEY=VALUE")?;
@@ -109,6 +117,8 @@ impl Options {
             self.state.display().to_string(),
             "--granularity".to_owned(),
             self.granularity.to_string(),
+            "--page".to_owned(),
+            self.page.to_string(),
         ];
         let switches = [
             (self.attach, "--attach"),
@@ -116,6 +126,7 @@ impl Options {
             (!self.metadata, "--no-metadata"),
             (self.fixed, "--fixed"),
             (self.odd_handles, "--odd-handles"),
+            (!self.filters, "--no-filters"),
         ];
         args.extend(
             switches
@@ -147,6 +158,8 @@ mod tests {
         options.fixed = true;
         options.odd_handles = true;
         options.granularity = 512;
+        options.filters = false;
+        options.page = 3;
         options.secrets.insert("user".to_owned(), "a=b".to_owned());
         options.registration = Some("/reg.sock".into());
         assert_eq!(Options::parse(options.args()).unwrap(), options);

@@ -151,7 +151,11 @@ pub(super) fn list(
     job: &Job,
     request: &ListSnapshotsRequest,
 ) -> Result<ListSnapshotsResponse, Status> {
-    let chosen = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
+    let options = &job.core.options;
+    if job.fault == Some(Fault::StaleToken) && !request.starting_token.is_empty() {
+        return Err(Status::aborted("the list has changed"));
+    }
+    let chosen = |wanted: &str, is: &str| wanted.is_empty() || wanted == is || !options.filters;
     let entries = job.core.store.read(|state| {
         let snapshots = state.snapshots.iter().filter(|(id, snapshot)| {
             chosen(&request.snapshot_id, id) && chosen(&request.source_volume_id, &snapshot.volume)
@@ -160,9 +164,21 @@ pub(super) fn list(
             .map(|(id, snapshot)| Entry {
                 snapshot: Some(answer(id, snapshot)),
             })
-            .collect())
+            .collect::<Vec<_>>())
     })?;
-    let (entries, next_token) = page(entries, &request.starting_token, request.max_entries)?;
+    let most = match request.max_entries {
+        0 => options.page,
+        most => most,
+    };
+    let (mut entries, next_token) = page(entries, &request.starting_token, most)?;
+    if job.fault == Some(Fault::OtherTime) {
+        let snapshots = entries
+            .iter_mut()
+            .filter_map(|entry: &mut Entry| entry.snapshot.as_mut());
+        for time in snapshots.filter_map(|snapshot| snapshot.creation_time.as_mut()) {
+            time.seconds += 3600;
+        }
+    }
     Ok(ListSnapshotsResponse {
         entries,
         next_token,

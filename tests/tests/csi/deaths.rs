@@ -10,14 +10,15 @@ use tests::csi_driver::record::{Call, concurrent};
 use tests::test_driver::TestDriver;
 
 use crate::rig::{DELTA, Rig, SMALL, says};
+use crate::steps::learned;
 
-const VARIABLE: &str = "SNAPHAUL_TEST_DIE_AT";
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const VARIABLE: &str = "SNAPHAUL_TEST_DIE_AT";
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// In which a signal is heard: less than one call may take.
 const HEARD: Duration = Duration::from_secs(30);
 
 /// Every line of the journal of a backup that has a base before, on a driver with attachment.
-const BACKUP: [&str; 17] = [
+pub(crate) const BACKUP: [&str; 17] = [
     "begin",
     "snapshot-wanted",
     "snapshot-made",
@@ -38,7 +39,7 @@ const BACKUP: [&str; 17] = [
 ];
 
 /// And of a restore to a new volume.
-const RESTORE: [&str; 12] = [
+pub(crate) const RESTORE: [&str; 12] = [
     "begin",
     "volume-wanted",
     "volume-made",
@@ -60,6 +61,8 @@ pub(crate) fn backup_dies_anywhere(driver: &mut TestDriver) -> Result<()> {
     let mut volume = rig.volume("v", SMALL)?;
     let before = rig.plugin.leaks()?;
     rig.good_backup(&volume, &[])?;
+    let lines = learned(&rig, rig.command(&rig.backup_words(&volume, &[]))?)?;
+    ensure!(lines == BACKUP, "the lines are {lines:?}");
     let mut random = rig.random.clone();
     for (number, step) in BACKUP.iter().enumerate() {
         for when in ["before", "after"] {
@@ -86,6 +89,11 @@ pub(crate) fn restore_dies_anywhere(driver: &mut TestDriver) -> Result<()> {
     let volume = rig.volume("v", SMALL)?;
     let before = rig.plugin.leaks()?;
     rig.good_backup(&volume, &["--keep-base", "never"])?;
+    let lines = learned(&rig, rig.command(&rig.restore_words("v@latest"))?)?;
+    ensure!(lines == RESTORE, "the lines are {lines:?}");
+    for id in rig.client.volumes()?.difference(&before.volumes) {
+        rig.client.delete_volume(id)?;
+    }
     for (number, step) in RESTORE.into_iter().enumerate() {
         for when in ["before", "after"] {
             let at = format!("{when}:{step}");

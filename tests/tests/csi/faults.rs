@@ -342,7 +342,14 @@ pub(crate) fn wrong_sources(driver: &mut TestDriver) -> Result<()> {
 
 /// Without secrets a driver that wants some refuses; with them they are nowhere but in the calls.
 pub(crate) fn secrets(_: &mut TestDriver) -> Result<()> {
-    const SECRET: &str = "hunter2-of-the-storage";
+    // Trimmed, by the line and in other writings it is a secret, too.
+    const SECRET: &str = "  hunter2 of-the/storage+\"1\"\nsecond-line-of-it%\n";
+    const PARTS: [&str; 4] = [
+        "hunter2",
+        "of-the/storage",
+        "second-line",
+        "%73%65%63%6F%6E%64",
+    ];
     let driver = TestDriver::start(|options| {
         options
             .secrets
@@ -358,7 +365,7 @@ pub(crate) fn secrets(_: &mut TestDriver) -> Result<()> {
         "snapshotter",
     ] {
         std::fs::create_dir_all(folder.join(group))?;
-        std::fs::write(folder.join(group).join("userKey"), SECRET)?;
+        std::fs::write(folder.join(group).join("userKey"), format!("{SECRET}\n"))?;
     }
     // The client of the tests has none, so that this volume is made by a restore.
     let image = tests::image::Image::mixed(
@@ -387,15 +394,35 @@ pub(crate) fn secrets(_: &mut TestDriver) -> Result<()> {
     rig.repo
         .restore(&point, &rig.scratch.join("again.img"), &[])?;
     image.assert_same(&rig.scratch.join("again.img"))?;
-    driver.order(&[Order::next("CreateVolume", Fault::Refuse { code: 16 }).times(0)])?;
-    let refused = rig.command(&words)?.run()?.expect(64)?;
-    for outcome in [&restored, &backed, &refused] {
-        ensure!(!outcome.stderr.contains(SECRET) && !outcome.text().contains(SECRET));
+    driver.order(&[Order::next("GetMetadataDelta", Fault::Echo { code: 7 })])?;
+    let read = rig.command(&words)?.run()?.expect(0)?;
+    ensure!(
+        read.json()?.to_string().contains("(redacted)"),
+        "{}",
+        read.text()
+    );
+    let mut outcomes = vec![restored, backed, read];
+    for call in ["CreateSnapshot", "CreateVolume", "NodeStageVolume"] {
+        driver.order(&[Order::next(call, Fault::Echo { code: 16 }).times(0)])?;
+        let refused = rig.command(&words)?.run()?.expect(64)?;
+        let shown = refused.complaint()?;
+        ensure!(
+            shown.contains("cannot log in with userKey=(redacted)"),
+            "{shown}"
+        );
+        outcomes.push(refused);
+    }
+    driver.order(&[])?;
+    for outcome in &outcomes {
+        for part in PARTS {
+            let shown = [&outcome.stderr, &outcome.text()].map(|text| text.contains(part));
+            ensure!(shown == [false; 2], "{part}: {}", outcome.shown);
+        }
     }
     for file in files(&rig.scratch.join("state")) {
         let text = String::from_utf8_lossy(&std::fs::read(&file)?).into_owned();
         ensure!(
-            !text.contains(SECRET),
+            !PARTS.iter().any(|part| text.contains(part)),
             "{} holds the secret",
             file.display()
         );

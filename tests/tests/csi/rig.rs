@@ -120,15 +120,25 @@ impl<'a> Rig<'a> {
 
     /// Runs `csi WORDS…` that must succeed.
     pub(crate) fn csi(&self, words: &[&str]) -> Result<Outcome> {
+        self.csi_command(&self.csi_words(words))?.run()?.expect(0)
+    }
+
+    /// The words of `csi WORDS…`.
+    pub(crate) fn csi_words(&self, words: &[&str]) -> Vec<String> {
         let mut all = vec!["csi".to_owned()];
         all.extend(words.iter().map(ToString::to_string));
         // Devices of its own it has none.
-        let kubelet = self.flags.iter().position(|flag| flag == "--kubelet-root");
-        let skip = kubelet.context("every rig has it")?;
-        all.extend(self.flags[..skip].iter().cloned());
-        all.extend(self.flags[skip + 2..].iter().cloned());
-        let words: Vec<&str> = all.iter().map(String::as_str).collect();
-        Snaphaul::new(&words)?.args(&["--json"]).run()?.expect(0)
+        let mut flags = self.flags.clone();
+        if let Some(kubelet) = flags.iter().position(|flag| flag == "--kubelet-root") {
+            flags.drain(kubelet..kubelet + 2);
+        }
+        all.extend(flags);
+        all
+    }
+
+    /// A command without a repository.
+    pub(crate) fn csi_command(&self, words: &[String]) -> Result<Snaphaul> {
+        Ok(Snaphaul::new(words)?.args(&["--json"]))
     }
 
     /// The words of a restore to a new volume.
@@ -209,6 +219,13 @@ fn flags(plugin: &dyn Plugin, scratch: &Scratch) -> Vec<String> {
     flags
         .map(|(flag, path)| [flag.to_owned(), path.display().to_string()])
         .concat()
+}
+
+/// The same words with another value of a flag.
+pub(crate) fn with_flag(mut words: Vec<String>, flag: &str, value: &str) -> Result<Vec<String>> {
+    let at = words.iter().position(|word| word == flag);
+    words[at.context("the flag is there")? + 1] = value.to_owned();
+    Ok(words)
 }
 
 /// Who told what changed, and why.

@@ -45,7 +45,10 @@ pub(crate) fn dies_while_another_waits(driver: &mut TestDriver) -> Result<()> {
     let warnings = outcome.json()?["warnings"].to_string();
     ensure!(warnings.contains("left behind when it died"), "{warnings}");
     rig.left(&before, 1, 0)?;
-    ensure!(concurrent(&driver.calls()?).is_empty());
+    // The driver may still be at the call of the one that died: nobody can know.
+    let mut pairs = concurrent(&driver.calls()?);
+    pairs.retain(|(one, two)| one.fault.is_none() && two.fault.is_none());
+    ensure!(pairs.is_empty(), "at one time: {:?}", pairs.first());
     Ok(())
 }
 

@@ -71,15 +71,16 @@ pub(crate) fn info_and_refusals(plugin: &dyn Plugin) -> Result<()> {
     rig.command(&words)?.run()?.expect(64)?.names("nobody")?;
     words[1] = "csi:".to_owned();
     rig.command(&words)?.run()?.expect(64)?;
-    rig.backup(&volume, &["--csi-secrets", "/nonexistent"])?
-        .expect(64)?;
+    let none = rig.scratch.join("none").display().to_string();
+    rig.backup(&volume, &["--csi-secrets", &none])?.expect(64)?;
     rig.backup(&volume, &["--csi-parameter", "a"])?.expect(64)?;
-    let missing = ["--csi-socket", "/nonexistent/csi.sock"];
+    let missing = format!("{none}/csi.sock");
+    let missing = ["--csi-socket", &missing];
     let source = format!("csi:{}", volume.id);
     let refused = rig
         .repo
         .fails(69, &[["backup", &source].as_slice(), &missing].concat())?;
-    refused.names("/nonexistent/csi.sock")?;
+    refused.names(missing[1])?;
     rig.repo
         .fails(64, &["backup", &source])?
         .names("--csi-socket")?;

@@ -27,6 +27,8 @@ pub enum Rpc {
     NodeGetInfo,
     /// Is this snapshot there?
     ListSnapshots,
+    /// Is it on the next page?
+    NextSnapshots,
     /// Freezes a volume.
     CreateSnapshot,
     /// Removes a snapshot.
@@ -71,7 +73,7 @@ impl Rpc {
             Self::ControllerGetCapabilities => "ControllerGetCapabilities",
             Self::NodeGetCapabilities => "NodeGetCapabilities",
             Self::NodeGetInfo => "NodeGetInfo",
-            Self::ListSnapshots => "ListSnapshots",
+            Self::ListSnapshots | Self::NextSnapshots => "ListSnapshots",
             Self::CreateSnapshot => "CreateSnapshot",
             Self::DeleteSnapshot => "DeleteSnapshot",
             Self::CreateVolume => "CreateVolume",
@@ -95,7 +97,8 @@ impl Rpc {
             | Self::ControllerGetCapabilities
             | Self::NodeGetCapabilities
             | Self::NodeGetInfo
-            | Self::ListSnapshots => Purpose::Ask,
+            | Self::ListSnapshots
+            | Self::NextSnapshots => Purpose::Ask,
             Self::CreateSnapshot
             | Self::CreateVolume
             | Self::ControllerPublish
@@ -135,6 +138,8 @@ pub enum Next {
 pub fn next(rpc: Rpc, code: Code) -> Next {
     match (rpc.purpose(), code) {
         (_, Code::Ok) => Next::Done,
+        // Of a token: it never becomes good again.
+        (_, Code::Aborted) if rpc == Rpc::NextSnapshots => Next::Stop(Outcome::NotDone),
         (_, Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted) => {
             Next::Again
         }

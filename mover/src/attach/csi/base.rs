@@ -4,24 +4,25 @@
 //!   STATE/csi/bases/HASH.json       of driver, socket, volume, repository, and name of the volume in there
 //! ```
 //!
-//! Owns: the notes, each replaced whole, and the lock on a volume. Must not: delete a snapshot.
+//! Owns: the notes, each replaced whole. Must not: delete a snapshot, or ask a driver. `lock` holds a volume.
+//!
+//! A socket is known by its canonical path. Notes that were made when it was known as somebody wrote it are found all the same:
+//! by what they say, whatever the name of their file.
 
-use std::fmt;
-use std::fs::{self, File, OpenOptions};
+mod lock;
+
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::journal::{failed, make_folder, sync_folder};
+use super::socket;
 use super::state::Begun;
 use crate::error::{Error, ErrorKind, Result};
-
-/// How often a volume that is held is tried again.
-const LOOK: Duration = Duration::from_millis(50);
+pub use lock::VolumeLock;
 
 /// A kept snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,10 @@ pub struct KeptBase {
     pub name: String,
     /// The snapshot.
     pub snapshot: String,
+    /// When it was taken, by the clock of the storage: seconds and nanoseconds. Drivers may give the id of one that is gone to
+    /// another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<(i64, i32)>,
 }
 
 impl KeptBase {
@@ -51,7 +56,29 @@ impl KeptBase {
             repository: begun.repository.clone(),
             name: begun.name.clone(),
             snapshot,
+            created: None,
         }
+    }
+
+    /// The same, taken at this time of the storage.
+    #[must_use]
+    pub fn taken_at(mut self, created: Option<(i64, i32)>) -> Self {
+        self.created = created;
+        self
+    }
+
+    /// Whether both are for the same volume, repository and name.
+    fn is_beside(&self, other: &Self) -> bool {
+        let place = |base: &Self| {
+            (
+                base.driver.clone(),
+                base.socket.clone(),
+                base.volume.clone(),
+                base.repository.clone(),
+                base.name.clone(),
+            )
+        };
+        place(self) == place(other)
     }
 }
 
@@ -60,15 +87,6 @@ impl KeptBase {
 pub struct Bases {
     folder: PathBuf,
     locks: PathBuf,
-}
-
-/// Holds a volume: nobody else on this machine takes snapshots of it meanwhile.
-pub struct VolumeLock(#[allow(dead_code, reason = "held until it is dropped")] Flock<File>);
-
-impl fmt::Debug for VolumeLock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("VolumeLock")
-    }
 }
 
 impl Bases {
@@ -92,7 +110,26 @@ impl Bases {
     /// # Errors
     /// As [`find`](Self::find).
     pub fn now(&self, base: &KeptBase) -> Result<Option<KeptBase>> {
-        read(&self.path(base))
+        match read(&self.path(base))? {
+            Some(found) => Ok(Some(found)),
+            None => Ok(self
+                .spelled(base)?
+                .into_iter()
+                .map(|(_, found)| found)
+                .next()),
+        }
+    }
+
+    /// Every note of a volume for a repository: first what [`find`](Self::find) tells, then those that were made under another
+    /// spelling of the socket beside it.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn every(&self, begun: &Begun) -> Result<Vec<KeptBase>> {
+        let base = KeptBase::of(begun, String::new());
+        let mut every = Vec::from_iter(read(&self.path(&base))?);
+        every.extend(self.spelled(&base)?.into_iter().map(|(_, found)| found));
+        Ok(every)
     }
 
     /// Every base.
@@ -100,21 +137,41 @@ impl Bases {
     /// # Errors
     /// As [`find`](Self::find).
     pub fn all(&self) -> Result<Vec<KeptBase>> {
-        let entries = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(|error| failed(&self.folder, error))?,
-        };
         let mut bases = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(|error| failed(&self.folder, error))?.path();
-            if path.extension().is_some_and(|end| end == "json") {
-                bases.extend(read(&path)?);
-            }
+        for path in self.files()? {
+            bases.extend(read(&path)?);
         }
         bases.sort_by(|a, b| {
             (&a.volume, &a.repository, &a.name).cmp(&(&b.volume, &b.repository, &b.name))
         });
         Ok(bases)
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|error| failed(&self.folder, error))?,
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|error| failed(&self.folder, error))?.path();
+            if path.extension().is_some_and(|end| end == "json") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// The notes of this place under other names than its own. One that cannot be understood is somebody else's trouble.
+    fn spelled(&self, base: &KeptBase) -> Result<Vec<(PathBuf, KeptBase)>> {
+        let own = self.path(base);
+        let others = self.files()?.into_iter().filter(|path| *path != own);
+        let noted = others.filter_map(|path| {
+            let found = read(&path).ok().flatten()?;
+            Some((path, found))
+        });
+        Ok(noted.filter(|(_, found)| found.is_beside(base)).collect())
     }
 
     /// Notes a base, in the place of the one before.
@@ -137,7 +194,13 @@ impl Bases {
             fs::rename(&partial, &path)?;
             sync_folder(&self.folder)
         };
-        write().map_err(|error| failed(&path, error))
+        write().map_err(|error| failed(&path, error))?;
+        for (other, noted) in self.spelled(base)? {
+            if noted.snapshot == base.snapshot {
+                remove(&other)?;
+            }
+        }
+        Ok(())
     }
 
     /// Notes a base if the one before is still `old`: a run that comes late must not take the place of a newer one. Whether it
@@ -157,16 +220,19 @@ impl Bases {
         self.note(base).map(|()| true)
     }
 
-    /// Forgets a base that is gone.
+    /// Forgets a base that is gone, under whatever name it was noted. What was noted in its place meanwhile stays.
     ///
     /// # Errors
     /// `Io`, `AccessDenied`.
     pub fn forget(&self, base: &KeptBase) -> Result<()> {
-        let path = self.path(base);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
-            _ => Ok(()),
+        let own = self.path(base);
+        let noted = read(&own)?.map(|noted| (own, noted));
+        for (path, noted) in noted.into_iter().chain(self.spelled(base)?) {
+            if noted.snapshot == base.snapshot {
+                remove(&path)?;
+            }
         }
+        Ok(())
     }
 
     /// Forgets the base of a run's volume and repository, if it is this snapshot, which is gone.
@@ -174,62 +240,9 @@ impl Bases {
     /// # Errors
     /// `Io`, `AccessDenied`.
     pub fn forget_snapshot(&self, begun: Option<&Begun>, snapshot: &str) -> Result<()> {
-        let noted = begun.map(|begun| self.find(begun)).transpose()?.flatten();
-        match noted.filter(|base| base.snapshot == snapshot) {
-            Some(base) => self.forget(&base),
-            None => Ok(()),
-        }
-    }
-
-    /// Takes hold of a volume.
-    ///
-    /// # Errors
-    /// `Unavailable` while another run holds it.
-    pub fn lock(&self, driver: &str, socket: &Path, volume: &str) -> Result<VolumeLock> {
-        let name = hash(&[driver, &socket.display().to_string(), volume]);
-        let path = self.locks.join(name);
-        let open = || {
-            make_folder(&self.locks)?;
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-        };
-        let file = open().map_err(|error| failed(&path, error))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(VolumeLock(lock)),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::new(
-                ErrorKind::Unavailable,
-                "work on a volume that another run of this machine works on",
-            )
-            .object(volume)
-            .hint("run again when it has ended")),
-            Err((_, errno)) => Err(failed(&path, errno.into())),
-        }
-    }
-
-    /// Takes hold of a volume as soon as it is free: whoever cleans up may have it for a moment.
-    ///
-    /// # Errors
-    /// `Unavailable` while another run holds it for longer than `patience`.
-    pub fn lock_within(
-        &self,
-        (driver, socket, volume): (&str, &Path, &str),
-        patience: Duration,
-    ) -> Result<VolumeLock> {
-        let started = Instant::now();
-        loop {
-            match self.lock(driver, socket, volume) {
-                Err(error)
-                    if error.kind() == ErrorKind::Unavailable && started.elapsed() < patience =>
-                {
-                    std::thread::sleep(LOOK);
-                }
-                lock => return lock,
-            }
-        }
+        begun.map_or(Ok(()), |begun| {
+            self.forget(&KeptBase::of(begun, snapshot.to_owned()))
+        })
     }
 
     /// Ids of drivers are no names of files.
@@ -261,118 +274,22 @@ fn read(path: &Path) -> Result<Option<KeptBase>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         bytes => bytes.map_err(|error| failed(path, error))?,
     };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+    let base: KeptBase = serde_json::from_slice(&bytes).map_err(|error| {
         Error::new(ErrorKind::Io, "understand which base is kept")
             .object(path.display())
             .hint("remove the file; the snapshot that it named has to be deleted by hand")
             .source(error)
-    })
+    })?;
+    let socket = socket::canonical(&base.socket);
+    Ok(Some(KeptBase { socket, ..base }))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, error)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn base(volume: &str, repository: &str) -> KeptBase {
-        KeptBase {
-            driver: "d".to_owned(),
-            socket: "/s".into(),
-            volume: volume.to_owned(),
-            repository: repository.to_owned(),
-            name: String::new(),
-            snapshot: format!("{volume}-{repository}"),
-        }
-    }
-
-    fn begun(volume: &str, repository: &str) -> Begun {
-        Begun {
-            version: 1,
-            driver: "d".to_owned(),
-            socket: "/s".into(),
-            volume: Some(volume.to_owned()),
-            repository: repository.to_owned(),
-            name: String::new(),
-            keeps_base: true,
-        }
-    }
-
-    #[test]
-    fn there_is_one_for_each_volume_and_repository() {
-        let folder = tempfile::tempdir().unwrap();
-        let bases = Bases::at(folder.path().join("b"), folder.path().join("l"));
-        assert_eq!(bases.all().unwrap(), []);
-        let ids = [("v/../1", "r"), ("v/../1", "s"), ("v", "/../1r")];
-        for (volume, repository) in ids {
-            bases.note(&base("old", "r")).unwrap();
-            bases.note(&base(volume, repository)).unwrap();
-        }
-        assert_eq!(bases.all().unwrap().len(), 4);
-        for (volume, repository) in ids {
-            let found = bases.find(&begun(volume, repository)).unwrap();
-            assert_eq!(found, Some(base(volume, repository)));
-        }
-        bases.forget(&base("v", "/../1r")).unwrap();
-        bases.forget(&base("v", "/../1r")).unwrap();
-        assert_eq!(bases.find(&begun("v", "/../1r")).unwrap(), None);
-    }
-
-    #[test]
-    fn each_name_of_a_volume_has_its_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let bases = Bases::at(folder.path().join("b"), folder.path().join("l"));
-        let named = |name: &str| Begun {
-            name: name.to_owned(),
-            ..begun("v", "r")
-        };
-        for name in ["a", "b"] {
-            let kept = KeptBase::of(&named(name), format!("s-{name}"));
-            bases.note(&kept).unwrap();
-        }
-        for name in ["a", "b"] {
-            let found = bases.find(&named(name)).unwrap().unwrap();
-            assert_eq!(found.snapshot, format!("s-{name}"));
-        }
-    }
-
-    #[test]
-    fn who_comes_late_does_not_take_the_place_of_a_newer_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let bases = Bases::at(folder.path().join("b"), folder.path().join("l"));
-        let of = |snapshot: &str| KeptBase::of(&begun("v", "r"), snapshot.to_owned());
-        assert!(bases.succeed(&of("s1"), None).unwrap());
-        assert!(bases.succeed(&of("s2"), Some("s1")).unwrap());
-        // The same again, because it died in between.
-        assert!(bases.succeed(&of("s2"), Some("s1")).unwrap());
-        assert!(!bases.succeed(&of("late"), Some("s1")).unwrap());
-        assert!(!bases.succeed(&of("late"), None).unwrap());
-        let noted = bases.find(&begun("v", "r")).unwrap().unwrap();
-        assert_eq!(noted.snapshot, "s2");
-    }
-
-    #[test]
-    fn a_volume_that_is_held_for_a_moment_is_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let bases = Bases::at(folder.path().join("b"), folder.path().join("l"));
-        let subject = ("d", Path::new("/s"), "v");
-        let held = bases.lock(subject.0, subject.1, subject.2).unwrap();
-        let refused = bases.lock_within(subject, LOOK).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Unavailable);
-        std::thread::scope(|scope| {
-            let waits = scope.spawn(|| bases.lock_within(subject, Duration::from_secs(60)));
-            drop(held);
-            waits.join().unwrap().unwrap();
-        });
-    }
-
-    #[test]
-    fn a_volume_is_held_by_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let bases = Bases::at(folder.path().join("b"), folder.path().join("l"));
-        let held = bases.lock("d", Path::new("/s"), "v").unwrap();
-        let refused = bases.lock("d", Path::new("/s"), "v").unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Unavailable);
-        bases.lock("d", Path::new("/s"), "w").unwrap();
-        drop(held);
-        bases.lock("d", Path::new("/s"), "v").unwrap();
-    }
-}
+mod tests;

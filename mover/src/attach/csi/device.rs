@@ -21,6 +21,7 @@ pub struct CsiDevice {
     notices: Notices,
     stop: StopFlag,
     warnings: Vec<String>,
+    refused: Option<(String, String)>,
 }
 
 impl CsiDevice {
@@ -38,7 +39,14 @@ impl CsiDevice {
             notices: Notices::default(),
             stop: stop.clone(),
             warnings,
+            refused: None,
         }
+    }
+
+    /// The same, which asks for no delta from this snapshot, and why: its id is another one's by now.
+    pub(super) fn refusing(mut self, refused: Option<(String, String)>) -> Self {
+        self.refused = refused;
+        self
     }
 
     /// What the driver calls the snapshot.
@@ -52,9 +60,13 @@ impl CsiDevice {
         let service = DriverMetadata::new(self.driver.channel(), &self.snapshot.snapshot, secrets);
         let stop = self.stop.clone();
         let runtime = self.driver.caller().runtime.handle();
-        let source = CsiSource::new(service, self.snapshot.clone(), self.source.size(), runtime)
-            .with_notices(self.notices.clone())
-            .with_stop(StopCheck::new(move || stop.is_stopped()));
+        let mut source =
+            CsiSource::new(service, self.snapshot.clone(), self.source.size(), runtime)
+                .with_notices(self.notices.clone())
+                .with_stop(StopCheck::new(move || stop.is_stopped()));
+        if let Some((snapshot, why)) = &self.refused {
+            source = source.refusing(snapshot, why);
+        }
         self.driver.timing().ask(Box::new(source))
     }
 }

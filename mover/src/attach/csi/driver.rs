@@ -4,8 +4,10 @@
 
 mod abilities;
 mod controller;
+mod listing;
 mod made;
 mod node;
+mod pages;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use super::call::{CallError, Caller, answered, incomplete};
 use super::options::CsiOptions;
 use super::profile::{Profile, Profiles};
 use super::runtime::ControlPlane;
+use super::socket;
 use super::timing::Timing;
 use crate::error::{Error, ErrorKind, Result};
 pub use abilities::Abilities;
@@ -41,7 +44,7 @@ pub struct Driver {
     pub abilities: Abilities,
     /// What is known of it beside that.
     pub profile: Profile,
-    /// Its socket, as a path that does not depend on the working directory.
+    /// Its socket, by the one path that does not depend on how somebody wrote it.
     pub socket: PathBuf,
     controller: Channel,
     node_channel: Channel,
@@ -56,10 +59,11 @@ impl Driver {
     /// `Unavailable` where nobody answers, or only somebody who is not ready; what the driver answers.
     pub fn connect(options: &CsiOptions) -> Result<Self> {
         let runtime = ControlPlane::start()?;
-        let socket = std::path::absolute(&options.socket).unwrap_or(options.socket.clone());
-        let controller = open(&runtime, &socket)?;
+        let given = socket::given(&options.socket)?;
+        let socket = socket::canonical(&given);
+        let controller = open(&runtime, &given)?;
         let node_channel = match &options.node_socket {
-            Some(socket) => open(&runtime, socket)?,
+            Some(socket) => open(&runtime, &socket::given(socket)?)?,
             None => controller.clone(),
         };
         let caller = Caller {
@@ -67,7 +71,7 @@ impl Driver {
             secrets: options.secrets.clone(),
             deadlines: options.deadlines,
             timing: Timing::default(),
-            driver: socket.display().to_string(),
+            driver: given.display().to_string(),
         };
         let mut driver = Self {
             name: String::new(),

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::socket;
 use super::state::{Begun, Entry, State, VERSION};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::ids::random;
@@ -205,12 +206,19 @@ fn parse(text: &str) -> std::result::Result<State, String> {
         state.apply(&entry);
     }
     match &state.begun {
-        Some(begun) if begun.version != VERSION => Err(format!(
-            "it has version {}, written by another version of Snaphaul",
-            begun.version
-        )),
-        _ => Ok(state),
+        Some(begun) if begun.version != VERSION => {
+            return Err(format!(
+                "it has version {}, written by another version of Snaphaul",
+                begun.version
+            ));
+        }
+        _ => {}
     }
+    if let Some(begun) = &mut state.begun {
+        // Earlier versions knew a socket as somebody had written it.
+        begun.socket = socket::canonical(&begun.socket);
+    }
+    Ok(state)
 }
 
 fn create_locked(path: &Path) -> io::Result<Flock<File>> {
@@ -264,12 +272,21 @@ pub(super) fn failed(path: &Path, error: io::Error) -> Error {
 /// A process that dies at an entry, for the tests that look whether the next one cleans up.
 #[cfg(feature = "testing")]
 mod dying {
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+
     use super::Entry;
 
     /// `before:NAME` dies before the line is written, `after:NAME` when it is on the disk.
     const VARIABLE: &str = "SNAPHAUL_TEST_DIE_AT";
+    /// A file that gets the name of every line that a run writes, so that no test needs to know them.
+    const STEPS: &str = "SNAPHAUL_TEST_STEPS";
 
     pub(super) fn here(when: &str, entry: &Entry) {
+        if let (Some(path), "after") = (std::env::var_os(STEPS), when) {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            let _ = file.and_then(|mut file| writeln!(file, "{}", entry.name()));
+        }
         let wanted = std::env::var(VARIABLE).unwrap_or_default();
         if wanted == format!("{when}:{}", entry.name()) {
             let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);

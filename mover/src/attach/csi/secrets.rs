@@ -230,7 +230,8 @@ mod tests {
             let error = Secrets::read(folder.path()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{files:?}");
         }
-        let missing = Secrets::read(Path::new("/nonexistent")).unwrap_err();
+        let empty = tempfile::tempdir().unwrap();
+        let missing = Secrets::read(&empty.path().join("none")).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::NotFound);
     }
 }

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use changed_blocks::csi::CsiSnapshot;
 
+use super::adoption::{self, Judged, Recorded};
 use super::base::{Bases, KeptBase, VolumeLock};
 use super::device::CsiDevice;
 use super::driver::{Driver, MadeSnapshot};
+use super::fitness;
 use super::journal::Journal;
 use super::options::CsiOptions;
-use super::profile::BasePolicy;
 use super::state::{Begun, Entry, Thing, VERSION, WantedSnapshot, WantedVolume};
 use super::sweep::{self, IsCommitted};
 use super::undo;
@@ -23,9 +24,6 @@ use super::working_copy::WorkingCopy;
 use crate::device::source::{Source, SourceDevice as _, SourceOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::StopFlag;
-
-/// Some drivers make volumes of whole MiB and tell the size that they were asked for.
-const ROUNDED: u64 = 1 << 20;
 
 /// How long a volume is waited for that somebody else holds: who cleans up after others does not hold it longer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -51,7 +49,7 @@ pub struct Subject<'a> {
     /// Whether the snapshot stays.
     pub keep: KeepBase,
     /// The snapshot that a run took for the newest point of this name, as that point says.
-    pub recorded: Option<&'a str>,
+    pub recorded: Option<&'a Recorded>,
     /// A snapshot that somebody else made, to be backed up in place of a new one: it is read and never deleted.
     pub snapshot: Option<&'a str>,
 }
@@ -66,6 +64,8 @@ pub struct Backup {
     stop: StopFlag,
     begun: Begun,
     told: Vec<String>,
+    /// A snapshot that no delta may be asked from, and why.
+    refused: Option<(String, String)>,
     foreign: Option<String>,
     _lock: VolumeLock,
 }
@@ -101,10 +101,11 @@ impl Backup {
                 && subject.snapshot.is_none(),
         };
         // Whoever finds only after the backup that the note is broken has done all of it for nothing.
-        if let (None, Some(snapshot)) = (bases.find(&begun)?, subject.recorded) {
-            told.extend(found_again(driver, &bases, &begun, snapshot)?);
-        }
-        let journal = Journal::begin(&options.journals(), begun.clone())?;
+        let noted = bases.every(&begun)?;
+        let judged = adoption::judge(driver, subject.volume, noted, subject.recorded);
+        let mut journal = Journal::begin(&options.journals(), begun.clone())?;
+        settle(&bases, &mut journal, &begun, &judged)?;
+        told.extend(judged.told);
         Ok(Self {
             driver: driver.clone(),
             options: options.clone(),
@@ -113,6 +114,7 @@ impl Backup {
             stop: StopFlag::default(),
             begun,
             told,
+            refused: judged.refused,
             foreign: subject.snapshot.map(str::to_owned),
             _lock: lock,
         })
@@ -167,7 +169,7 @@ impl Backup {
     ) -> Result<CsiDevice> {
         let source = Source::open(path, &SourceOptions::default())?;
         let promised = u64::try_from(snapshot.bytes.max(claimed)).unwrap_or(0);
-        let warning = check_size(&self.driver.name, promised, source.size())
+        let warning = fitness::check_size(&self.driver.name, promised, source.size())
             .map_err(|error| error.object(volume))?;
         let warnings = Vec::from_iter(warning);
         let mut identity = CsiSnapshot::new(&self.driver.name, volume, &snapshot.id)
@@ -176,7 +178,8 @@ impl Backup {
         if self.foreign.is_none() {
             identity = identity.taken_for(&self.begun.repository);
         }
-        let device = CsiDevice::new(source, &self.driver, identity, stop, warnings);
+        let device = CsiDevice::new(source, &self.driver, identity, stop, warnings)
+            .refusing(self.refused.clone());
         tracing::info!(
             device = %path.display(),
             snapshot = snapshot.id,
@@ -241,6 +244,21 @@ impl Backup {
     }
 }
 
+/// Brings what is noted in line with what was judged: what has to go is announced before its note may be replaced.
+fn settle(bases: &Bases, journal: &mut Journal, begun: &Begun, judged: &Judged) -> Result<()> {
+    for stale in &judged.stale {
+        let id = stale.snapshot.clone();
+        journal.write(&Entry::StaleBase { id })?;
+    }
+    for foreign in &judged.foreign {
+        bases.forget(foreign)?;
+    }
+    match &judged.adopted {
+        None => Ok(()),
+        Some(base) => bases.note(&KeptBase::of(begun, base.id.clone()).taken_at(base.created)),
+    }
+}
+
 /// The snapshot of somebody else. It stands in no journal, so that nothing ever takes it back.
 fn foreign_snapshot(driver: &Driver, id: &str, volume: &str) -> Result<MadeSnapshot> {
     let refused = |kind: ErrorKind, message: &str| Error::new(kind, message).object(id);
@@ -262,140 +280,4 @@ fn foreign_snapshot(driver: &Driver, id: &str, volume: &str) -> Result<MadeSnaps
     }
     driver.timing().snapshot_exists();
     Ok(found)
-}
-
-/// The folder of notes was lost, or is another one: the base that the newest point names is still there, and nobody would ever
-/// remove it. It is noted again where the driver can tell that it exists. Caller holds the volume.
-fn found_again(
-    driver: &Driver,
-    bases: &Bases,
-    begun: &Begun,
-    snapshot: &str,
-) -> Result<Option<String>> {
-    if !driver.abilities.list_snapshots {
-        return Ok(None);
-    }
-    let volume = begun.volume.as_deref().unwrap_or_default();
-    match driver.find_snapshot(snapshot, volume) {
-        Ok(Some(_)) => {
-            bases.note(&KeptBase::of(begun, snapshot.to_owned()))?;
-            Ok(Some(format!(
-                "snapshot {snapshot} of the newest point was not noted here, and is again"
-            )))
-        }
-        Ok(None) => Ok(None),
-        Err(failed) => Ok(Some(format!(
-            "whether snapshot {snapshot} of the newest point is still there is not known: {}",
-            sweep::with_causes(&Error::from(failed))
-        ))),
-    }
-}
-
-impl Driver {
-    /// Whether the next delta needs the snapshot of this point.
-    #[must_use]
-    pub fn needs_base(&self) -> bool {
-        self.abilities.snapshot_metadata && self.profile.base_snapshot == BasePolicy::Keep
-    }
-
-    /// Why volumes cannot be backed up; `None` where they can.
-    #[must_use]
-    pub fn obstacle(&self) -> Option<&'static str> {
-        let abilities = &self.abilities;
-        if !self.profile.block {
-            Some("it serves files, not block devices")
-        } else if !abilities.controller {
-            Some("it has no controller on this socket")
-        } else if !abilities.snapshots {
-            Some("it makes no snapshots")
-        } else if !abilities.volumes {
-            Some("it makes no volumes")
-        } else {
-            None
-        }
-    }
-
-    /// Refuses what cannot be done before anything is made.
-    ///
-    /// # Errors
-    /// `InvalidRequest`.
-    pub fn check_backup(&self) -> Result<()> {
-        match self.obstacle() {
-            None => Ok(()),
-            Some(why) => Err(Error::new(
-                ErrorKind::InvalidRequest,
-                format!("back up a volume of {}: {why}", self.name),
-            )
-            .object(self.socket.display())
-            .hint("`snaphaul csi info` tells what the driver can do; --csi-socket must be the one of its controller")),
-        }
-    }
-
-    /// Where volumes have to be reachable, where the driver cares.
-    pub(super) fn place(&self) -> Option<std::collections::BTreeMap<String, String>> {
-        self.topology
-            .clone()
-            .filter(|place| self.abilities.topology && !place.is_empty())
-    }
-}
-
-/// That the device holds the whole volume: a disk with a GPT has a part of it in its last sectors. What a person should know.
-fn check_size(driver: &str, promised: u64, device: u64) -> Result<Option<String>> {
-    if promised == 0 {
-        let message = format!(
-            "compare the device with the volume: {driver} tells no size of either snapshot or volume"
-        );
-        return Err(Error::new(ErrorKind::Io, message).hint(
-            "nobody can tell whether the device is all of the volume: ask the makers of the driver for size_bytes in the answer of \
-             CreateSnapshot",
-        ));
-    }
-    if device >= promised {
-        return Ok(None);
-    }
-    let text = format!("{driver} tells {promised} bytes of the volume, its device has {device}");
-    if !promised.is_multiple_of(ROUNDED) && device == promised / ROUNDED * ROUNDED {
-        return Ok(Some(format!("{text}: what the device has is backed up")));
-    }
-    Err(Error::new(ErrorKind::Io, text)
-        .hint("the end of the volume would be lost: look at the log of the driver"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    #[test]
-    fn a_device_holds_all_of_the_volume() {
-        for (promised, device) in [(MIB, MIB), (MIB, MIB + 512), (MIB + 512, 2 * MIB), (1, 1)] {
-            assert_eq!(check_size("d", promised, device).unwrap(), None);
-        }
-        // A volume of whole MiB, whose driver told what it was asked for.
-        for promised in [4 * MIB + 8, 4 * MIB + 512, 5 * MIB - 1] {
-            let told = check_size("d", promised, 4 * MIB).unwrap().unwrap();
-            assert!(told.contains(&promised.to_string()), "{told}");
-        }
-        for (promised, device) in [
-            (4 * MIB, 4 * MIB - 512),
-            (4 * MIB, 3 * MIB),
-            (4 * MIB + 512, 4 * MIB - 512),
-            (4 * MIB + 512, 3 * MIB),
-            (4 * MIB + 1024, 4 * MIB + 512),
-            (MIB, 0),
-        ] {
-            let refused = check_size("d", promised, device).unwrap_err();
-            assert!(
-                refused.hint_text().unwrap().contains("would be lost"),
-                "{promised} {device}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_volume_of_no_known_size_is_refused() {
-        let refused = check_size("d", 0, MIB).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Io);
-    }
 }

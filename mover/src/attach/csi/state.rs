@@ -4,166 +4,11 @@
 //!
 //! An entry that announces is written before the call; from then on the thing may exist. One that answers is written after it.
 
-use std::collections::BTreeMap;
+mod entry;
+
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-/// Form of the entries. Another number was written by another version, and is left alone.
-pub const VERSION: u32 = 1;
-
-/// What a run is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Begun {
-    /// Form of the entries that follow.
-    pub version: u32,
-    /// Name of the driver.
-    pub driver: String,
-    /// Its socket.
-    pub socket: PathBuf,
-    /// The volume that is backed up; none for one that is being made.
-    pub volume: Option<String>,
-    /// The repository.
-    pub repository: String,
-    /// Name of the volume in there.
-    pub name: String,
-    /// Whether the snapshot is to be the base of the next delta.
-    pub keeps_base: bool,
-}
-
-/// A volume to be made: all that is needed to ask for the very same again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WantedVolume {
-    /// Its name.
-    pub name: String,
-    /// The snapshot that it begins with; empty without.
-    pub snapshot: Option<String>,
-    /// Bytes that it must have at least; 0 where nobody knows.
-    pub bytes: i64,
-    /// Parameters of its class.
-    pub parameters: BTreeMap<String, String>,
-    /// Where it must be reachable, where the driver cares.
-    pub topology: Option<BTreeMap<String, String>>,
-}
-
-/// A snapshot to be made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WantedSnapshot {
-    /// Its name.
-    pub name: String,
-    /// Of which volume.
-    pub volume: String,
-    /// Parameters of its class.
-    pub parameters: BTreeMap<String, String>,
-}
-
-/// One line of a journal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "step", rename_all = "kebab-case")]
-pub enum Entry {
-    /// The first one.
-    Begin(Begun),
-    /// A snapshot will be asked for.
-    SnapshotWanted(WantedSnapshot),
-    /// It exists.
-    SnapshotMade {
-        /// What the driver calls it.
-        id: String,
-    },
-    /// The driver refused, finally.
-    SnapshotRefused,
-    /// A volume will be asked for.
-    VolumeWanted(WantedVolume),
-    /// It exists.
-    VolumeMade {
-        /// What the driver calls it.
-        id: String,
-    },
-    /// The driver refused, finally.
-    VolumeRefused,
-    /// A folder of ours will be made for it.
-    FolderWanted {
-        /// Where.
-        path: PathBuf,
-    },
-    /// It will be attached.
-    AttachWanted {
-        /// To which node.
-        node: String,
-    },
-    /// It will be staged.
-    StageWanted {
-        /// Where.
-        path: PathBuf,
-    },
-    /// Its device will appear.
-    PublishWanted {
-        /// Where.
-        path: PathBuf,
-    },
-    /// Its device is gone.
-    Unpublished,
-    /// It is not staged any more.
-    Unstaged,
-    /// It is not attached any more.
-    Detached,
-    /// The folder is gone.
-    FolderRemoved,
-    /// The volume is gone.
-    VolumeDeleted,
-    /// The volume belongs to the user from now on.
-    VolumeKept,
-    /// The point is committed: the snapshot is the base from now on.
-    KeepBase {
-        /// The base before, which has to go.
-        old: Option<String>,
-    },
-    /// The new base is noted.
-    BaseNoted,
-    /// A newer base was noted meanwhile: the snapshot goes.
-    BaseSuperseded,
-    /// The base before goes, and none comes in its place.
-    DropBase {
-        /// The base before.
-        old: String,
-    },
-    /// The base before is gone.
-    OldBaseDeleted,
-    /// The snapshot is gone.
-    SnapshotDeleted,
-}
-
-impl Entry {
-    /// The name in the journal.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Begin(_) => "begin",
-            Self::SnapshotWanted(_) => "snapshot-wanted",
-            Self::SnapshotMade { .. } => "snapshot-made",
-            Self::SnapshotRefused => "snapshot-refused",
-            Self::VolumeWanted(_) => "volume-wanted",
-            Self::VolumeMade { .. } => "volume-made",
-            Self::VolumeRefused => "volume-refused",
-            Self::FolderWanted { .. } => "folder-wanted",
-            Self::AttachWanted { .. } => "attach-wanted",
-            Self::StageWanted { .. } => "stage-wanted",
-            Self::PublishWanted { .. } => "publish-wanted",
-            Self::Unpublished => "unpublished",
-            Self::Unstaged => "unstaged",
-            Self::Detached => "detached",
-            Self::FolderRemoved => "folder-removed",
-            Self::VolumeDeleted => "volume-deleted",
-            Self::VolumeKept => "volume-kept",
-            Self::KeepBase { .. } => "keep-base",
-            Self::BaseNoted => "base-noted",
-            Self::BaseSuperseded => "base-superseded",
-            Self::DropBase { .. } => "drop-base",
-            Self::OldBaseDeleted => "old-base-deleted",
-            Self::SnapshotDeleted => "snapshot-deleted",
-        }
-    }
-}
+pub use entry::{Begun, Entry, VERSION, WantedSnapshot, WantedVolume};
 
 /// Something that the driver makes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -184,6 +29,8 @@ pub struct State {
     pub begun: Option<Begun>,
     /// The snapshot.
     pub snapshot: Thing<WantedSnapshot>,
+    /// When it was taken, where the driver says so.
+    pub snapshot_created: Option<(i64, i32)>,
     /// The volume made from it, or to be restored to.
     pub volume: Thing<WantedVolume>,
     /// The folder.
@@ -202,6 +49,8 @@ pub struct State {
     pub had_device: bool,
     /// The base before, which has to go.
     pub old_base: Option<String>,
+    /// Snapshots that were noted as bases and are none, which have to go.
+    pub stale_bases: Vec<String>,
     /// A volume that was handed over.
     pub kept_volume: Option<String>,
 }
@@ -227,6 +76,8 @@ pub enum Undo {
     NoteBase(String),
     /// Delete the base before.
     DeleteOldBase(String),
+    /// Delete a snapshot that was noted as a base and is none.
+    DeleteStaleBase(String),
     /// Delete the snapshot.
     DeleteSnapshot(String),
 }
@@ -247,7 +98,10 @@ impl State {
         match entry {
             Entry::Begin(begun) => self.begun = Some(begun.clone()),
             Entry::SnapshotWanted(wanted) => self.snapshot = Thing::Wanted(wanted.clone()),
-            Entry::SnapshotMade { id } => self.snapshot = Thing::Made(id.clone()),
+            Entry::SnapshotMade { id, created } => {
+                self.snapshot = Thing::Made(id.clone());
+                self.snapshot_created = *created;
+            }
             Entry::SnapshotRefused | Entry::SnapshotDeleted => self.snapshot = Thing::Absent,
             Entry::VolumeWanted(wanted) => self.volume = Thing::Wanted(wanted.clone()),
             Entry::VolumeMade { id } => self.volume = Thing::Made(id.clone()),
@@ -279,6 +133,8 @@ impl State {
             Entry::BaseSuperseded => (self.base_wanted, self.base_superseded) = (false, true),
             Entry::DropBase { old } => self.old_base = Some(old.clone()),
             Entry::OldBaseDeleted => self.old_base = None,
+            Entry::StaleBase { id } => self.stale_bases.push(id.clone()),
+            Entry::StaleBaseDeleted { id } => self.stale_bases.retain(|stale| stale != id),
         }
     }
 
@@ -299,8 +155,11 @@ impl State {
             Thing::Made(id) => return Some(Undo::DeleteSnapshot(id.clone())),
             Thing::Absent => {}
         }
-        let old = self.old_base.as_ref();
-        old.map(|id| Undo::DeleteOldBase(id.clone()))
+        if let Some(id) = &self.old_base {
+            return Some(Undo::DeleteOldBase(id.clone()));
+        }
+        let stale = self.stale_bases.first();
+        stale.map(|id| Undo::DeleteStaleBase(id.clone()))
     }
 
     /// What is to be taken back next of the volume and its device; the snapshot stays.

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::base::{Bases, KeptBase};
+use super::base::Bases;
 use super::driver::Driver;
 use super::journal::{self, Found, Journal};
 use super::options::CsiOptions;
@@ -251,64 +251,6 @@ fn adopt_base(
             Ok(Fate::TakeBack)
         }
     }
-}
-
-/// What a release came to.
-#[derive(Debug, Default)]
-pub struct Released {
-    /// The snapshots that went.
-    pub gone: Vec<KeptBase>,
-    /// Why the others did not.
-    pub failed: Vec<Error>,
-}
-
-/// Deletes the bases of a volume, or of every volume of the driver. One that stays does not keep the others.
-///
-/// # Errors
-/// `Io`, `AccessDenied` where the notes cannot be read.
-pub fn release(driver: &Driver, options: &CsiOptions, volume: Option<&str>) -> Result<Released> {
-    let bases = Bases::at(options.bases(), options.locks());
-    let mut noted = bases.all()?;
-    noted.retain(|base| {
-        base.driver == driver.name
-            && base.socket == driver.socket
-            && volume.is_none_or(|volume| volume == base.volume)
-    });
-    Ok(release_each(&bases, &noted, &|snapshot| {
-        driver.delete_snapshot(snapshot).map_err(Error::from)
-    }))
-}
-
-fn release_each(
-    bases: &Bases,
-    noted: &[KeptBase],
-    delete: &dyn Fn(&str) -> Result<()>,
-) -> Released {
-    let mut released = Released::default();
-    for base in noted {
-        match release_one(bases, base, delete) {
-            Ok(gone) => released.gone.extend(gone),
-            Err(error) => released
-                .failed
-                .push(error.context(format!("release the snapshot of {}", base.volume))),
-        }
-    }
-    released
-}
-
-fn release_one(
-    bases: &Bases,
-    base: &KeptBase,
-    delete: &dyn Fn(&str) -> Result<()>,
-) -> Result<Option<KeptBase>> {
-    let _lock = bases.lock(&base.driver, &base.socket, &base.volume)?;
-    // A backup may have noted another one before the volume was held.
-    let Some(base) = bases.now(base)? else {
-        return Ok(None);
-    };
-    delete(&base.snapshot)?;
-    bases.forget(&base)?;
-    Ok(Some(base))
 }
 
 /// An error in one line: its causes, and what to do about it.

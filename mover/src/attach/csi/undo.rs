@@ -70,7 +70,10 @@ fn one(
     let purpose = Purpose::Undo;
     let entry = match undo {
         Undo::FindSnapshot(wanted) => match driver.create_snapshot(&wanted, purpose, stop) {
-            Ok(snapshot) => Entry::SnapshotMade { id: snapshot.id },
+            Ok(snapshot) => Entry::SnapshotMade {
+                id: snapshot.id,
+                created: snapshot.created,
+            },
             Err(failed) => never_made(failed, Entry::SnapshotRefused)?,
         },
         Undo::FindVolume(wanted) => match driver.create_volume(&wanted, purpose, stop) {
@@ -98,22 +101,16 @@ fn one(
             driver.delete_volume(&id)?;
             Entry::VolumeDeleted
         }
-        Undo::NoteBase(snapshot) => {
-            let begun = journal.state().begun.clone();
-            let begun = begun.ok_or_else(|| {
-                Error::new(ErrorKind::Internal, "keep a base of a run that never began")
-            })?;
-            let old = journal.state().old_base.clone();
-            if bases.succeed(&KeptBase::of(&begun, snapshot), old.as_deref())? {
-                Entry::BaseNoted
-            } else {
-                Entry::BaseSuperseded
-            }
-        }
+        Undo::NoteBase(snapshot) => note_base(bases, journal, snapshot)?,
         Undo::DeleteOldBase(id) => {
             driver.delete_snapshot(&id)?;
             bases.forget_snapshot(journal.state().begun.as_ref(), &id)?;
             Entry::OldBaseDeleted
+        }
+        Undo::DeleteStaleBase(id) => {
+            driver.delete_snapshot(&id)?;
+            bases.forget_snapshot(journal.state().begun.as_ref(), &id)?;
+            Entry::StaleBaseDeleted { id }
         }
         Undo::DeleteSnapshot(id) => {
             driver.delete_snapshot(&id)?;
@@ -121,6 +118,21 @@ fn one(
         }
     };
     journal.write(&entry)
+}
+
+fn note_base(bases: &Bases, journal: &Journal, snapshot: String) -> Result<Entry> {
+    let state = journal.state();
+    let begun = state
+        .begun
+        .as_ref()
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "keep a base of a run that never began"))?;
+    let base = KeptBase::of(begun, snapshot).taken_at(state.snapshot_created);
+    let is_noted = bases.succeed(&base, state.old_base.as_deref())?;
+    Ok(if is_noted {
+        Entry::BaseNoted
+    } else {
+        Entry::BaseSuperseded
+    })
 }
 
 /// Only where its source is gone, or nothing of its size can be, was it never made: secrets that are missing now were there then,

@@ -47,6 +47,7 @@ impl WorkingCopy<'_> {
         let mut snapshot = self.created_snapshot(wanted)?;
         self.journal.write(&Entry::SnapshotMade {
             id: snapshot.id.clone(),
+            created: snapshot.created,
         })?;
         snapshot.check_source(wanted)?;
         // The same request again tells, and it tells of errors of the storage, too.

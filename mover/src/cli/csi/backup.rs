@@ -68,7 +68,7 @@ pub(in crate::cli) fn run(
         volume: id,
         repository: &repository.config.repository.to_string(),
         name: &request.volume,
-        recorded: recorded.as_deref(),
+        recorded: recorded.as_ref(),
         snapshot: foreign,
         keep: match args.snapshots.keep_base {
             KeepBaseFlag::Auto => KeepBase::Auto,

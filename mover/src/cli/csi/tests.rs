@@ -66,9 +66,18 @@ fn a_socket_is_needed() {
 
 #[test]
 fn only_a_point_that_is_not_there_is_a_no() {
+    let begun = Begun {
+        version: 1,
+        driver: "d".to_owned(),
+        socket: "/s".into(),
+        volume: Some("v".to_owned()),
+        repository: "r".to_owned(),
+        name: "n".to_owned(),
+        keeps_base: true,
+    };
     let told = |kind, object| {
         let error = Error::new(kind, "look").object(object);
-        is_made_from(Err(error), "n@latest", "s").map_err(|error| error.kind())
+        is_made_from(Err(error), "n@latest", (&begun, "s")).map_err(|error| error.kind())
     };
     assert_eq!(told(ErrorKind::NotFound, "n@latest"), Ok(false));
     for (kind, object) in [
@@ -78,9 +87,18 @@ fn only_a_point_that_is_not_there_is_a_no() {
     ] {
         assert_eq!(told(kind, object), Err(kind), "{object}");
     }
-    let pairs = |value: &str| Ok(vec![("csi.snapshot".to_owned(), value.to_owned())]);
-    assert!(is_made_from(pairs("s"), "n@latest", "s").unwrap());
-    assert!(!is_made_from(pairs("t"), "n@latest", "s").unwrap());
+    let made_from = |driver: &str, volume: &str, snapshot: &str| {
+        let facts = [
+            ("csi.driver", driver),
+            ("csi.snapshot", snapshot),
+            ("csi.volume", volume),
+        ];
+        let pairs = facts.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        is_made_from(Ok(pairs.to_vec()), "n@latest", (&begun, "s")).unwrap()
+    };
+    assert!(made_from("d", "v", "s"));
+    // An id may be that of another volume's snapshot, or of another driver's.
+    assert!(!made_from("d", "v", "t") && !made_from("d", "w", "s") && !made_from("e", "v", "s"));
 }
 
 #[test]
@@ -113,14 +131,22 @@ fn a_snapshot_is_ours_by_every_fact_of_its_point() {
             ("csi.snapshot", "s"),
             ("csi.taken-for", repository),
             ("csi.volume", "v"),
+            ("csi.created", "1700000000.000000250"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
     };
-    assert_eq!(taken(&pairs("r"), ("d", "v", "r")).as_deref(), Some("s"));
-    assert_eq!(taken(&pairs("of the copy"), ("d", "v", "r")), None);
+    let ours = |pairs: &[(String, String)]| taken(pairs, ("d", "v", "r"));
+    let recorded = |created| {
+        let id = "s".to_owned();
+        Some(Recorded { id, created })
+    };
+    assert_eq!(ours(&pairs("r")), recorded(Some((1_700_000_000, 250))));
+    // Points of earlier versions say no time.
+    assert_eq!(ours(&pairs("r")[..4]), recorded(None));
+    assert_eq!(ours(&pairs("of the copy")), None);
     assert_eq!(taken(&pairs("r"), ("other", "v", "r")), None);
     assert_eq!(taken(&pairs("r"), ("d", "other", "r")), None);
-    assert_eq!(taken(&pairs("r")[..2], ("d", "v", "r")), None);
+    assert_eq!(ours(&pairs("r")[..2]), None);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use csi_proto::{Code, csi};
+use csi_proto::csi;
 
 use super::super::answer::{Purpose, Rpc};
 use super::super::secrets::Group;
@@ -38,36 +38,6 @@ impl Driver {
         let snapshot = snapshot.filter(|snapshot| !snapshot.snapshot_id.is_empty());
         let snapshot = snapshot.ok_or_else(|| self.unclear(rpc, "snapshot"))?;
         Ok(MadeSnapshot::from(snapshot))
-    }
-
-    /// The snapshot of this id, and of this volume, if there is one.
-    pub(in crate::attach::csi) fn find_snapshot(
-        &self,
-        id: &str,
-        volume: &str,
-    ) -> Answer<Option<MadeSnapshot>> {
-        // By both, so that a driver that looks at one of them alone answers, too.
-        let message = csi::ListSnapshotsRequest {
-            snapshot_id: id.to_owned(),
-            source_volume_id: volume.to_owned(),
-            secrets: self.caller.secrets.of(Group::Snapshotter),
-            ..csi::ListSnapshotsRequest::default()
-        };
-        let client = self.controller_client();
-        let answer = self.caller.call(Rpc::ListSnapshots, id, None, || {
-            let (mut client, request) = (client.clone(), self.request(message.clone()));
-            async move { client.list_snapshots(request).await }
-        });
-        let answer = match answer {
-            // The specification wants an empty list; not every driver has read it.
-            Err(failed) if failed.code == Some(Code::NotFound) => None,
-            answer => answer?,
-        };
-        let entries = answer.map(|answer| answer.entries).unwrap_or_default();
-        let mut snapshots = entries.into_iter().filter_map(|entry| entry.snapshot);
-        let found = snapshots
-            .find(|snapshot| snapshot.snapshot_id == id && snapshot.source_volume_id == volume);
-        Ok(found.map(MadeSnapshot::from))
     }
 
     pub(in crate::attach::csi) fn delete_snapshot(&self, id: &str) -> Answer<()> {

@@ -50,6 +50,7 @@ impl From<Snapshot> for MadeSnapshot {
             ready: snapshot.ready_to_use,
             created: snapshot
                 .creation_time
+                .filter(|time| time.seconds > 0)
                 .map(|time| (time.seconds, time.nanos)),
         }
     }
@@ -95,12 +96,18 @@ impl MadeVolume {
 }
 
 impl MadeSnapshot {
+    /// Whether it is of this volume, as far as the driver says.
+    #[must_use]
+    pub fn is_of(&self, volume: &str) -> bool {
+        self.source.is_empty() || self.source == volume
+    }
+
     /// That it was taken of the volume that was asked for.
     ///
     /// # Errors
     /// `Io`: it has our name, and is of another volume.
     pub fn check_source(&self, wanted: &WantedSnapshot) -> Result<()> {
-        if self.source.is_empty() || self.source == wanted.volume {
+        if self.is_of(&wanted.volume) {
             return Ok(());
         }
         let message = format!(

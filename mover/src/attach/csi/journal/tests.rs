@@ -15,7 +15,10 @@ fn begun() -> Begun {
 }
 
 fn made() -> Entry {
-    Entry::SnapshotMade { id: "s".to_owned() }
+    Entry::SnapshotMade {
+        id: "s".to_owned(),
+        created: None,
+    }
 }
 
 #[test]

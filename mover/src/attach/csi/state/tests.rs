@@ -1,5 +1,7 @@
 //! A run that dies at any entry is taken back in whole, and in the right order.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn begun() -> Entry {
@@ -39,6 +41,7 @@ fn whole_run() -> Vec<Entry> {
         Entry::SnapshotWanted(snapshot()),
         Entry::SnapshotMade {
             id: "s1".to_owned(),
+            created: Some((1, 2)),
         },
         Entry::VolumeWanted(volume()),
         Entry::VolumeMade {
@@ -72,6 +75,7 @@ fn undone(undo: &Undo) -> Entry {
     match undo {
         Undo::FindSnapshot(_) => Entry::SnapshotMade {
             id: "s1".to_owned(),
+            created: Some((1, 2)),
         },
         Undo::FindVolume(_) => Entry::VolumeMade {
             id: "v1".to_owned(),
@@ -83,6 +87,7 @@ fn undone(undo: &Undo) -> Entry {
         Undo::DeleteVolume(_) => Entry::VolumeDeleted,
         Undo::NoteBase(_) => Entry::BaseNoted,
         Undo::DeleteOldBase(_) => Entry::OldBaseDeleted,
+        Undo::DeleteStaleBase(id) => Entry::StaleBaseDeleted { id: id.clone() },
         Undo::DeleteSnapshot(_) => Entry::SnapshotDeleted,
     }
 }
@@ -212,6 +217,42 @@ fn a_volume_that_was_handed_over_is_detached_and_stays() {
             entries.push(undone(step));
         }
     }
+}
+
+#[test]
+fn stale_bases_go_whatever_becomes_of_the_run() {
+    let stale = |id: &str| Entry::StaleBase { id: id.to_owned() };
+    for len in 1..=whole_run().len() {
+        let mut run = whole_run();
+        run.truncate(len);
+        run.splice(1..1, [stale("old-1"), stale("old-2")]);
+        let order = take_back(&run);
+        let last: Vec<_> = order.iter().rev().take(2).rev().cloned().collect();
+        let ids = ["old-1", "old-2"].map(|id| Undo::DeleteStaleBase(id.to_owned()));
+        assert_eq!(last, ids, "died after {len} entries");
+    }
+}
+
+#[test]
+fn a_line_of_an_earlier_version_says_no_time() {
+    let line = r#"{"step":"snapshot-made","id":"s1"}"#;
+    let entry: Entry = serde_json::from_str(line).unwrap();
+    let id = "s1".to_owned();
+    assert_eq!(entry, Entry::SnapshotMade { id, created: None });
+    assert_eq!(serde_json::to_string(&entry).unwrap(), line);
+}
+
+#[test]
+fn every_name_is_that_of_one_kind_of_line() {
+    let mut names = Entry::NAMES.to_vec();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), Entry::NAMES.len());
+    assert!(
+        whole_run()
+            .iter()
+            .all(|entry| names.contains(&entry.name()))
+    );
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Whose base stays, whose goes; what needs a driver is in the end-to-end tests.
 
-use std::cell::RefCell;
-
 use super::super::state::VERSION;
 use super::*;
 
@@ -17,17 +15,12 @@ impl Bed {
         Self { folder, bases }
     }
 
-    fn noted(&self, volume: &str, snapshot: &str) -> KeptBase {
-        let base = KeptBase::of(&begun(volume), snapshot.to_owned());
-        self.bases.note(&base).unwrap();
-        base
-    }
-
     /// The journal of a run that made its snapshot.
     fn snapshot_only(&self) -> Journal {
         let mut journal = Journal::begin(&self.folder.path().join("s"), begun("v")).unwrap();
         let id = "new".to_owned();
-        journal.write(&Entry::SnapshotMade { id }).unwrap();
+        let made = Entry::SnapshotMade { id, created: None };
+        journal.write(&made).unwrap();
         journal
     }
 
@@ -50,38 +43,6 @@ fn begun(volume: &str) -> Begun {
         name: "n".to_owned(),
         keeps_base: true,
     }
-}
-
-#[test]
-fn a_base_that_was_noted_meanwhile_is_the_one_that_goes() {
-    let bed = Bed::new();
-    let stale = bed.noted("v", "s1");
-    bed.noted("v", "s2");
-    let deleted = RefCell::new(Vec::new());
-    let delete = |id: &str| {
-        deleted.borrow_mut().push(id.to_owned());
-        Ok(())
-    };
-    let released = release_each(&bed.bases, &[stale.clone(), stale], &delete);
-    assert_eq!(*deleted.borrow(), ["s2"]);
-    assert_eq!(released.gone.len(), 1);
-    assert_eq!(bed.bases.all().unwrap(), []);
-}
-
-#[test]
-fn one_that_stays_does_not_keep_the_others() {
-    let bed = Bed::new();
-    let noted = ["busy", "failing", "good"].map(|volume| bed.noted(volume, volume));
-    let _held = bed.bases.lock("d", Path::new("/s"), "busy").unwrap();
-    let delete = |id: &str| match id {
-        "failing" => Err(Error::new(ErrorKind::Io, "no")),
-        _ => Ok(()),
-    };
-    let released = release_each(&bed.bases, &noted, &delete);
-    assert_eq!(released.gone, [noted[2].clone()]);
-    let kinds: Vec<_> = released.failed.iter().map(Error::kind).collect();
-    assert_eq!(kinds, [ErrorKind::Unavailable, ErrorKind::Io]);
-    assert_eq!(bed.bases.all().unwrap().len(), 2);
 }
 
 #[test]

@@ -5,17 +5,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{CounterVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
+use super::request_times::RequestTimesMetric;
 use super::transfer::{Phase, Success};
 use super::work::Kind;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::kube::http::Pages;
-use crate::pipeline::progress::Progress;
+use crate::metrics::register::{
+    counter, counters, gauge, histograms, registered, registry, saturated, sums, text,
+};
+use crate::pipeline::progress::{Progress, Stage};
 use crate::repository::store::RequestCounts;
 
 /// Ends of transfers.
@@ -30,6 +30,8 @@ const RESULTS: [&str; 5] = [
 const SOURCES: [&str; 8] = [
     "csi", "rbd", "thin", "fiemap", "hole-map", "scan", "none", "other",
 ];
+/// How devices are read and written.
+const ENGINES: [&str; 2] = ["io_uring", "threads"];
 /// Seconds, from a fast device to a slow volume.
 const BUCKETS: [f64; 10] = [
     0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 14400.0, 86400.0,
@@ -70,6 +72,16 @@ impl Moved {
     }
 }
 
+/// Nanoseconds of each stage at one moment, at work and waiting.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StageSums([(u64, u64); Stage::ALL.len()]);
+
+impl StageSums {
+    pub(super) fn of(progress: &Progress) -> Self {
+        Self(Stage::ALL.map(|stage| progress.stages.of(stage)))
+    }
+}
+
 /// The metrics of an agent.
 #[derive(Debug)]
 pub(super) struct AgentMetrics {
@@ -80,24 +92,32 @@ pub(super) struct AgentMetrics {
     phases: HistogramVec,
     data: IntCounterVec,
     sources: IntCounterVec,
+    told: IntCounterVec,
+    differing: IntCounterVec,
     liars: IntCounter,
+    engines: IntCounterVec,
+    busy: CounterVec,
+    waiting_seconds: CounterVec,
+    queued: IntGauge,
     requests: IntCounterVec,
     transferred: IntCounterVec,
     retries: IntCounter,
+    errors: IntCounter,
+    throttles: IntCounter,
+    times: RequestTimesMetric,
     ready: AtomicBool,
     draining: AtomicBool,
 }
 
 impl AgentMetrics {
     pub(super) fn new(slots: usize) -> Self {
-        let registry =
-            Registry::new_custom(Some("snaphaul_agent".to_owned()), None).expect(CONSTANT);
+        let registry = registry("snaphaul_agent");
         let r = &registry;
         let metrics = Self {
-            running: gauge(r, "slots_in_use_count", "Volumes that are moved now."),
+            running: gauge(r, "slots_in_use", "Volumes that are moved now."),
             waiting: gauge(
                 r,
-                "waiting_count",
+                "waiting_volumes",
                 "Orders that wait for a slot of this node.",
             ),
             transfers: counters(
@@ -108,9 +128,9 @@ impl AgentMetrics {
             ),
             phases: histograms(
                 r,
-                "phase_duration_seconds",
-                "Time of the steps of a transfer.",
+                ("phase_duration_seconds", "Time of the steps of a transfer."),
                 &["kind", "phase"],
+                &BUCKETS,
             ),
             data: counters(
                 r,
@@ -123,6 +143,41 @@ impl AgentMetrics {
                 "changed_block_sources_total",
                 "Backups by who said what changed.",
                 &["source"],
+            ),
+            told: counters(
+                r,
+                "changed_block_told_bytes_total",
+                "Bytes that were read because the source told of them.",
+                &["source"],
+            ),
+            differing: counters(
+                r,
+                "changed_block_differing_bytes_total",
+                "Bytes among them that were neither zero nor as before: what is told for each is the source's precision.",
+                &["source"],
+            ),
+            engines: counters(
+                r,
+                "io_engine_transfers_total",
+                "Transfers by the engine that read or wrote the device.",
+                &["engine"],
+            ),
+            busy: sums(
+                r,
+                "stage_busy_seconds_total",
+                "Time that threads of a stage worked.",
+                &["kind", "stage"],
+            ),
+            waiting_seconds: sums(
+                r,
+                "stage_waiting_seconds_total",
+                "Time that threads of a stage waited for other stages.",
+                &["kind", "stage"],
+            ),
+            queued: gauge(
+                r,
+                "queue_bytes",
+                "Bytes that one stage handed on and the next has not taken yet.",
             ),
             liars: counter(
                 r,
@@ -142,13 +197,24 @@ impl AgentMetrics {
                 &["direction"],
             ),
             retries: counter(r, "store_retries_total", "Requests that were sent again."),
+            errors: counter(
+                r,
+                "store_errors_total",
+                "Requests that failed; an object that is not there is an answer.",
+            ),
+            throttles: counter(
+                r,
+                "store_throttles_total",
+                "Requests that the store answered by asking for fewer, or not in time.",
+            ),
+            times: registered(r, RequestTimesMetric::new()),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             registry,
         };
         gauge(
             &metrics.registry,
-            "slots_count",
+            "slots",
             "Volumes that may be moved at once.",
         )
         .set(i64::try_from(slots).unwrap_or(i64::MAX));
@@ -169,8 +235,19 @@ impl AgentMetrics {
                 self.data.with_label_values(&[kind, data]);
             }
         }
+        for stage in Stage::ALL.map(Stage::as_str) {
+            for kind in Kind::ALL.map(Kind::as_str) {
+                self.busy.with_label_values(&[kind, stage]);
+                self.waiting_seconds.with_label_values(&[kind, stage]);
+            }
+        }
         for source in SOURCES {
-            self.sources.with_label_values(&[source]);
+            for family in [&self.sources, &self.told, &self.differing] {
+                family.with_label_values(&[source]);
+            }
+        }
+        for engine in ENGINES {
+            self.engines.with_label_values(&[engine]);
         }
         self.observe_store(&RequestCounts::default());
     }
@@ -215,6 +292,34 @@ impl AgentMetrics {
         }
     }
 
+    /// Adds what the stages did with their time between two looks.
+    pub(super) fn observe_stages(&self, kind: Kind, before: &StageSums, now: &StageSums) {
+        for ((stage, before), now) in Stage::ALL.iter().zip(&before.0).zip(&now.0) {
+            let labels = [kind.as_str(), stage.as_str()];
+            let added = |before: u64, now: u64| {
+                Duration::from_nanos(now.saturating_sub(before)).as_secs_f64()
+            };
+            self.busy
+                .with_label_values(&labels)
+                .inc_by(added(before.0, now.0));
+            self.waiting_seconds
+                .with_label_values(&labels)
+                .inc_by(added(before.1, now.1));
+        }
+    }
+
+    /// Bytes of a transfer between its stages: what there were, and what there are.
+    pub(super) fn observe_queue(&self, before: u64, now: u64) {
+        self.queued.add(saturated(now) - saturated(before));
+    }
+
+    /// The engine that moved the data of a transfer, where any was moved.
+    pub(super) fn observe_engine(&self, engine: Option<&str>) {
+        if let Some(engine) = engine.filter(|engine| ENGINES.contains(engine)) {
+            self.engines.with_label_values(&[engine]).inc();
+        }
+    }
+
     pub(super) fn observe_success(&self, success: &Success) {
         if let Success::Backup(report, _) = success {
             let known = SOURCES
@@ -222,6 +327,12 @@ impl AgentMetrics {
                 .find(|known| **known == report.changed_blocks);
             let source = known.copied().unwrap_or("other");
             self.sources.with_label_values(&[source]).inc();
+            let told = report.read_bytes.saturating_sub(report.sampled_bytes);
+            let differing = report.new_bytes.saturating_add(report.deduplicated_bytes);
+            self.told.with_label_values(&[source]).inc_by(told);
+            self.differing
+                .with_label_values(&[source])
+                .inc_by(differing.min(told));
             if report.changed_blocks_liar.is_some() {
                 self.liars.inc();
             }
@@ -244,17 +355,15 @@ impl AgentMetrics {
         let received = self.transferred.with_label_values(&["received"]);
         received.inc_by(counts.get_bytes);
         self.retries.inc_by(counts.retries);
+        self.errors.inc_by(counts.errors);
+        self.throttles.inc_by(counts.throttles);
+        self.times.add(&counts.times);
     }
 }
 
 impl Pages for AgentMetrics {
     fn metrics(&self) -> Result<String> {
-        let failed = |error| Error::new(ErrorKind::Internal, "encode the metrics").source(error);
-        let mut bytes = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut bytes)
-            .map_err(failed)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        text(&self.registry)
     }
 
     fn not_ready(&self) -> Option<String> {
@@ -266,34 +375,6 @@ impl Pages for AgentMetrics {
     }
 }
 
-const CONSTANT: &str = "metric names are constant, valid and unique";
-
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> C {
-    registry.register(Box::new(metric.clone())).expect(CONSTANT);
-    metric
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    registered(registry, IntGauge::new(name, help).expect(CONSTANT))
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    registered(registry, IntCounter::new(name, help).expect(CONSTANT))
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let family = IntCounterVec::new(Opts::new(name, help), labels);
-    registered(registry, family.expect(CONSTANT))
-}
-
-fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
-    registered(
-        registry,
-        HistogramVec::new(options, labels).expect(CONSTANT),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,7 +383,7 @@ mod tests {
     fn every_series_is_there_from_the_start() {
         let text = AgentMetrics::new(3).metrics().unwrap();
         for line in [
-            "snaphaul_agent_slots_count 3",
+            "snaphaul_agent_slots 3",
             "snaphaul_agent_transfers_total{kind=\"restore\",result=\"superseded\"} 0",
             "snaphaul_agent_data_bytes_total{data=\"stored\",kind=\"backup\"} 0",
             "snaphaul_agent_phase_duration_seconds_count{kind=\"backup\",phase=\"device\"} 0",

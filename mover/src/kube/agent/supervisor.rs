@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::changed::Services;
 use super::conclusion;
-use super::metrics::{AgentMetrics, Moved};
+use super::metrics::{AgentMetrics, Moved, StageSums};
 use super::share::Budget;
 use super::status::{StatusWriter, Written, now};
 use super::transfer::{Finished, Success, Transfer};
@@ -245,6 +245,8 @@ impl Supervisor<'_> {
             }
         };
         teller.count();
+        self.desk.metrics.observe_engine(teller.progress.engine());
+        drop(teller);
         // It has sent its result, or panicked: either way it ends now.
         let joined = thread.join();
         match (finished, joined) {
@@ -396,6 +398,8 @@ struct Teller<'a> {
     supervisor: &'a Supervisor<'a>,
     progress: Arc<Progress>,
     told: Moved,
+    stages: StageSums,
+    queued: u64,
 }
 
 impl<'a> Teller<'a> {
@@ -404,6 +408,8 @@ impl<'a> Teller<'a> {
             supervisor,
             progress,
             told: Moved::default(),
+            stages: StageSums::default(),
+            queued: 0,
         }
     }
 
@@ -411,7 +417,14 @@ impl<'a> Teller<'a> {
     fn count(&mut self) -> bool {
         let now = Moved::of(&self.progress);
         let metrics = &self.supervisor.desk.metrics;
-        metrics.observe_moved(self.supervisor.work.kind, &self.told, &now);
+        let kind = self.supervisor.work.kind;
+        metrics.observe_moved(kind, &self.told, &now);
+        let stages = StageSums::of(&self.progress);
+        metrics.observe_stages(kind, &self.stages, &stages);
+        self.stages = stages;
+        let queued = Progress::read_of(&self.progress.queued);
+        metrics.observe_queue(self.queued, queued);
+        self.queued = queued;
         let changed = now != self.told;
         self.told = now;
         changed
@@ -434,6 +447,14 @@ impl<'a> Teller<'a> {
             // The next report says the same and more.
             Err(error) => tracing::debug!(%error, "tell no progress"),
         }
+    }
+}
+
+impl Drop for Teller<'_> {
+    /// What was on its way when a transfer failed is on its way no more.
+    fn drop(&mut self) {
+        let metrics = &self.supervisor.desk.metrics;
+        metrics.observe_queue(self.queued, 0);
     }
 }
 

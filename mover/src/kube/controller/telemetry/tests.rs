@@ -93,5 +93,8 @@ fn metrics_of_a_repository_go_with_it() {
         "nothing is known: {text}"
     );
     telemetry.forget_repository("store");
-    assert!(!telemetry.metrics().unwrap().contains("\"store\""), "{text}");
+    assert!(
+        !telemetry.metrics().unwrap().contains("\"store\""),
+        "{text}"
+    );
 }

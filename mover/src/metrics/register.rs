@@ -98,3 +98,28 @@ pub(crate) fn text(registry: &Registry) -> Result<String> {
 pub(crate) fn saturated(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+/// What `manifests/METRICS.md` lists under a prefix: `name{labels}`, with the labels in their order.
+#[cfg(test)]
+pub(crate) fn documented(prefix: &str) -> std::collections::BTreeSet<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/METRICS.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let row = |line: &str| {
+        let (name, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+        let (labels, _) = rest.split_once("| ")?;
+        let name = name.starts_with(prefix).then_some(name)?;
+        Some(format!("{name}{{{}}}", labels.trim()))
+    };
+    page.lines().filter_map(row).collect()
+}
+
+/// The same of a registry; only families that have a series are there.
+#[cfg(test)]
+pub(crate) fn known(registry: &Registry) -> std::collections::BTreeSet<String> {
+    let family = |family: &prometheus::proto::MetricFamily| {
+        let labels = family.get_metric()[0].get_label();
+        let labels: Vec<&str> = labels.iter().map(|label| label.name()).collect();
+        format!("{}{{{}}}", family.name(), labels.join(", "))
+    };
+    registry.gather().iter().map(family).collect()
+}

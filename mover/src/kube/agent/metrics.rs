@@ -394,6 +394,42 @@ mod tests {
     }
 
     #[test]
+    fn every_metric_is_documented_with_its_labels_and_no_other() {
+        use crate::metrics::register::{documented, known};
+        let metrics = AgentMetrics::new(1);
+        assert_eq!(documented("snaphaul_agent_"), known(&metrics.registry));
+    }
+
+    #[test]
+    fn a_backup_tells_how_precise_its_source_was() {
+        let metrics = AgentMetrics::new(1);
+        let report = crate::pipeline::report::BackupReport {
+            changed_blocks: "csi".to_owned(),
+            read_bytes: 100,
+            sampled_bytes: 20,
+            new_bytes: 30,
+            deduplicated_bytes: 10,
+            ..crate::pipeline::report::BackupReport::default()
+        };
+        let point = crate::kube::api::backup::PointStatus::default();
+        metrics.observe_success(&Success::Backup(Box::new(report), point));
+        metrics.observe_queue(0, 7);
+        metrics.observe_queue(7, 3);
+        metrics.observe_engine(Some("threads"));
+        metrics.observe_engine(None);
+        let text = metrics.metrics().unwrap();
+        for line in [
+            "snaphaul_agent_changed_block_told_bytes_total{source=\"csi\"} 80",
+            "snaphaul_agent_changed_block_differing_bytes_total{source=\"csi\"} 40",
+            "snaphaul_agent_queue_bytes 3",
+            "snaphaul_agent_io_engine_transfers_total{engine=\"threads\"} 1",
+            "snaphaul_agent_stage_busy_seconds_total{kind=\"backup\",stage=\"read\"} 0",
+        ] {
+            assert!(text.contains(line), "no `{line}` in\n{text}");
+        }
+    }
+
+    #[test]
     fn what_was_moved_is_added_up_over_a_new_beginning() {
         let metrics = AgentMetrics::new(1);
         let progress = Progress::default();

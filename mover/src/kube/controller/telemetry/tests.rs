@@ -1,4 +1,8 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
 use super::*;
+use crate::metrics::register::{documented, known};
 use crate::kube::api::repository::MaintenanceRun;
 use crate::pipeline::report::GcReport;
 
@@ -69,7 +73,7 @@ fn metrics_of_a_repository_go_with_it() {
         points: Some(3),
         last_gc: Some(MaintenanceRun {
             failures: 2,
-            ..MaintenanceRun::began(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
+            ..MaintenanceRun::began(Timestamp::UNIX_EPOCH)
         }),
         ..SnapshotRepositoryStatus::default()
     };
@@ -97,4 +101,71 @@ fn metrics_of_a_repository_go_with_it() {
         !telemetry.metrics().unwrap().contains("\"store\""),
         "{text}"
     );
+}
+
+/// All that can be known of one volume and one repository.
+fn filled() -> Telemetry {
+    let telemetry = Telemetry::new();
+    let now = || Some(Time(Timestamp::UNIX_EPOCH));
+    let state = VolumeState {
+        success: now(),
+        point: now(),
+        size: Some(1),
+        new: Some(1),
+        bases: Some((1, now())),
+    };
+    telemetry.volume(&volume("a"), state);
+    let run = MaintenanceRun {
+        completed: now(),
+        findings: Some(0),
+        ..MaintenanceRun::began(Timestamp::UNIX_EPOCH)
+    };
+    let mut status = SnapshotRepositoryStatus {
+        points: Some(1),
+        last_gc: Some(run.clone()),
+        last_verify: Some(run),
+        unfinished_sessions: Some(0),
+        dead_bytes: Some(0),
+        ..SnapshotRepositoryStatus::default()
+    };
+    crate::kube::controller::conditions::set(
+        &mut status.conditions,
+        crate::kube::api::conditions::HEALTHY,
+        (
+            crate::kube::controller::conditions::Is::True,
+            crate::kube::api::conditions::Reason::Verified,
+        ),
+        "",
+        (Timestamp::UNIX_EPOCH, None),
+    );
+    telemetry.repository("store", true, &status);
+    telemetry
+}
+
+#[test]
+fn every_metric_is_documented_with_its_labels_and_no_other() {
+    assert_eq!(documented("snaphaul_controller_"), known(&filled().registry));
+}
+
+#[test]
+fn alerts_are_about_metrics_that_there_are() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/prometheus/alerts.yaml");
+    let rules = std::fs::read_to_string(path).unwrap();
+    let documented: Vec<String> = ["snaphaul_controller_", "snaphaul_agent_"]
+        .into_iter()
+        .flat_map(documented)
+        .collect();
+    let mut seen = 0;
+    for line in rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")) {
+        for (at, _) in line.match_indices("snaphaul_") {
+            let name: String = line[at..]
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect();
+            let is_known = documented.iter().any(|row| row.split('{').next() == Some(&name));
+            assert!(is_known, "{name} in {line}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "{seen}");
 }

@@ -17,7 +17,6 @@ mod changed;
 mod conclusion;
 mod device;
 mod metrics;
-mod request_times;
 mod share;
 mod status;
 mod supervisor;

@@ -294,7 +294,7 @@ mod tests {
         let times = StageTimes::default();
         let clock = times.clock(Stage::Fetch);
         times.waits(Stage::Fetch, || {
-            std::thread::sleep(Duration::from_millis(2))
+            std::thread::sleep(Duration::from_millis(2));
         });
         assert_eq!(times.of(Stage::Fetch).0, 0);
         drop(clock);

@@ -2,21 +2,25 @@
 //!
 //! Owns: names and labels, all of closed sets, and what its health pages say. Must not: decide anything.
 
+mod request_times;
+mod stages;
+mod store;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use prometheus::{CounterVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
-use super::request_times::RequestTimesMetric;
 use super::transfer::{Phase, Success};
 use super::work::Kind;
 use crate::error::Result;
 use crate::kube::http::Pages;
-use crate::metrics::register::{
-    counter, counters, gauge, histograms, registered, registry, saturated, sums, text,
-};
-use crate::pipeline::progress::{Progress, Stage};
+use crate::metrics::register::{counter, counters, gauge, histograms, registry, text};
+use crate::pipeline::progress::Progress;
 use crate::repository::store::RequestCounts;
+use stages::StageMetrics;
+pub(super) use stages::StageSums;
+use store::StoreMetrics;
 
 /// Ends of transfers.
 const RESULTS: [&str; 5] = [
@@ -30,8 +34,6 @@ const RESULTS: [&str; 5] = [
 const SOURCES: [&str; 8] = [
     "csi", "rbd", "thin", "fiemap", "hole-map", "scan", "none", "other",
 ];
-/// How devices are read and written.
-const ENGINES: [&str; 2] = ["io_uring", "threads"];
 /// Seconds, from a fast device to a slow volume.
 const BUCKETS: [f64; 10] = [
     0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 14400.0, 86400.0,
@@ -72,16 +74,6 @@ impl Moved {
     }
 }
 
-/// Nanoseconds of each stage at one moment, at work and waiting.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct StageSums([(u64, u64); Stage::ALL.len()]);
-
-impl StageSums {
-    pub(super) fn of(progress: &Progress) -> Self {
-        Self(Stage::ALL.map(|stage| progress.stages.of(stage)))
-    }
-}
-
 /// The metrics of an agent.
 #[derive(Debug)]
 pub(super) struct AgentMetrics {
@@ -95,16 +87,8 @@ pub(super) struct AgentMetrics {
     told: IntCounterVec,
     differing: IntCounterVec,
     liars: IntCounter,
-    engines: IntCounterVec,
-    busy: CounterVec,
-    waiting_seconds: CounterVec,
-    queued: IntGauge,
-    requests: IntCounterVec,
-    transferred: IntCounterVec,
-    retries: IntCounter,
-    errors: IntCounter,
-    throttles: IntCounter,
-    times: RequestTimesMetric,
+    stages: StageMetrics,
+    store: StoreMetrics,
     ready: AtomicBool,
     draining: AtomicBool,
 }
@@ -113,6 +97,7 @@ impl AgentMetrics {
     pub(super) fn new(slots: usize) -> Self {
         let registry = registry("snaphaul_agent");
         let r = &registry;
+        let by_source = |name, help| counters(r, name, help, &["source"]);
         let metrics = Self {
             running: gauge(r, "slots_in_use", "Volumes that are moved now."),
             waiting: gauge(
@@ -138,76 +123,25 @@ impl AgentMetrics {
                 "Bytes of volumes by what became of them.",
                 &["kind", "data"],
             ),
-            sources: counters(
-                r,
+            sources: by_source(
                 "changed_block_sources_total",
                 "Backups by who said what changed.",
-                &["source"],
             ),
-            told: counters(
-                r,
+            told: by_source(
                 "changed_block_told_bytes_total",
                 "Bytes that were read because the source told of them.",
-                &["source"],
             ),
-            differing: counters(
-                r,
+            differing: by_source(
                 "changed_block_differing_bytes_total",
-                "Bytes among them that were neither zero nor as before: what is told for each is the source's precision.",
-                &["source"],
-            ),
-            engines: counters(
-                r,
-                "io_engine_transfers_total",
-                "Transfers by the engine that read or wrote the device.",
-                &["engine"],
-            ),
-            busy: sums(
-                r,
-                "stage_busy_seconds_total",
-                "Time that threads of a stage worked.",
-                &["kind", "stage"],
-            ),
-            waiting_seconds: sums(
-                r,
-                "stage_waiting_seconds_total",
-                "Time that threads of a stage waited for other stages.",
-                &["kind", "stage"],
-            ),
-            queued: gauge(
-                r,
-                "queue_bytes",
-                "Bytes that one stage handed on and the next has not taken yet.",
+                "Bytes among them that were neither zero nor as before: their share is the source's precision.",
             ),
             liars: counter(
                 r,
                 "changed_block_liars_total",
                 "Sources of changed blocks that were caught.",
             ),
-            requests: counters(
-                r,
-                "store_requests_total",
-                "Requests to stores.",
-                &["operation"],
-            ),
-            transferred: counters(
-                r,
-                "store_transferred_bytes_total",
-                "Bodies moved.",
-                &["direction"],
-            ),
-            retries: counter(r, "store_retries_total", "Requests that were sent again."),
-            errors: counter(
-                r,
-                "store_errors_total",
-                "Requests that failed; an object that is not there is an answer.",
-            ),
-            throttles: counter(
-                r,
-                "store_throttles_total",
-                "Requests that the store answered by asking for fewer, or not in time.",
-            ),
-            times: registered(r, RequestTimesMetric::new()),
+            stages: StageMetrics::new(r),
+            store: StoreMetrics::new(r),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             registry,
@@ -235,21 +169,11 @@ impl AgentMetrics {
                 self.data.with_label_values(&[kind, data]);
             }
         }
-        for stage in Stage::ALL.map(Stage::as_str) {
-            for kind in Kind::ALL.map(Kind::as_str) {
-                self.busy.with_label_values(&[kind, stage]);
-                self.waiting_seconds.with_label_values(&[kind, stage]);
-            }
-        }
         for source in SOURCES {
             for family in [&self.sources, &self.told, &self.differing] {
                 family.with_label_values(&[source]);
             }
         }
-        for engine in ENGINES {
-            self.engines.with_label_values(&[engine]);
-        }
-        self.observe_store(&RequestCounts::default());
     }
 
     pub(super) fn set_load(&self, running: usize, waiting: usize) {
@@ -292,32 +216,14 @@ impl AgentMetrics {
         }
     }
 
-    /// Adds what the stages did with their time between two looks.
-    pub(super) fn observe_stages(&self, kind: Kind, before: &StageSums, now: &StageSums) {
-        for ((stage, before), now) in Stage::ALL.iter().zip(&before.0).zip(&now.0) {
-            let labels = [kind.as_str(), stage.as_str()];
-            let added = |before: u64, now: u64| {
-                Duration::from_nanos(now.saturating_sub(before)).as_secs_f64()
-            };
-            self.busy
-                .with_label_values(&labels)
-                .inc_by(added(before.0, now.0));
-            self.waiting_seconds
-                .with_label_values(&labels)
-                .inc_by(added(before.1, now.1));
-        }
+    /// What the stages do.
+    pub(super) fn stages(&self) -> &StageMetrics {
+        &self.stages
     }
 
-    /// Bytes of a transfer between its stages: what there were, and what there are.
-    pub(super) fn observe_queue(&self, before: u64, now: u64) {
-        self.queued.add(saturated(now) - saturated(before));
-    }
-
-    /// The engine that moved the data of a transfer, where any was moved.
-    pub(super) fn observe_engine(&self, engine: Option<&str>) {
-        if let Some(engine) = engine.filter(|engine| ENGINES.contains(engine)) {
-            self.engines.with_label_values(&[engine]).inc();
-        }
+    /// Adds what a transfer asked of its store.
+    pub(super) fn observe_store(&self, counts: &RequestCounts) {
+        self.store.add(counts);
     }
 
     pub(super) fn observe_success(&self, success: &Success) {
@@ -337,27 +243,6 @@ impl AgentMetrics {
                 self.liars.inc();
             }
         }
-    }
-
-    /// Adds what a transfer asked of its store.
-    pub(super) fn observe_store(&self, counts: &RequestCounts) {
-        for (operation, count) in [
-            ("put", counts.put),
-            ("get", counts.get),
-            ("head", counts.head),
-            ("list", counts.list),
-            ("delete", counts.delete),
-        ] {
-            self.requests.with_label_values(&[operation]).inc_by(count);
-        }
-        let sent = self.transferred.with_label_values(&["sent"]);
-        sent.inc_by(counts.put_bytes);
-        let received = self.transferred.with_label_values(&["received"]);
-        received.inc_by(counts.get_bytes);
-        self.retries.inc_by(counts.retries);
-        self.errors.inc_by(counts.errors);
-        self.throttles.inc_by(counts.throttles);
-        self.times.add(&counts.times);
     }
 }
 
@@ -413,10 +298,10 @@ mod tests {
         };
         let point = crate::kube::api::backup::PointStatus::default();
         metrics.observe_success(&Success::Backup(Box::new(report), point));
-        metrics.observe_queue(0, 7);
-        metrics.observe_queue(7, 3);
-        metrics.observe_engine(Some("threads"));
-        metrics.observe_engine(None);
+        metrics.stages().observe_queue(0, 7);
+        metrics.stages().observe_queue(7, 3);
+        metrics.stages().observe_engine(Some("threads"));
+        metrics.stages().observe_engine(None);
         let text = metrics.metrics().unwrap();
         for line in [
             "snaphaul_agent_changed_block_told_bytes_total{source=\"csi\"} 80",

@@ -245,7 +245,8 @@ impl Supervisor<'_> {
             }
         };
         teller.count();
-        self.desk.metrics.observe_engine(teller.progress.engine());
+        let stages = self.desk.metrics.stages();
+        stages.observe_engine(teller.progress.engine());
         drop(teller);
         // It has sent its result, or panicked: either way it ends now.
         let joined = thread.join();
@@ -420,10 +421,10 @@ impl<'a> Teller<'a> {
         let kind = self.supervisor.work.kind;
         metrics.observe_moved(kind, &self.told, &now);
         let stages = StageSums::of(&self.progress);
-        metrics.observe_stages(kind, &self.stages, &stages);
+        metrics.stages().observe(kind, &self.stages, &stages);
         self.stages = stages;
         let queued = Progress::read_of(&self.progress.queued);
-        metrics.observe_queue(self.queued, queued);
+        metrics.stages().observe_queue(self.queued, queued);
         self.queued = queued;
         let changed = now != self.told;
         self.told = now;
@@ -454,7 +455,7 @@ impl Drop for Teller<'_> {
     /// What was on its way when a transfer failed is on its way no more.
     fn drop(&mut self) {
         let metrics = &self.supervisor.desk.metrics;
-        metrics.observe_queue(self.queued, 0);
+        metrics.stages().observe_queue(self.queued, 0);
     }
 }
 

@@ -3,20 +3,22 @@
 //! Owns: the registry, and the pages that are served. Must not: use labels that are not from a closed set, except for the names of
 //! repositories, and of volumes in gauges that can be turned off.
 
+mod maintenance;
 mod repositories;
 mod volumes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
 use super::maintenance::{Done, Task};
 use super::watches::Kind;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::kube::api::SnapshotRepositoryStatus;
 use crate::kube::http::Pages;
-use crate::metrics::register::{counters, gauge, gauges, histograms, registry, text};
+use crate::metrics::register::{counters, gauge, histograms, registry, text};
+use maintenance::Maintenance;
 use repositories::Repositories;
 use volumes::VolumeGauges;
 pub use volumes::{Volume, VolumeState};
@@ -113,9 +115,7 @@ pub struct Telemetry {
     waiting: IntGauge,
     swept: IntCounterVec,
     bases: IntGauge,
-    maintains: IntGaugeVec,
-    maintained: IntCounterVec,
-    maintenance_seconds: HistogramVec,
+    maintenance: Maintenance,
     repositories: Repositories,
     volumes: VolumeGauges,
 }
@@ -187,27 +187,7 @@ impl Telemetry {
                 &["kind"],
             ),
             bases: gauge(r, "base_snapshots", "Base snapshots that are kept."),
-            maintains: gauges(
-                r,
-                "maintenance_running",
-                "1 while a repository is maintained.",
-                &["task"],
-            ),
-            maintained: counters(
-                r,
-                "maintenance_runs_total",
-                "Runs of maintenance that ended.",
-                &["task", "result"],
-            ),
-            maintenance_seconds: histograms(
-                r,
-                (
-                    "maintenance_duration_seconds",
-                    "Time of a run of maintenance.",
-                ),
-                &["task"],
-                &BACKUP_BUCKETS,
-            ),
+            maintenance: Maintenance::new(r),
             repositories: Repositories::new(r),
             volumes: VolumeGauges::new(r),
             registry,
@@ -235,13 +215,6 @@ impl Telemetry {
                 self.looks.with_label_values(&[kind, result]);
             }
             self.look_seconds.with_label_values(&[kind]);
-        }
-        for task in Task::ALL.map(Task::as_str) {
-            self.maintains.with_label_values(&[task]);
-            for result in ["ok", "findings", "failed", "stopped"] {
-                self.maintained.with_label_values(&[task, result]);
-            }
-            self.maintenance_seconds.with_label_values(&[task]);
         }
         for kind in super::sweep::KINDS {
             self.swept.with_label_values(&[kind]);
@@ -315,26 +288,12 @@ impl Telemetry {
 
     /// Whether a repository is maintained now.
     pub fn maintains(&self, task: Task, now: bool) {
-        self.maintains
-            .with_label_values(&[task.as_str()])
-            .set(i64::from(now));
+        self.maintenance.runs(task, now);
     }
 
     /// A run of maintenance ended.
     pub fn maintained(&self, repository: &str, task: Task, result: &Result<Done>, time: Duration) {
-        let word = match result {
-            Ok(Done::Verify(verified)) if !verified.report.errors.is_empty() => "findings",
-            Ok(Done::Gc(report)) if !report.damaged.is_empty() => "findings",
-            Ok(_) => "ok",
-            Err(error) if error.kind() == ErrorKind::Interrupted => "stopped",
-            Err(_) => "failed",
-        };
-        self.maintained
-            .with_label_values(&[task.as_str(), word])
-            .inc();
-        self.maintenance_seconds
-            .with_label_values(&[task.as_str()])
-            .observe(time.as_secs_f64());
+        self.maintenance.ended(task, result, time);
         if let Ok(done) = result {
             self.repositories.done(repository, done);
         }

@@ -2,8 +2,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::*;
-use crate::metrics::register::{documented, known};
 use crate::kube::api::repository::MaintenanceRun;
+use crate::metrics::register::{documented, known};
 use crate::pipeline::report::GcReport;
 
 fn volume(claim: &str) -> Volume {
@@ -144,25 +144,36 @@ fn filled() -> Telemetry {
 
 #[test]
 fn every_metric_is_documented_with_its_labels_and_no_other() {
-    assert_eq!(documented("snaphaul_controller_"), known(&filled().registry));
+    assert_eq!(
+        documented("snaphaul_controller_"),
+        known(&filled().registry)
+    );
 }
 
 #[test]
 fn alerts_are_about_metrics_that_there_are() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/prometheus/alerts.yaml");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../manifests/prometheus/alerts.yaml"
+    );
     let rules = std::fs::read_to_string(path).unwrap();
     let documented: Vec<String> = ["snaphaul_controller_", "snaphaul_agent_"]
         .into_iter()
         .flat_map(documented)
         .collect();
     let mut seen = 0;
-    for line in rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")) {
+    for line in rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("expr: "))
+    {
         for (at, _) in line.match_indices("snaphaul_") {
             let name: String = line[at..]
                 .chars()
                 .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
                 .collect();
-            let is_known = documented.iter().any(|row| row.split('{').next() == Some(&name));
+            let is_known = documented
+                .iter()
+                .any(|row| row.split('{').next() == Some(&name));
             assert!(is_known, "{name} in {line}");
             seen += 1;
         }

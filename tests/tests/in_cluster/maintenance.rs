@@ -3,11 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::cluster::api::in_namespace;
+use tests::image::MIB;
 
 use crate::bed::{Bed, CONTROLLER, LIMIT, condition, phase};
 
-/// Bytes that control objects and notes may take.
-const SMALL: u64 = 2 << 20;
+/// Objects of at least this size hold data; records are smaller.
+const LARGE: u64 = 256 << 10;
 
 /// Sets fields of `spec.maintenance`.
 fn maintain(bed: &Bed, settings: &Value) -> Result<()> {
@@ -21,15 +22,17 @@ fn maintain(bed: &Bed, settings: &Value) -> Result<()> {
 
 /// With the policy Delete the point goes with its object, and then its bytes go by themselves.
 pub(crate) fn garbage_goes(bed: &mut Bed) -> Result<()> {
-    let (_, image) = bed.claim("data", 48)?;
+    let (claim, _) = bed.claim("data", 48)?;
+    let image = bed.write(&claim, 60)?;
     bed.count()?;
-    let before = bed.repo.bytes("")?;
+    let before = bed.repo.objects("")?;
     let delete = json!({"deletionPolicy": "Delete", "baseSnapshotPolicy": "Drop"});
     bed.backup("gone", "data", &delete, &image)?;
     let object = bed.finished("gone")?;
     ensure!(phase(&object) == "Completed", "{}", object["status"]);
-    let added = bed.repo.bytes("")?.saturating_sub(before);
-    ensure!(added > 2 * SMALL, "the backup stored {added} bytes");
+    let stored = large(bed, &before)?;
+    let bytes: u64 = stored.iter().map(|(_, bytes)| bytes).sum();
+    ensure!(bytes > MIB, "the backup stored {stored:?}");
     let path = format!("{}/gone", bed.list("podvolumebackups"));
     bed.api.delete(&path)?;
     bed.wait(LIMIT, "end of the object", || {
@@ -39,7 +42,8 @@ pub(crate) fn garbage_goes(bed: &mut Bed) -> Result<()> {
     let freed_before = bed.metric(CONTROLLER, freed)?.unwrap_or(0.0);
     maintain(bed, &json!({"gcInterval": "2s"}))?;
     let gone = bed.wait(LIMIT, "end of the bytes", || {
-        Ok(bed.repo.bytes("")? <= before + SMALL)
+        let left = bed.repo.objects("")?;
+        Ok(stored.iter().all(|(name, _)| !left.contains(name)))
     });
     gone.with_context(|| bed.repository_status())?;
     bed.wait(LIMIT, "the result in the status", || {
@@ -54,11 +58,23 @@ pub(crate) fn garbage_goes(bed: &mut Bed) -> Result<()> {
     bed.wait(LIMIT, "the freed bytes as a metric", || {
         let now = bed.metric(CONTROLLER, freed)?.unwrap_or(0.0);
         #[expect(clippy::cast_precision_loss, reason = "some mebibytes")]
-        let enough = (added - SMALL) as f64;
+        let enough = bytes as f64;
         Ok(now - freed_before >= enough)
     })?;
     event(bed, "Collected")?;
     maintain(bed, &json!({"gcInterval": "0s"}))
+}
+
+/// Large objects that were not there before, and their sizes.
+fn large(bed: &Bed, before: &[String]) -> Result<Vec<(String, u64)>> {
+    let mut found = Vec::new();
+    for name in bed.repo.objects("")? {
+        if !before.contains(&name) {
+            let bytes = bed.repo.read(&name)?.len() as u64;
+            found.extend((bytes >= LARGE).then_some((name, bytes)));
+        }
+    }
+    Ok(found)
 }
 
 /// A byte that the store turned over is found, told with whom it hurts, and not told any more once it is right again.
@@ -69,16 +85,10 @@ pub(crate) fn damage_is_told(bed: &mut Bed) -> Result<()> {
     bed.backup("hurt", "data", &json!({}), &image)?;
     let object = bed.completed("hurt")?;
     let point = object["status"]["point"]["id"].as_str().context("an id")?;
-    let mut largest = (0, String::new(), Vec::new());
-    for name in bed.repo.objects("")? {
-        if !before.contains(&name) {
-            let body = bed.repo.read(&name)?;
-            if body.len() > largest.0 {
-                largest = (body.len(), name, body);
-            }
-        }
-    }
-    let (_, segment, body) = largest;
+    let stored = large(bed, &before)?;
+    let largest = stored.into_iter().max_by_key(|(_, bytes)| *bytes);
+    let (segment, _) = largest.context("data was stored")?;
+    let body = bed.repo.read(&segment)?;
     let mut wrong = body.clone();
     wrong[body.len() / 2] ^= 1;
     bed.repo.write(&segment, &wrong)?;

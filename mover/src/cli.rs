@@ -112,7 +112,7 @@ fn dispatch(run: &Run, cli: &Cli) -> Result<Outcome> {
         Command::Key(args) => key::run(run, args, repository, limits),
         Command::Csi(args) => csi::run(run, args),
         #[cfg(feature = "kubernetes")]
-        Command::Controller(args) => controller::run(run, args),
+        Command::Controller(args) => controller::run(run, args, limits),
         #[cfg(feature = "kubernetes")]
         Command::Agent(args) => agent::run(run, args, limits),
         #[cfg(feature = "kubernetes")]

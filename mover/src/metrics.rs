@@ -8,16 +8,17 @@
 //! what it observes. Names begin with `snaphaul_` and end with the unit; labels come from fixed sets.
 
 mod file;
+pub(crate) mod register;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector;
-use prometheus::{Encoder as _, Gauge, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, IntGauge, IntGaugeVec, Registry};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::report::{BackupReport, GcReport, RestoreReport, VerifyReport};
 use crate::repository::store::RequestCounts;
+use register::{float, gauge, gauges, registry, saturated};
 
 pub use file::write_atomically;
 
@@ -52,8 +53,7 @@ impl RunMetrics {
     /// All metrics at zero.
     #[must_use]
     pub fn new() -> Self {
-        let registry = Registry::new_custom(Some("snaphaul".to_owned()), None)
-            .expect("the prefix is a valid name");
+        let registry = registry("snaphaul");
         let r = &registry;
         Self {
             exit_code: family(r, "run_exit_code", "Exit code of the last run.", "command"),
@@ -63,8 +63,8 @@ impl RunMetrics {
                 "When the last run ended, since 1970.",
             ),
             duration: float(r, "run_duration_seconds", "Wall time of the last run."),
-            warnings: single(r, "run_warnings_count", "Warnings of the last run."),
-            volume: single(
+            warnings: gauge(r, "run_warnings_count", "Warnings of the last run."),
+            volume: gauge(
                 r,
                 "volume_size_bytes",
                 "Size of the volume, or of the restored range.",
@@ -75,26 +75,26 @@ impl RunMetrics {
                 "Bytes of the volume by what became of them.",
                 "kind",
             ),
-            resumed: single(
+            resumed: gauge(
                 r,
                 "backup_resumed_bytes",
                 "Taken over from a killed backup.",
             ),
-            sampled: single(
+            sampled: gauge(
                 r,
                 "backup_sampled_bytes",
                 "Read again to check the change source.",
             ),
-            liar: single(
+            liar: gauge(
                 r,
                 "backup_liar_count",
                 "Sources of changed blocks that were caught.",
             ),
-            lost: single(r, "restore_lost_bytes", "Could not be restored."),
-            verified_points: single(r, "verify_points_count", "Points verified."),
-            verified_objects: single(r, "verify_objects_count", "Objects looked at."),
-            verified_chunks: single(r, "verify_chunks_count", "Chunks read and checked."),
-            findings: single(
+            lost: gauge(r, "restore_lost_bytes", "Could not be restored."),
+            verified_points: gauge(r, "verify_points_count", "Points verified."),
+            verified_objects: gauge(r, "verify_objects_count", "Objects looked at."),
+            verified_chunks: gauge(r, "verify_chunks_count", "Chunks read and checked."),
+            findings: gauge(
                 r,
                 "verify_findings_count",
                 "Damaged or missing objects found.",
@@ -108,8 +108,8 @@ impl RunMetrics {
                 "operation",
             ),
             transferred: family(r, "store_transferred_bytes", "Bodies moved.", "direction"),
-            retries: single(r, "store_retries_count", "Requests that were sent again."),
-            memory: single(
+            retries: gauge(r, "store_retries_count", "Requests that were sent again."),
+            memory: gauge(
                 r,
                 "run_memory_peak_bytes",
                 "Largest resident memory of the process.",
@@ -148,9 +148,9 @@ impl RunMetrics {
             ("new", report.new_bytes),
             ("stored", report.stored_bytes),
         ]);
-        self.volume.set(saturate(report.size_bytes));
-        self.resumed.set(saturate(report.resumed_bytes));
-        self.sampled.set(saturate(report.sampled_bytes));
+        self.volume.set(saturated(report.size_bytes));
+        self.resumed.set(saturated(report.resumed_bytes));
+        self.sampled.set(saturated(report.sampled_bytes));
         self.liar
             .set(i64::from(report.changed_blocks_liar.is_some()));
     }
@@ -163,9 +163,10 @@ impl RunMetrics {
             ("unchanged", report.skipped_bytes),
             ("new", report.written_bytes),
         ]);
-        self.volume.set(saturate(report.size_bytes));
-        self.lost
-            .set(saturate(report.lost.iter().map(|range| range.length).sum()));
+        self.volume.set(saturated(report.size_bytes));
+        self.lost.set(saturated(
+            report.lost.iter().map(|range| range.length).sum(),
+        ));
     }
 
     /// Says which engine moved the data, where any did.
@@ -178,17 +179,17 @@ impl RunMetrics {
 
     fn set_data<const N: usize>(&self, kinds: [(&str, u64); N]) {
         for (kind, bytes) in kinds {
-            self.data.with_label_values(&[kind]).set(saturate(bytes));
+            self.data.with_label_values(&[kind]).set(saturated(bytes));
         }
     }
 
     /// Takes over the result of a verification.
     pub fn observe_verify(&self, report: &VerifyReport) {
         self.set_data([("read", report.read_bytes)]);
-        self.verified_points.set(saturate(report.points));
-        self.verified_objects.set(saturate(report.objects));
-        self.verified_chunks.set(saturate(report.chunks));
-        self.findings.set(saturate(
+        self.verified_points.set(saturated(report.points));
+        self.verified_objects.set(saturated(report.objects));
+        self.verified_chunks.set(saturated(report.chunks));
+        self.findings.set(saturated(
             u64::try_from(report.errors.len()).unwrap_or(u64::MAX),
         ));
     }
@@ -209,7 +210,7 @@ impl RunMetrics {
         ] {
             self.collected
                 .with_label_values(&[kind])
-                .set(saturate(number));
+                .set(saturated(number));
         }
         for (kind, bytes) in [
             ("freed", report.freed_bytes),
@@ -217,14 +218,14 @@ impl RunMetrics {
         ] {
             self.collected_bytes
                 .with_label_values(&[kind])
-                .set(saturate(bytes));
+                .set(saturated(bytes));
         }
     }
 
     /// Counts the warnings a person was told.
     pub fn observe_warnings(&self, warnings: usize) {
         self.warnings
-            .set(saturate(u64::try_from(warnings).unwrap_or(u64::MAX)));
+            .set(saturated(u64::try_from(warnings).unwrap_or(u64::MAX)));
     }
 
     /// Takes over what the store was asked.
@@ -238,15 +239,15 @@ impl RunMetrics {
         ] {
             self.requests
                 .with_label_values(&[operation])
-                .set(saturate(count));
+                .set(saturated(count));
         }
         self.transferred
             .with_label_values(&["sent"])
-            .set(saturate(counts.put_bytes));
+            .set(saturated(counts.put_bytes));
         self.transferred
             .with_label_values(&["received"])
-            .set(saturate(counts.get_bytes));
-        self.retries.set(saturate(counts.retries));
+            .set(saturated(counts.get_bytes));
+        self.retries.set(saturated(counts.retries));
     }
 
     /// Records the end of the run: which command, how it ended, when, and after how long.
@@ -260,7 +261,7 @@ impl RunMetrics {
                 .as_secs_f64(),
         );
         self.duration.set(duration.as_secs_f64());
-        self.memory.set(saturate(peak_memory_bytes().unwrap_or(0)));
+        self.memory.set(saturated(peak_memory_bytes().unwrap_or(0)));
     }
 
     /// The text form.
@@ -268,12 +269,7 @@ impl RunMetrics {
     /// # Errors
     /// `Internal`, if the registry cannot be written.
     pub fn to_text(&self) -> Result<String> {
-        let failed = |error| Error::new(ErrorKind::Internal, "encode the metrics").source(error);
-        let mut bytes = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut bytes)
-            .map_err(failed)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        register::text(&self.registry)
     }
 }
 
@@ -283,27 +279,8 @@ impl Default for RunMetrics {
     }
 }
 
-/// Names and help texts are constants below, so that a wrong one fails in every test.
-const CONSTANT: &str = "metric names are constant, valid and unique";
-
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> C {
-    registry.register(Box::new(metric.clone())).expect(CONSTANT);
-    metric
-}
-
-fn single(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    registered(registry, IntGauge::new(name, help).expect(CONSTANT))
-}
-
-fn float(registry: &Registry, name: &str, help: &str) -> Gauge {
-    registered(registry, Gauge::new(name, help).expect(CONSTANT))
-}
-
 fn family(registry: &Registry, name: &str, help: &str, label: &str) -> IntGaugeVec {
-    registered(
-        registry,
-        IntGaugeVec::new(Opts::new(name, help), &[label]).expect(CONSTANT),
-    )
+    gauges(registry, name, help, &[label])
 }
 
 fn collected(registry: &Registry) -> IntGaugeVec {
@@ -314,10 +291,6 @@ fn collected(registry: &Registry) -> IntGaugeVec {
 fn collected_bytes(registry: &Registry) -> IntGaugeVec {
     let help = "Bytes freed and written by the last garbage collection.";
     family(registry, "gc_data_bytes", help, "kind")
-}
-
-fn saturate(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// `VmHWM` of proc(5), which is in KiB.

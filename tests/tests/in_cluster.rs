@@ -18,6 +18,10 @@ mod change_ids;
 mod deaths;
 #[path = "in_cluster/left.rs"]
 mod left;
+#[path = "in_cluster/maintenance.rs"]
+mod maintenance;
+#[path = "in_cluster/metrics.rs"]
+mod metrics;
 #[path = "in_cluster/queue.rs"]
 mod queue;
 #[path = "in_cluster/restore.rs"]
@@ -90,6 +94,10 @@ const CASES: &[Case] = &[
     ("cancelled_in_progress", cancel::in_progress),
     ("deleted_in_progress", cancel::deleted_in_progress),
     ("repository_away_and_back", backup::repository_away_and_back),
+    ("garbage_goes", maintenance::garbage_goes),
+    ("damage_is_told", maintenance::damage_is_told),
+    ("failures_are_told", maintenance::failures_are_told),
+    ("prometheus_sees", metrics::prometheus_sees),
     ("many_queued", queue::many),
     (
         "left_by_a_driver_that_is_gone",

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::args::ControllerArgs;
+use super::args::{ControllerArgs, RunArgs};
 use super::config::invalid;
 use super::run::{Outcome, Run};
 use crate::error::{Error, ErrorKind, Result};
+use crate::kube::access::Bandwidth;
 use crate::kube::connection::Connection;
 use crate::kube::controller;
 use crate::kube::controller::holder::HolderSettings;
@@ -23,8 +24,8 @@ const SHORTEST_AGENT_DEADLINE: Duration = Duration::from_secs(45);
 /// How often the signal handlers' flag is looked at.
 const SIGNAL_PACE: Duration = Duration::from_millis(100);
 
-pub(super) fn run(run: &Run, args: &ControllerArgs) -> Result<Outcome> {
-    let settings = settings(args)?;
+pub(super) fn run(run: &Run, args: &ControllerArgs, limits: &RunArgs) -> Result<Outcome> {
+    let settings = settings(args, limits)?;
     run.signals.stop_cleanly(true);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -52,7 +53,7 @@ async fn serve(settings: Settings, flag: StopFlag) -> Result<()> {
     }
 }
 
-fn settings(args: &ControllerArgs) -> Result<Settings> {
+fn settings(args: &ControllerArgs, limits: &RunArgs) -> Result<Settings> {
     if args.lease < SHORTEST_LEASE {
         return Err(invalid("use a lease that is shorter than 3 seconds")
             .hint("give --lease at least 3s: a busy API server may take a second to answer"));
@@ -99,6 +100,11 @@ fn settings(args: &ControllerArgs) -> Result<Settings> {
         sweep_every: args.sweep_every.max(Duration::from_secs(1)),
         repository_every: args.repository_every.max(Duration::from_secs(1)),
         lease: args.lease,
+        maintains: args.maintenance,
+        maintenance_bandwidth: Bandwidth {
+            upload: limits.limit_upload,
+            download: limits.limit_download,
+        },
         per_volume_metrics: args.per_volume_metrics,
         profiles_config_map: args.driver_profiles.clone(),
     })
@@ -126,8 +132,9 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Settings> {
         let cli = Cli::try_parse_from(std::iter::once("snaphaul").chain(line.split_whitespace()));
-        match &cli.unwrap().command {
-            Command::Controller(args) => settings(args),
+        let cli = cli.unwrap();
+        match &cli.command {
+            Command::Controller(args) => settings(args, &cli.run),
             other => panic!("not a controller: {other:?}"),
         }
     }
@@ -138,7 +145,7 @@ mod tests {
         assert_eq!(settings.deadlines, Deadlines::default());
         assert_eq!(settings.slots_per_node, 2);
         assert_eq!(settings.lease, Duration::from_secs(15));
-        assert!(settings.per_volume_metrics);
+        assert!(settings.per_volume_metrics && settings.maintains);
         assert_ne!(settings.identity, parsed("controller").unwrap().identity);
     }
 

@@ -7,16 +7,14 @@ use super::open;
 use super::output::table::{Align, Table};
 use super::run::{Outcome, Run, Text};
 use super::units;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::pipeline::report::VerifyReport;
 use crate::pipeline::restore;
-use crate::pipeline::verify::{self, VerifyLevel, VerifyRequest};
+use crate::pipeline::verify::{self, VerifyLevel, VerifyRequest, verdict};
 
 const ON_STOP: &str = "stopping: nothing was changed; run it again from the start";
 /// Findings a person wants to see; `--json` has all.
 const SHOWN_FINDINGS: usize = 50;
-/// Points named in one line of the table.
-const SHOWN_POINTS: usize = 3;
 
 pub(super) fn run(
     run: &Run,
@@ -38,7 +36,7 @@ pub(super) fn run(
     for warning in &report.warnings {
         run.warn(warning);
     }
-    Ok(Outcome::new(&report, Text::Summary(to_text(&report)))?.with_finding(finding(&report)))
+    Ok(Outcome::new(&report, Text::Summary(to_text(&report)))?.with_finding(verdict::of(&report)))
 }
 
 fn request(args: &VerifyArgs) -> VerifyRequest {
@@ -52,27 +50,6 @@ fn request(args: &VerifyArgs) -> VerifyRequest {
         },
         sample_percent: args.sample_percent,
     }
-}
-
-fn finding(report: &VerifyReport) -> Option<Error> {
-    let first = report.errors.first()?;
-    let mut volumes: Vec<&str> = report
-        .errors
-        .iter()
-        .filter_map(|found| found.volume.as_deref())
-        .collect();
-    volumes.sort_unstable();
-    volumes.dedup();
-    let hurt = match volumes.len() {
-        0 => String::new(),
-        _ => format!(", which hurts points of {}", shortened(&volumes)),
-    };
-    let count = report.errors.len();
-    Some(
-        Error::new(ErrorKind::Corrupt, format!("verify the points: {count} findings of damaged or missing objects{hurt}"))
-            .object(&first.object)
-            .hint("back the hurt volumes up again: what was found bad is stored anew; `snaphaul repair --dry-run` says what else can be mended, `restore --salvage` saves what is left of a point"),
-    )
 }
 
 fn to_text(report: &VerifyReport) -> String {
@@ -141,24 +118,7 @@ fn hurt(ranges: &[(u64, u64)]) -> String {
 }
 
 fn points(points: &[String]) -> String {
-    shortened(&points.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-fn shortened(names: &[&str]) -> String {
-    let shown = names
-        .iter()
-        .take(SHOWN_POINTS)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(" ");
-    match names
-        .len()
-        .checked_sub(SHOWN_POINTS)
-        .filter(|more| *more > 0)
-    {
-        Some(more) => format!("{shown} and {more} more"),
-        None => shown,
-    }
+    verdict::shortened(&points.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -191,17 +151,6 @@ mod tests {
         );
         assert!(text.contains("seg/1: it is gone; back up again"), "{text}");
         assert!(to_text(&report(60)).contains("and 10 more; --json lists all"));
-    }
-
-    #[test]
-    fn findings_end_the_run_with_an_error() {
-        assert!(finding(&report(0)).is_none());
-        let error = finding(&report(2)).unwrap();
-        assert_eq!(
-            (error.kind(), error.object_name()),
-            (ErrorKind::Corrupt, Some("seg/1"))
-        );
-        assert!(error.message().ends_with("hurts points of db"), "{error}");
     }
 
     #[test]

@@ -12,15 +12,15 @@ use kube::{Client, Config};
 use crate::error::{Error, ErrorKind, Result};
 
 const CONNECT: Duration = Duration::from_secs(10);
-/// The API server ends each request of its own after a minute.
-const ANSWER: Duration = Duration::from_secs(65);
+/// Answers come in a second; a busy API server takes several.
+const ANSWER: Duration = Duration::from_secs(30);
 /// A watch is ended by the API server within 295 s, as it is asked to; lists come sooner.
 const WATCH: Duration = Duration::from_mins(6);
 
 /// Two clients of one cluster.
 #[derive(Clone)]
 pub struct Connection {
-    /// For requests: no answer takes longer than about a minute.
+    /// For requests: none waits longer than half a minute for an answer.
     pub requests: Client,
     /// For watches, which are silent for minutes where nothing happens.
     pub watches: Client,

@@ -17,6 +17,8 @@ pub mod events;
 pub mod holder;
 pub mod lease;
 pub mod looks;
+pub mod maintenance;
+pub mod milestones;
 pub mod nodes;
 pub mod owner;
 pub mod quantity;
@@ -28,6 +30,7 @@ pub mod settings;
 pub mod slots;
 pub mod sweep;
 pub mod telemetry;
+pub mod volumes;
 pub mod watches;
 pub mod working_copy;
 
@@ -207,6 +210,9 @@ async fn lead(connection: Connection, settings: Settings, telemetry: Arc<Telemet
         tasks.spawn(work(Arc::clone(&context)));
     }
     tasks.spawn(sweep::run(Arc::clone(&context)));
+    if context.settings.maintains {
+        tasks.spawn(maintenance::run(Arc::clone(&context)));
+    }
     context.telemetry.works(true);
     match tasks.join_next().await {
         Some(Err(error)) => Err(Error::new(

@@ -17,6 +17,7 @@ pub(crate) mod maps;
 mod memory;
 mod segments;
 mod selection;
+pub mod verdict;
 
 use std::collections::HashMap;
 use std::str::FromStr;

@@ -73,6 +73,24 @@ pub struct RequestCounts {
     pub get_bytes: u64,
     /// Attempts repeated after a retryable failure.
     pub retries: u64,
+    /// Attempts that failed; that an object is not there, or is there already, is an answer.
+    pub errors: u64,
+    /// Attempts that the store answered by asking for fewer, or not in time.
+    pub throttles: u64,
+    /// How long attempts took, where the store is reached over a network.
+    pub times: RequestTimes,
+}
+
+/// Upper ends of the classes of [`RequestTimes`], in seconds; one class more is above all.
+pub const TIME_BOUNDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
+
+/// Distribution of the time from sending a request to the end of its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestTimes {
+    /// Attempts by class of [`TIME_BOUNDS`].
+    pub classes: [u64; TIME_BOUNDS.len() + 1],
+    /// Time of all together, in microseconds.
+    pub micros: u64,
 }
 
 /// A flat set of immutable objects under `/`-separated names.

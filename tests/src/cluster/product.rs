@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use super::Cluster;
 use super::kubeconfig::Credential;
 use crate::process::Process;
+use crate::server::free_ports;
 use crate::snaphaul;
 
 /// The namespace of the product.
@@ -36,6 +37,7 @@ pub struct ProductOptions {
 #[derive(Debug)]
 pub struct Product {
     processes: BTreeMap<String, Process>,
+    ports: BTreeMap<String, u16>,
     starts: u32,
     options: ProductOptions,
     folder: PathBuf,
@@ -68,6 +70,7 @@ impl Product {
         std::fs::create_dir_all(folder.join("run"))?;
         Ok(Self {
             processes: BTreeMap::new(),
+            ports: BTreeMap::new(),
             starts: 0,
             options,
             folder,
@@ -91,7 +94,6 @@ impl Product {
             ("--identity", name),
             ("--holder-host-path", &self.holders().display().to_string()),
             ("--holder-image", "snaphaul"),
-            ("--listen", "127.0.0.1:0"),
             // Whoever comes after one that was killed shall not wait long.
             ("--lease", "4s"),
             ("--repository-every", "3s"),
@@ -123,7 +125,6 @@ impl Product {
             ("--namespace", SYSTEM.to_owned()),
             ("--node-name", node.to_owned()),
             ("--holder-directory", self.holders().display().to_string()),
-            ("--listen", "127.0.0.1:0".to_owned()),
         ];
         let mut all = vec!["agent".to_owned()];
         for (flag, value) in words {
@@ -135,6 +136,11 @@ impl Product {
 
     fn start(&mut self, name: &str, words: &[String], kubeconfig: &Path) -> Result<()> {
         self.starts += 1;
+        // Free a moment ago; a loser of the race fails to listen, loudly.
+        let [port] = free_ports::<1>()?;
+        self.ports.insert(name.to_owned(), port);
+        let mut words = words.to_vec();
+        words.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
         let log = self.folder.join(format!("{name}-{}.log", self.starts));
         let scratch = self.folder.join(format!("{name}.work"));
         std::fs::create_dir_all(&scratch)?;
@@ -146,7 +152,7 @@ impl Product {
             ("RUST_BACKTRACE", "1"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
         ];
-        let process = Process::start(&snaphaul::binary()?, words, &env, &log)?;
+        let process = Process::start(&snaphaul::binary()?, &words, &env, &log)?;
         self.processes.insert(name.to_owned(), process);
         Ok(())
     }
@@ -174,6 +180,13 @@ impl Product {
     #[must_use]
     pub fn process(&self, name: &str) -> Option<&Process> {
         self.processes.get(name)
+    }
+
+    /// Where a running process serves metrics and health, on this machine.
+    #[must_use]
+    pub fn port(&self, name: &str) -> Option<u16> {
+        self.processes.get(name)?;
+        self.ports.get(name).copied()
     }
 
     /// Names of those that ended by themselves, which none ever should.

@@ -32,7 +32,7 @@ pub(crate) fn a_stop_is_heard(stage: &mut Stage) -> Result<()> {
         points["points"].as_array().is_some_and(Vec::is_empty),
         "{points:#}"
     );
-    ensure!(agent.metric("snaphaul_agent_slots_in_use_count")? == 0.0);
+    ensure!(agent.metric("snaphaul_agent_slots_in_use")? == 0.0);
     // A stop that is there before the order is taken needs no device.
     let early = scene.backup("tenant-a", "early")?;
     scene.order(&early, 1, &json!({ "stop": "too late anyway" }))?;

@@ -107,13 +107,18 @@ pub(super) fn defaults_appear(cluster: &Cluster) -> Result<()> {
         ("snapshotrepositories", ".spec.sync", "None"),
         (
             "snapshotrepositories",
-            ".spec.maintenance.gcEveryHours",
-            "24",
+            ".spec.maintenance.gcInterval",
+            "24h",
         ),
         (
             "snapshotrepositories",
-            ".spec.maintenance.verifyEveryHours",
-            "24",
+            ".spec.maintenance.verifyInterval",
+            "24h",
+        ),
+        (
+            "snapshotrepositories",
+            ".spec.maintenance.verifyLevel",
+            "Sample",
         ),
         (
             "snapshotrepositories",
@@ -211,7 +216,7 @@ pub(super) fn what_is_admitted_can_be_read(cluster: &Cluster) -> Result<()> {
     }
     let spec = "s3: {bucket: backups}, encryptionSecretRef: {name: key}, \
          allowedNamespaces: {matchExpressions: [{key: a, operator: Exists}]}, grants: [{from: {namespace: a}, to: [b]}], \
-         maintenance: {verifySamplePercent: 1.0, gcEveryHours: 8.76e3}";
+         maintenance: {verifySamplePercent: 1.0, gcInterval: 90m}";
     cluster.apply(&repository("spellings", spec))?;
     read::<SnapshotRepository>(cluster, "snapshotrepositories", "spellings")
 }

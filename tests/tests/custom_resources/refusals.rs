@@ -213,8 +213,20 @@ fn repositories() -> Vec<(String, &'static str)> {
             "should be less than or equal to 100",
         ),
         (
-            with("maintenance: {gcEveryHours: -1}"),
-            "should be greater than or equal to 0",
+            with("maintenance: {verifySamplePercent: 0}"),
+            "should be greater than or equal to 1",
+        ),
+        (
+            with("maintenance: {gcInterval: 1w}"),
+            "spec.maintenance.gcInterval",
+        ),
+        (
+            with("maintenance: {verifyInterval: '-1h'}"),
+            "spec.maintenance.verifyInterval",
+        ),
+        (
+            with("maintenance: {verifyLevel: Deep}"),
+            "supported values: \"Metadata\", \"Sample\", \"Data\"",
         ),
         (
             with("grants: [{from: {namespace: a}, to: []}]"),
@@ -400,7 +412,7 @@ pub(super) fn allowed_changes_are_admitted(cluster: &Cluster) -> Result<()> {
     for spec in [
         REPOSITORY,
         "s3: {bucket: backups, endpoint: 'http://127.0.0.1:9000', pathStyle: true, region: a}, encryptionSecretRef: {name: other}",
-        "s3: {bucket: backups}, encryptionSecretRef: {name: key}, sync: All, maintenance: {gcEveryHours: 0}",
+        "s3: {bucket: backups}, encryptionSecretRef: {name: key}, sync: All, maintenance: {gcInterval: 0s, verifyInterval: 7d, verifyLevel: Data}",
     ] {
         cluster.apply(&repository("allowed", spec))?;
     }

@@ -17,6 +17,7 @@ use tests::cluster::storage::{CLASS, DRIVER_NODE, Storage};
 use tests::cluster::{Cluster, Parts};
 use tests::csi::Plugin as _;
 use tests::csi_driver::NAME;
+use tests::http_get;
 use tests::image::{Image, MIB};
 use tests::metadata_sidecar::MetadataSidecar;
 use tests::random::Random;
@@ -71,7 +72,7 @@ impl Bed {
             kubelet: storage.driver.kubelet().join("pods"),
             logs: cluster.folder().join("product/pods"),
         })?;
-        let product = Product::install(&cluster, ProductOptions::default())?;
+        let product = Product::install(&cluster, options())?;
         let scratch = Scratch::new("in-cluster")?;
         let mut bed = Self {
             product,
@@ -117,9 +118,41 @@ impl Bed {
         self.wait_for_repository("True")
     }
 
+    /// Path of the repository's object.
+    pub(crate) fn repository_path(&self) -> String {
+        let _ = self;
+        format!("{GROUP}/snapshotrepositories/{REPOSITORY}")
+    }
+
+    /// The repository's object.
+    pub(crate) fn repository_object(&self) -> Result<Value> {
+        self.api
+            .get(&self.repository_path())?
+            .context("the repository exists")
+    }
+
+    /// Its status, for the message of a failure.
+    pub(crate) fn repository_status(&self) -> String {
+        self.repository_object().map_or_else(
+            |error| error.to_string(),
+            |object| object["status"].to_string(),
+        )
+    }
+
+    /// What a running process of the product serves.
+    pub(crate) fn page(&self, process: &str, path: &str) -> Result<String> {
+        let port = self.product.port(process).context("the process runs")?;
+        http_get::get(port, path)
+    }
+
+    /// The value of a series of a running process.
+    pub(crate) fn metric(&self, process: &str, series: &str) -> Result<Option<f64>> {
+        http_get::series(&self.page(process, "/metrics")?, series)
+    }
+
     /// Waits until the repository's condition `Ready` has this status.
     pub(crate) fn wait_for_repository(&self, status: &str) -> Result<()> {
-        let path = format!("{GROUP}/snapshotrepositories/{REPOSITORY}");
+        let path = self.repository_path();
         self.wait(LIMIT, &format!("repository Ready={status}"), || {
             let object = self.api.get(&path)?.context("the repository exists")?;
             Ok(condition(&object, "Ready").is_some_and(|found| found["status"] == status))
@@ -411,6 +444,14 @@ impl Bed {
             self.product.start_agent(&self.cluster, NODE)?;
         }
         Ok(())
+    }
+}
+
+/// What is swept and shown as metrics is soon seen.
+fn options() -> ProductOptions {
+    ProductOptions {
+        controller: ["--sweep-every", "5s"].map(str::to_owned).to_vec(),
+        ..ProductOptions::default()
     }
 }
 

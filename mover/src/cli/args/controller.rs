@@ -108,6 +108,10 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "NAME", default_value = "snaphaul-driver-profiles")]
     pub driver_profiles: String,
 
+    /// Whether repositories are cleaned and verified as their spec.maintenance says. --limit-upload and --limit-download hold for that
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub maintenance: bool,
+
     /// Whether there are metrics of each volume
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub per_volume_metrics: bool,

@@ -2,21 +2,25 @@
 //!
 //! Owns: names and labels, all of closed sets, and what its health pages say. Must not: decide anything.
 
+mod request_times;
+mod stages;
+mod store;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use super::transfer::{Phase, Success};
 use super::work::Kind;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::kube::http::Pages;
+use crate::metrics::register::{counter, counters, gauge, histograms, registry, text};
 use crate::pipeline::progress::Progress;
 use crate::repository::store::RequestCounts;
+use stages::StageMetrics;
+pub(super) use stages::StageSums;
+use store::StoreMetrics;
 
 /// Ends of transfers.
 const RESULTS: [&str; 5] = [
@@ -80,24 +84,25 @@ pub(super) struct AgentMetrics {
     phases: HistogramVec,
     data: IntCounterVec,
     sources: IntCounterVec,
+    told: IntCounterVec,
+    differing: IntCounterVec,
     liars: IntCounter,
-    requests: IntCounterVec,
-    transferred: IntCounterVec,
-    retries: IntCounter,
+    stages: StageMetrics,
+    store: StoreMetrics,
     ready: AtomicBool,
     draining: AtomicBool,
 }
 
 impl AgentMetrics {
     pub(super) fn new(slots: usize) -> Self {
-        let registry =
-            Registry::new_custom(Some("snaphaul_agent".to_owned()), None).expect(CONSTANT);
+        let registry = registry("snaphaul_agent");
         let r = &registry;
+        let by_source = |name, help| counters(r, name, help, &["source"]);
         let metrics = Self {
-            running: gauge(r, "slots_in_use_count", "Volumes that are moved now."),
+            running: gauge(r, "slots_in_use", "Volumes that are moved now."),
             waiting: gauge(
                 r,
-                "waiting_count",
+                "waiting_volumes",
                 "Orders that wait for a slot of this node.",
             ),
             transfers: counters(
@@ -108,9 +113,9 @@ impl AgentMetrics {
             ),
             phases: histograms(
                 r,
-                "phase_duration_seconds",
-                "Time of the steps of a transfer.",
+                ("phase_duration_seconds", "Time of the steps of a transfer."),
                 &["kind", "phase"],
+                &BUCKETS,
             ),
             data: counters(
                 r,
@@ -118,37 +123,32 @@ impl AgentMetrics {
                 "Bytes of volumes by what became of them.",
                 &["kind", "data"],
             ),
-            sources: counters(
-                r,
+            sources: by_source(
                 "changed_block_sources_total",
                 "Backups by who said what changed.",
-                &["source"],
+            ),
+            told: by_source(
+                "changed_block_told_bytes_total",
+                "Bytes that were read because the source told of them.",
+            ),
+            differing: by_source(
+                "changed_block_differing_bytes_total",
+                "Bytes among them that were neither zero nor as before: their share is the source's precision.",
             ),
             liars: counter(
                 r,
                 "changed_block_liars_total",
                 "Sources of changed blocks that were caught.",
             ),
-            requests: counters(
-                r,
-                "store_requests_total",
-                "Requests to stores.",
-                &["operation"],
-            ),
-            transferred: counters(
-                r,
-                "store_transferred_bytes_total",
-                "Bodies moved.",
-                &["direction"],
-            ),
-            retries: counter(r, "store_retries_total", "Requests that were sent again."),
+            stages: StageMetrics::new(r),
+            store: StoreMetrics::new(r),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             registry,
         };
         gauge(
             &metrics.registry,
-            "slots_count",
+            "slots",
             "Volumes that may be moved at once.",
         )
         .set(i64::try_from(slots).unwrap_or(i64::MAX));
@@ -170,9 +170,10 @@ impl AgentMetrics {
             }
         }
         for source in SOURCES {
-            self.sources.with_label_values(&[source]);
+            for family in [&self.sources, &self.told, &self.differing] {
+                family.with_label_values(&[source]);
+            }
         }
-        self.observe_store(&RequestCounts::default());
     }
 
     pub(super) fn set_load(&self, running: usize, waiting: usize) {
@@ -215,6 +216,16 @@ impl AgentMetrics {
         }
     }
 
+    /// What the stages do.
+    pub(super) fn stages(&self) -> &StageMetrics {
+        &self.stages
+    }
+
+    /// Adds what a transfer asked of its store.
+    pub(super) fn observe_store(&self, counts: &RequestCounts) {
+        self.store.add(counts);
+    }
+
     pub(super) fn observe_success(&self, success: &Success) {
         if let Success::Backup(report, _) = success {
             let known = SOURCES
@@ -222,39 +233,22 @@ impl AgentMetrics {
                 .find(|known| **known == report.changed_blocks);
             let source = known.copied().unwrap_or("other");
             self.sources.with_label_values(&[source]).inc();
+            let told = report.read_bytes.saturating_sub(report.sampled_bytes);
+            let differing = report.new_bytes.saturating_add(report.deduplicated_bytes);
+            self.told.with_label_values(&[source]).inc_by(told);
+            self.differing
+                .with_label_values(&[source])
+                .inc_by(differing.min(told));
             if report.changed_blocks_liar.is_some() {
                 self.liars.inc();
             }
         }
     }
-
-    /// Adds what a transfer asked of its store.
-    pub(super) fn observe_store(&self, counts: &RequestCounts) {
-        for (operation, count) in [
-            ("put", counts.put),
-            ("get", counts.get),
-            ("head", counts.head),
-            ("list", counts.list),
-            ("delete", counts.delete),
-        ] {
-            self.requests.with_label_values(&[operation]).inc_by(count);
-        }
-        let sent = self.transferred.with_label_values(&["sent"]);
-        sent.inc_by(counts.put_bytes);
-        let received = self.transferred.with_label_values(&["received"]);
-        received.inc_by(counts.get_bytes);
-        self.retries.inc_by(counts.retries);
-    }
 }
 
 impl Pages for AgentMetrics {
     fn metrics(&self) -> Result<String> {
-        let failed = |error| Error::new(ErrorKind::Internal, "encode the metrics").source(error);
-        let mut bytes = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut bytes)
-            .map_err(failed)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        text(&self.registry)
     }
 
     fn not_ready(&self) -> Option<String> {
@@ -266,34 +260,6 @@ impl Pages for AgentMetrics {
     }
 }
 
-const CONSTANT: &str = "metric names are constant, valid and unique";
-
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> C {
-    registry.register(Box::new(metric.clone())).expect(CONSTANT);
-    metric
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    registered(registry, IntGauge::new(name, help).expect(CONSTANT))
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    registered(registry, IntCounter::new(name, help).expect(CONSTANT))
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let family = IntCounterVec::new(Opts::new(name, help), labels);
-    registered(registry, family.expect(CONSTANT))
-}
-
-fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
-    registered(
-        registry,
-        HistogramVec::new(options, labels).expect(CONSTANT),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,11 +268,47 @@ mod tests {
     fn every_series_is_there_from_the_start() {
         let text = AgentMetrics::new(3).metrics().unwrap();
         for line in [
-            "snaphaul_agent_slots_count 3",
+            "snaphaul_agent_slots 3",
             "snaphaul_agent_transfers_total{kind=\"restore\",result=\"superseded\"} 0",
             "snaphaul_agent_data_bytes_total{data=\"stored\",kind=\"backup\"} 0",
             "snaphaul_agent_phase_duration_seconds_count{kind=\"backup\",phase=\"device\"} 0",
             "snaphaul_agent_store_requests_total{operation=\"put\"} 0",
+        ] {
+            assert!(text.contains(line), "no `{line}` in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_metric_is_documented_with_its_labels_and_no_other() {
+        use crate::metrics::register::{documented, known};
+        let metrics = AgentMetrics::new(1);
+        assert_eq!(documented("snaphaul_agent_"), known(&metrics.registry));
+    }
+
+    #[test]
+    fn a_backup_tells_how_precise_its_source_was() {
+        let metrics = AgentMetrics::new(1);
+        let report = crate::pipeline::report::BackupReport {
+            changed_blocks: "csi".to_owned(),
+            read_bytes: 100,
+            sampled_bytes: 20,
+            new_bytes: 30,
+            deduplicated_bytes: 10,
+            ..crate::pipeline::report::BackupReport::default()
+        };
+        let point = crate::kube::api::backup::PointStatus::default();
+        metrics.observe_success(&Success::Backup(Box::new(report), point));
+        metrics.stages().observe_queue(0, 7);
+        metrics.stages().observe_queue(7, 3);
+        metrics.stages().observe_engine(Some("threads"));
+        metrics.stages().observe_engine(None);
+        let text = metrics.metrics().unwrap();
+        for line in [
+            "snaphaul_agent_changed_block_told_bytes_total{source=\"csi\"} 80",
+            "snaphaul_agent_changed_block_differing_bytes_total{source=\"csi\"} 40",
+            "snaphaul_agent_queue_bytes 3",
+            "snaphaul_agent_io_engine_transfers_total{engine=\"threads\"} 1",
+            "snaphaul_agent_stage_busy_seconds_total{kind=\"backup\",stage=\"read\"} 0",
         ] {
             assert!(text.contains(line), "no `{line}` in\n{text}");
         }

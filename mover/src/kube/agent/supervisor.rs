@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::changed::Services;
 use super::conclusion;
 use super::leave;
-use super::metrics::{AgentMetrics, Moved};
+use super::metrics::{AgentMetrics, Moved, StageSums};
 use super::share::Budget;
 use super::status::{StatusWriter, Written, now};
 use super::transfer::{Finished, Success, Transfer};
@@ -262,6 +262,9 @@ impl Supervisor<'_> {
             }
         };
         teller.count();
+        let stages = self.desk.metrics.stages();
+        stages.observe_engine(teller.progress.engine());
+        drop(teller);
         // It has sent its result, or panicked: either way it ends now.
         let joined = thread.join();
         match (finished, joined) {
@@ -415,6 +418,8 @@ struct Teller<'a> {
     told: Moved,
     /// Extents that the source of changed blocks had told by then: it answers, though nothing moves yet.
     answers: u64,
+    stages: StageSums,
+    queued: u64,
 }
 
 impl<'a> Teller<'a> {
@@ -424,6 +429,8 @@ impl<'a> Teller<'a> {
             progress,
             told: Moved::default(),
             answers: 0,
+            stages: StageSums::default(),
+            queued: 0,
         }
     }
 
@@ -431,7 +438,14 @@ impl<'a> Teller<'a> {
     fn count(&mut self) -> bool {
         let now = Moved::of(&self.progress);
         let metrics = &self.supervisor.desk.metrics;
-        metrics.observe_moved(self.supervisor.work.kind, &self.told, &now);
+        let kind = self.supervisor.work.kind;
+        metrics.observe_moved(kind, &self.told, &now);
+        let stages = StageSums::of(&self.progress);
+        metrics.stages().observe(kind, &self.stages, &stages);
+        self.stages = stages;
+        let queued = Progress::read_of(&self.progress.queued);
+        metrics.stages().observe_queue(self.queued, queued);
+        self.queued = queued;
         let changed = now != self.told;
         self.told = now;
         changed
@@ -457,6 +471,14 @@ impl<'a> Teller<'a> {
             // The next report says the same and more.
             Err(error) => tracing::debug!(%error, "tell no progress"),
         }
+    }
+}
+
+impl Drop for Teller<'_> {
+    /// What was on its way when a transfer failed is on its way no more.
+    fn drop(&mut self) {
+        let metrics = &self.supervisor.desk.metrics;
+        metrics.stages().observe_queue(self.queued, 0);
     }
 }
 

@@ -14,6 +14,8 @@ pub const SUCCEEDED: &str = "Succeeded";
 pub const CLEANED: &str = "Cleaned";
 /// Condition of a repository: agents can use it.
 pub const READY: &str = "Ready";
+/// Condition of a repository: what was stored is still there and right, as far as it was looked at.
+pub const HEALTHY: &str = "Healthy";
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
@@ -107,4 +109,14 @@ reasons! {
     Cancelled,
     /// It is done.
     Done,
+    /// The repository was not verified yet.
+    NotVerified,
+    /// The last verification found nothing wrong.
+    Verified,
+    /// Stored data is damaged or missing; the message says which points are hurt and what to do.
+    DamageFound,
+    /// Garbage collection or verification failed several times in a row; the message says why.
+    MaintenanceFailed,
+    /// Garbage was collected.
+    Collected,
 }

@@ -11,7 +11,8 @@
     reason = "the derive of the schema generates what nobody names"
 )]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use k8s_openapi::jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,8 +36,25 @@ use super::NameRef;
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].status"
     ),
+    printcolumn(
+        name = "Healthy",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Healthy')].status"
+    ),
     printcolumn(name = "Location", type_ = "string", json_path = ".status.location"),
     printcolumn(name = "Points", type_ = "integer", json_path = ".status.points"),
+    printcolumn(
+        name = "Collected",
+        type_ = "date",
+        json_path = ".status.lastGc.completed",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Verified",
+        type_ = "date",
+        json_path = ".status.lastVerify.completed",
+        priority = "1"
+    ),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -171,26 +189,45 @@ pub struct GrantSource {
     pub namespace: String,
 }
 
-/// How a repository is kept healthy. One process of the cluster at a time does it.
+/// Times such as `30m`, `24h` or `7d`.
+const INTERVAL: &str = "^[0-9]{1,5}(s|m|h|d)$";
+
+/// How a repository is kept healthy. The controller does it, one thing at a time; backups and restores go on meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Maintenance {
-    /// Hours between two runs of garbage collection; 0 turns it off.
+    /// Time from the end of one garbage collection to the next, e.g. `24h` or `7d`; `0s` turns it off. What was deleted stays restorable until
+    /// then, and takes its space.
     #[serde(default = "daily")]
-    #[schemars(range(min = 0, max = 8760))]
-    pub gc_every_hours: u32,
-    /// Hours between two verifications; 0 turns them off.
+    #[schemars(regex(pattern = INTERVAL))]
+    pub gc_interval: String,
+    /// Time from the end of one verification to the next; `0s` turns it off.
     #[serde(default = "daily")]
-    #[schemars(range(min = 0, max = 8760))]
-    pub verify_every_hours: u32,
-    /// Percent of the stored data that each verification reads, what was verified longest ago first.
+    #[schemars(regex(pattern = INTERVAL))]
+    pub verify_interval: String,
+    /// How deep a verification looks.
+    #[serde(default)]
+    pub verify_level: VerifyDepth,
+    /// Percent of the stored data that each verification of the level Sample reads, what was verified longest ago first.
     #[serde(default = "sample")]
-    #[schemars(range(min = 0, max = 100))]
+    #[schemars(range(min = 1, max = 100))]
     pub verify_sample_percent: u8,
 }
 
-fn daily() -> u32 {
-    24
+/// How deep a verification looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum VerifyDepth {
+    /// Everything but the data itself: records, maps, and that every object is there and whole in its structure.
+    Metadata,
+    /// And a share of the data.
+    #[default]
+    Sample,
+    /// And all data, which is read from the store.
+    Data,
+}
+
+fn daily() -> String {
+    "24h".to_owned()
 }
 
 fn sample() -> u8 {
@@ -200,8 +237,9 @@ fn sample() -> u8 {
 impl Default for Maintenance {
     fn default() -> Self {
         Self {
-            gc_every_hours: daily(),
-            verify_every_hours: daily(),
+            gc_interval: daily(),
+            verify_interval: daily(),
+            verify_level: VerifyDepth::default(),
             verify_sample_percent: sample(),
         }
     }
@@ -226,7 +264,7 @@ pub struct SnapshotRepositoryStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: whether agents can use it, and why not.
+    /// `Ready`: whether agents can use it. `Healthy`: whether everything that was stored is still there and right.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// The place as a URL, without credentials.
@@ -242,26 +280,81 @@ pub struct SnapshotRepositoryStatus {
     /// Number of points at the last look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub points: Option<i64>,
-    /// When the last garbage collection ended, and how.
+    /// The last garbage collection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_gc: Option<MaintenanceRun>,
-    /// When the last verification ended, and how.
+    /// The last verification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_verify: Option<MaintenanceRun>,
+    /// When garbage is collected next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_gc: Option<Time>,
+    /// When the repository is verified next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_verify: Option<Time>,
+    /// Points that were found damaged and are still there: the first 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged_points: Vec<String>,
+    /// How many there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged_point_count: Option<i64>,
+    /// Backups, restores and verifications that neither ended nor were given up when garbage was collected; what they use was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished_sessions: Option<i64>,
+    /// Estimate of the bytes that nothing needs and that stay in objects that are in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_bytes: Option<i64>,
     /// What a person should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
 /// One run of garbage collection or verification.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MaintenanceRun {
-    /// When it ended, RFC 3339.
-    pub finished: String,
-    /// Whether it found nothing wrong.
+    /// When it began.
+    pub started: Time,
+    /// When it ended. Absent while it runs, and where the controller ended first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Time>,
+    /// Whether it did all of its work and found nothing wrong.
+    #[serde(default)]
     pub succeeded: bool,
-    /// What it did or found.
+    /// Runs in a row that could not do their work. They are tried again sooner than the interval says, and later each time.
+    #[serde(default)]
+    pub failures: i64,
+    /// What it did or found, or why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// When the last one ended that did its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed: Option<Time>,
+    /// Bytes that it deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freed_bytes: Option<i64>,
+    /// Bytes that it read from the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bytes: Option<i64>,
+    /// Damaged or missing objects that it found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<i64>,
+}
+
+impl MaintenanceRun {
+    /// One that began now and has done nothing yet.
+    #[must_use]
+    pub fn began(now: Timestamp) -> Self {
+        Self {
+            started: Time(now),
+            finished: None,
+            succeeded: false,
+            failures: 0,
+            message: None,
+            completed: None,
+            freed_bytes: None,
+            read_bytes: None,
+            findings: None,
+        }
+    }
 }

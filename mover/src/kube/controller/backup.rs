@@ -22,12 +22,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::{Resource as _, ResourceExt as _};
 
+use super::milestones::{self, Stand};
 use super::owner::Owner;
 use super::queue::Again;
 use super::watches::{Key, Kind};
-use super::{Context, apply};
+use super::{Context, apply, volumes};
 use crate::error::Result;
-use crate::kube::api::{Phase, PodVolumeBackup};
+use crate::kube::api::{PodVolumeBackup, PodVolumeBackupStatus};
 use crate::kube::controller::backup::next::Next;
 
 /// Least time until an object is looked at again, however urgent: a mistake must not become a storm of requests.
@@ -54,7 +55,7 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Again> {
     let mut current = backup.clone();
     if let Some(written) = apply::status(&backups, backup.meta(), &old, &decided.status).await? {
         current = written;
-        announce(context, &current, &old.phase, &decided).await;
+        announce(context, &current, &old, &decided);
     }
     for note in &decided.notes {
         context.events.send(&current, note).await;
@@ -88,45 +89,35 @@ fn gone(_context: &Context, key: &Key) {
     );
 }
 
-async fn announce(
+fn announce(
     context: &Context,
     backup: &PodVolumeBackup,
-    before: &Option<Phase>,
+    before: &PodVolumeBackupStatus,
     decided: &Next,
 ) {
     let phase = decided.status.phase.unwrap_or_default();
-    if *before == Some(phase) || !phase.is_terminal() {
+    let created = backup.metadata.creation_timestamp.as_ref();
+    let stands = (stand(before), stand(&decided.status));
+    milestones::count(&context.telemetry, Kind::Backup, created, stands);
+    if before.phase == Some(phase) || !phase.is_terminal() {
         return;
     }
-    let (start, end) = (&decided.status.start_time, &decided.status.completion_time);
-    let time = match (start, end) {
-        (Some(start), Some(end)) => next::elapsed(start.0, end.0),
-        _ => Duration::ZERO,
-    };
-    context
-        .telemetry
-        .finished(Kind::Backup, &format!("{phase:?}"), time);
     let (namespace, name) = (backup.namespace().unwrap_or_default(), backup.name_any());
     tracing::info!(namespace, name, ?phase, "the backup has ended");
-    let claim = decided.status.order.as_ref().and_then(|order| {
-        let recorded = super::recorded::Recorded::from_json(order.recorded.as_deref()?)?;
-        Some(recorded.claim)
-    });
-    if let (Phase::Completed, Some(claim), true) =
-        (phase, claim, context.settings.per_volume_metrics)
-    {
-        let repository = backup.spec.repository_ref.name.as_str();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "seconds since 1970 fit a double"
-        )]
-        let seconds =
-            |time: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time| time.0.as_second() as f64;
-        context.telemetry.volume(
-            [&namespace, &claim, repository],
-            end.as_ref().map(seconds),
-            None,
-        );
+    if let (true, Some((volume, state))) = (
+        context.settings.per_volume_metrics,
+        volumes::of_backup(backup),
+    ) {
+        context.telemetry.volume(&volume, state);
+    }
+}
+
+fn stand(status: &PodVolumeBackupStatus) -> Stand<'_> {
+    Stand {
+        phase: status.phase,
+        conditions: &status.conditions,
+        start: status.start_time.as_ref(),
+        end: status.completion_time.as_ref(),
     }
 }
 

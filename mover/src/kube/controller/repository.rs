@@ -14,6 +14,7 @@ use kube::api::Api;
 
 use super::conditions::{self, Is};
 use super::events::Note;
+use super::maintenance::outcome;
 use super::queue::Again;
 use super::watches::{Key, Kind};
 use super::{Context, apply};
@@ -60,11 +61,20 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Again> {
     }
     let old = repository.status.clone().unwrap_or_default();
     let looked = look(context, &repository).await;
-    let status = judged(&repository, &old, &looked, Timestamp::now());
+    let now = Timestamp::now();
+    let mut status = judged(&repository, &old, &looked, now);
+    if context.settings.maintains {
+        let created = repository.metadata.creation_timestamp.as_ref();
+        let settings = &repository.spec.maintenance;
+        outcome::schedule(
+            &mut status,
+            settings,
+            created.map_or(now, |time| time.0),
+            now,
+        );
+    }
     let ready = looked.is_ok();
-    context
-        .telemetry
-        .repository(&key.name, ready, status.points);
+    context.telemetry.repository(&key.name, ready, &status);
     let was = conditions::is(&old.conditions, READY, Is::True);
     apply::status(&api, repository.meta(), &old, &status).await?;
     if was != ready {

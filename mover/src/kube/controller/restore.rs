@@ -32,11 +32,12 @@ use kube::ResourceExt as _;
 use kube::api::Api;
 use serde_json::json;
 
+use super::milestones::{self, Stand};
 use super::queue::Again;
-use super::watches::Key;
+use super::watches::{Key, Kind};
 use super::{Context, apply};
 use crate::error::Result;
-use crate::kube::api::PodVolumeRestore;
+use crate::kube::api::{PodVolumeRestore, PodVolumeRestoreStatus};
 
 /// Looks at one restore and does what is next.
 ///
@@ -62,6 +63,9 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Again> {
     let written = apply::status(&api, &seen.restore.metadata, &status, &decision.status).await?;
     let mut seen = seen;
     if let Some(written) = written {
+        let created = seen.restore.metadata.creation_timestamp.as_ref();
+        let stands = (stand(&status), stand(&decision.status));
+        milestones::count(&context.telemetry, Kind::Restore, created, stands);
         // The version that the finalizer is changed by.
         seen.restore.metadata = written.metadata;
     }
@@ -73,6 +77,15 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Again> {
     }
     let pause = Duration::try_from(decision.look_again).unwrap_or_default();
     Ok(Again::After(pause))
+}
+
+fn stand(status: &PodVolumeRestoreStatus) -> Stand<'_> {
+    Stand {
+        phase: status.phase,
+        conditions: &status.conditions,
+        start: status.start_time.as_ref(),
+        end: status.completion_time.as_ref(),
+    }
 }
 
 /// What keeps the restore from going on, for people. The next look that gets further says something else.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::holder::HolderSettings;
+use crate::kube::access::Bandwidth;
 
 /// Everything that flags decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,10 @@ pub struct Settings {
     pub repository_every: Duration,
     /// For how long a lease is valid without being renewed.
     pub lease: Duration,
+    /// Whether repositories are collected and verified.
+    pub maintains: bool,
+    /// Bandwidth of that.
+    pub maintenance_bandwidth: Bandwidth,
     /// Whether there are metrics of each volume.
     pub per_volume_metrics: bool,
     /// Name of the ConfigMap with driver profiles in the system namespace.

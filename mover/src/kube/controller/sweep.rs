@@ -25,12 +25,21 @@ use serde_json::json;
 use super::apply::{self, Object};
 use super::owner::{self, Owner};
 use super::working_copy::is_foreign;
-use super::{Context, backup};
+use super::{Context, backup, volumes};
 use crate::error::Result;
 use crate::kube::answer;
 use crate::kube::api::{PodVolumeBackup, PodVolumeRestore, names};
 use crate::kube::foreign::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 
+/// What is swept: a metric label.
+pub const KINDS: [&str; 6] = [
+    "Pod",
+    "PersistentVolumeClaim",
+    "PersistentVolume",
+    "VolumeSnapshot",
+    "VolumeSnapshotContent",
+    "base",
+];
 /// An object of this age has an owner that everybody can see.
 const SETTLED: Duration = Duration::from_secs(30);
 
@@ -56,7 +65,7 @@ pub async fn once(context: &Context) -> Result<()> {
     let pods = Api::<Pod>::namespaced(client.clone(), system);
     let mut left = sweep(&mut live, &pods, "Pod", names::OWNER_UID).await?;
     let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), system);
-    left.extend(volumes(&mut live).await?);
+    left.extend(persistent_volumes(&mut live).await?);
     left.extend(
         sweep(
             &mut live,
@@ -202,7 +211,7 @@ async fn sweep<K: Object>(
 }
 
 /// Volumes of working copies: by our label, or by the claim that they were made for, in case nobody had time to label them.
-async fn volumes(live: &mut Live<'_>) -> Result<BTreeSet<String>> {
+async fn persistent_volumes(live: &mut Live<'_>) -> Result<BTreeSet<String>> {
     let system = live.context.settings.namespace.clone();
     let api = Api::<PersistentVolume>::all(live.context.client.clone());
     let mut left = BTreeSet::new();
@@ -338,6 +347,20 @@ async fn based_handles(contents: &Api<VolumeSnapshotContent>) -> Result<BTreeSet
         .collect())
 }
 
+/// The gauges of each volume, also of those that somebody else backed up before this process began.
+fn gauges(context: &Context, bases: &[VolumeSnapshotContent], all: &[PersistentVolume]) {
+    if !context.settings.per_volume_metrics {
+        return;
+    }
+    let backups = context.stores.backups.state();
+    let told = backups
+        .iter()
+        .filter_map(|backup| volumes::of_backup(backup));
+    let before = context.telemetry.known_volumes();
+    let known = volumes::known(told, bases, &volumes::claims(all), before);
+    context.telemetry.volumes(known);
+}
+
 /// Bases that are too old, or whose volume or repository is gone.
 async fn bases(context: &Context) -> Result<()> {
     let contents = Api::<VolumeSnapshotContent>::all(context.client.clone());
@@ -345,16 +368,13 @@ async fn bases(context: &Context) -> Result<()> {
     let snapshots = Api::<VolumeSnapshot>::namespaced(context.client.clone(), system);
     let bases = list(&contents, names::BASE).await?;
     context.telemetry.bases(bases.len());
-    if bases.is_empty() {
-        return Ok(());
-    }
-    let volumes: BTreeSet<(String, String)> =
-        list(&Api::<PersistentVolume>::all(context.client.clone()), "")
-            .await?
-            .into_iter()
-            .filter_map(|volume| volume.spec?.csi)
-            .map(|csi| (csi.driver, csi.volume_handle))
-            .collect();
+    let volumes = list(&Api::<PersistentVolume>::all(context.client.clone()), "").await?;
+    gauges(context, &bases, &volumes);
+    let volumes: BTreeSet<(String, String)> = volumes
+        .into_iter()
+        .filter_map(|volume| volume.spec?.csi)
+        .map(|csi| (csi.driver, csi.volume_handle))
+        .collect();
     for base in &bases {
         let note = |key: &str| base.annotations().get(key).cloned().unwrap_or_default();
         let age = base.creation_timestamp().map_or(Duration::ZERO, |time| {

@@ -1,26 +1,101 @@
 //! Metrics and health of a controller.
 //!
-//! Owns: the registry, and the pages that are served. Must not: use labels that are not from a closed set, except for the gauges of each volume.
+//! Owns: the registry, and the pages that are served. Must not: use labels that are not from a closed set, except for the names of
+//! repositories, and of volumes in gauges that can be turned off.
+
+mod maintenance;
+mod repositories;
+mod volumes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use prometheus::{
-    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
-};
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
+use super::maintenance::{Done, Task};
 use super::watches::Kind;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::kube::api::SnapshotRepositoryStatus;
 use crate::kube::http::Pages;
+use crate::metrics::register::{counters, gauge, histograms, registry, text};
+use maintenance::Maintenance;
+use repositories::Repositories;
+use volumes::VolumeGauges;
+pub use volumes::{Volume, VolumeState};
 
 /// Seconds of a look: from an answer out of memory to a store that times out.
 const LOOK_BUCKETS: [f64; 8] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
 /// Seconds of a backup: from an empty delta to a first full.
-const BACKUP_BUCKETS: [f64; 10] = [
-    5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 43200.0, 86400.0,
+const BACKUP_BUCKETS: [f64; 12] = [
+    0.5, 2.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 43200.0, 86400.0,
 ];
-const VOLUME_LABELS: [&str; 3] = ["namespace", "persistentvolumeclaim", "repository"];
+
+/// A step of a backup or restore, as its conditions tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// From its creation until it is accepted.
+    Accept,
+    /// Until the frozen source is there.
+    Snapshot,
+    /// Until the device is open, waiting for a slot included.
+    Expose,
+    /// Until the data is moved.
+    Transfer,
+    /// Until what was made for it is gone.
+    Clean,
+}
+
+impl Phase {
+    /// All.
+    pub const ALL: [Self; 5] = [
+        Self::Accept,
+        Self::Snapshot,
+        Self::Expose,
+        Self::Transfer,
+        Self::Clean,
+    ];
+
+    /// Its name: a metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Snapshot => "snapshot",
+            Self::Expose => "expose",
+            Self::Transfer => "transfer",
+            Self::Clean => "clean",
+        }
+    }
+}
+
+/// A deadline, by what had to be there in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// The snapshot.
+    Snapshot,
+    /// The open device.
+    Expose,
+    /// Progress of the transfer.
+    Progress,
+    /// All of it, by `activeDeadlineSeconds`.
+    Active,
+}
+
+impl Deadline {
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Snapshot, Self::Expose, Self::Progress, Self::Active];
+
+    /// Its name: a metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Expose => "expose",
+            Self::Progress => "progress",
+            Self::Active => "active",
+        }
+    }
+}
 
 /// Metrics and health.
 #[derive(Debug)]
@@ -32,16 +107,17 @@ pub struct Telemetry {
     looks: IntCounterVec,
     look_seconds: HistogramVec,
     finished: IntCounterVec,
-    backup_seconds: HistogramVec,
+    seconds: HistogramVec,
+    phases: HistogramVec,
+    deadlines: IntCounterVec,
     queue: IntGauge,
     exposed: IntGauge,
     waiting: IntGauge,
     swept: IntCounterVec,
     bases: IntGauge,
-    last_success: GaugeVec,
-    base_age: GaugeVec,
-    ready: IntGaugeVec,
-    points: IntGaugeVec,
+    maintenance: Maintenance,
+    repositories: Repositories,
+    volumes: VolumeGauges,
 }
 
 impl Default for Telemetry {
@@ -54,19 +130,17 @@ impl Telemetry {
     /// All metrics at zero.
     #[must_use]
     pub fn new() -> Self {
-        let registry = Registry::new_custom(Some("snaphaul_controller".to_owned()), None)
-            .expect("the prefix is a valid name");
+        let registry = registry("snaphaul_controller");
         let r = &registry;
-        Self {
+        let telemetry = Self {
             leads: AtomicBool::new(false),
             works: AtomicBool::new(false),
             leader: gauge(r, "leader", "1 while this process leads."),
             looks: counters(r, "looks_total", "Looks at objects.", &["kind", "result"]),
             look_seconds: histograms(
                 r,
-                "look_duration_seconds",
-                "Time of a look.",
-                "kind",
+                ("look_duration_seconds", "Time of a look."),
+                &["kind"],
                 &LOOK_BUCKETS,
             ),
             finished: counters(
@@ -75,12 +149,29 @@ impl Telemetry {
                 "Backups and restores that ended.",
                 &["kind", "phase"],
             ),
-            backup_seconds: histograms(
+            seconds: histograms(
                 r,
-                "duration_seconds",
-                "Time from the start of a backup or restore to its end.",
-                "kind",
+                (
+                    "duration_seconds",
+                    "Time from the start of a backup or restore to its end.",
+                ),
+                &["kind"],
                 &BACKUP_BUCKETS,
+            ),
+            phases: histograms(
+                r,
+                (
+                    "phase_duration_seconds",
+                    "Time of the steps of a backup or restore.",
+                ),
+                &["kind", "phase"],
+                &BACKUP_BUCKETS,
+            ),
+            deadlines: counters(
+                r,
+                "deadlines_missed_total",
+                "Backups and restores that ended because something did not come in time.",
+                &["kind", "deadline"],
             ),
             queue: gauge(r, "queue_depth", "Objects that wait to be looked at."),
             exposed: gauge(
@@ -96,19 +187,37 @@ impl Telemetry {
                 &["kind"],
             ),
             bases: gauge(r, "base_snapshots", "Base snapshots that are kept."),
-            last_success: gauges(
-                r,
-                "volume_last_success_timestamp_seconds",
-                "When the last successful backup of the volume ended.",
-            ),
-            base_age: gauges(
-                r,
-                "volume_base_timestamp_seconds",
-                "When the base snapshot of the volume was taken.",
-            ),
-            ready: repository_gauges(r, "repository_ready", "1 while the repository can be used."),
-            points: repository_gauges(r, "repository_points", "Points at the last look."),
+            maintenance: Maintenance::new(r),
+            repositories: Repositories::new(r),
+            volumes: VolumeGauges::new(r),
             registry,
+        };
+        telemetry.touch();
+        telemetry
+    }
+
+    /// Every series of a closed set is there from the start: what is absent cannot be told from what never happened.
+    fn touch(&self) {
+        for kind in [Kind::Backup, Kind::Restore].map(Kind::as_str) {
+            for phase in ["Completed", "Failed", "Canceled"] {
+                self.finished.with_label_values(&[kind, phase]);
+            }
+            for phase in Phase::ALL {
+                self.phases.with_label_values(&[kind, phase.as_str()]);
+            }
+            for deadline in Deadline::ALL {
+                self.deadlines.with_label_values(&[kind, deadline.as_str()]);
+            }
+            self.seconds.with_label_values(&[kind]);
+        }
+        for kind in [Kind::Repository, Kind::Backup, Kind::Restore].map(Kind::as_str) {
+            for result in ["ok", "error"] {
+                self.looks.with_label_values(&[kind, result]);
+            }
+            self.look_seconds.with_label_values(&[kind]);
+        }
+        for kind in super::sweep::KINDS {
+            self.swept.with_label_values(&[kind]);
         }
     }
 
@@ -140,9 +249,23 @@ impl Telemetry {
         self.finished
             .with_label_values(&[kind.as_str(), phase])
             .inc();
-        self.backup_seconds
+        self.seconds
             .with_label_values(&[kind.as_str()])
             .observe(time.as_secs_f64());
+    }
+
+    /// A backup or restore has a step behind it.
+    pub fn passed(&self, kind: Kind, phase: Phase, time: Duration) {
+        self.phases
+            .with_label_values(&[kind.as_str(), phase.as_str()])
+            .observe(time.as_secs_f64());
+    }
+
+    /// A backup or restore will end because something did not come in time.
+    pub fn missed(&self, kind: Kind, deadline: Deadline) {
+        self.deadlines
+            .with_label_values(&[kind.as_str(), deadline.as_str()])
+            .inc();
     }
 
     /// How much is under way.
@@ -163,48 +286,55 @@ impl Telemetry {
         self.bases.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Sets the gauges of a volume: labels, seconds of the last success and of its base.
-    pub fn volume(&self, labels: [&str; 3], success: Option<f64>, base: Option<f64>) {
-        if let Some(seconds) = success {
-            self.last_success.with_label_values(&labels).set(seconds);
-        }
-        match base {
-            Some(seconds) => self.base_age.with_label_values(&labels).set(seconds),
-            None => {
-                let _ = self.base_age.remove_label_values(&labels);
-            }
+    /// Whether a repository is maintained now.
+    pub fn maintains(&self, task: Task, now: bool) {
+        self.maintenance.runs(task, now);
+    }
+
+    /// A run of maintenance ended.
+    pub fn maintained(&self, repository: &str, task: Task, result: &Result<Done>, time: Duration) {
+        self.maintenance.ended(task, result, time);
+        if let Ok(done) = result {
+            self.repositories.done(repository, done);
         }
     }
 
-    /// The volume is gone.
-    pub fn forget_volume(&self, labels: [&str; 3]) {
-        let _ = self.last_success.remove_label_values(&labels);
-        let _ = self.base_age.remove_label_values(&labels);
+    /// Sets the gauges of a repository that tell whether it can be used.
+    pub fn repository(&self, name: &str, ready: bool, status: &SnapshotRepositoryStatus) {
+        self.repositories.ready(name, ready, status.points);
+        self.repositories.health(name, status);
     }
 
-    /// Sets the gauges of a repository.
-    pub fn repository(&self, name: &str, ready: bool, points: Option<i64>) {
-        self.ready.with_label_values(&[name]).set(i64::from(ready));
-        if let Some(points) = points {
-            self.points.with_label_values(&[name]).set(points);
-        }
+    /// Sets the gauges of a repository that maintenance gives.
+    pub fn repository_health(&self, name: &str, status: &SnapshotRepositoryStatus) {
+        self.repositories.health(name, status);
     }
 
     /// The repository's object is gone.
     pub fn forget_repository(&self, name: &str) {
-        let _ = self.ready.remove_label_values(&[name]);
-        let _ = self.points.remove_label_values(&[name]);
+        self.repositories.forget(name);
+    }
+
+    /// A backup of a volume has succeeded.
+    pub fn volume(&self, volume: &Volume, state: VolumeState) {
+        self.volumes.add(volume, state);
+    }
+
+    /// Volumes that have gauges.
+    #[must_use]
+    pub fn known_volumes(&self) -> std::collections::BTreeSet<Volume> {
+        self.volumes.known()
+    }
+
+    /// Which volumes there are, with what is known of them: all others are forgotten.
+    pub fn volumes(&self, known: impl IntoIterator<Item = (Volume, VolumeState)>) {
+        self.volumes.replace(known);
     }
 }
 
 impl Pages for Telemetry {
     fn metrics(&self) -> Result<String> {
-        let mut text = Vec::new();
-        let failed = || Error::new(ErrorKind::Internal, "write the metrics");
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .map_err(|error| failed().source(error))?;
-        String::from_utf8(text).map_err(|error| failed().source(error))
+        text(&self.registry)
     }
 
     fn not_ready(&self) -> Option<String> {
@@ -214,41 +344,5 @@ impl Pages for Telemetry {
     }
 }
 
-const VALID: &str = "names and labels are constants and differ";
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    let gauge = IntGauge::new(name, help).expect(VALID);
-    registry.register(Box::new(gauge.clone())).expect(VALID);
-    gauge
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let family = IntCounterVec::new(Opts::new(name, help), labels).expect(VALID);
-    registry.register(Box::new(family.clone())).expect(VALID);
-    family
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str) -> GaugeVec {
-    let family = GaugeVec::new(Opts::new(name, help), &VOLUME_LABELS).expect(VALID);
-    registry.register(Box::new(family.clone())).expect(VALID);
-    family
-}
-
-fn repository_gauges(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
-    let family = IntGaugeVec::new(Opts::new(name, help), &["repository"]).expect(VALID);
-    registry.register(Box::new(family.clone())).expect(VALID);
-    family
-}
-
-fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-    buckets: &[f64],
-) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    let family = HistogramVec::new(options, &[label]).expect(VALID);
-    registry.register(Box::new(family.clone())).expect(VALID);
-    family
-}
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use crate::device::buffer::AlignedBuffer;
 use crate::device::queue::{Completion, IoQueue};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::budget::{Budget, Failure};
-use crate::pipeline::progress::{Progress, StopFlag};
+use crate::pipeline::progress::{Progress, Stage, StageClock, StopFlag};
 use crate::repository::ids::name;
 use crate::repository::map::{Entry, Leaf, LeafRef, MapCursor, damaged_page};
 
@@ -137,6 +137,8 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
     /// What the device, the source of changed blocks or the parent's map answers; `Interrupted` on request.
     pub fn run(mut self) -> Result<()> {
         let mut step = self.step()?;
+        let progress = self.watch.progress;
+        let mut clock = progress.stages.clock(Stage::Read);
         loop {
             self.watch.stop.check()?;
             if self.watch.failure.is_failed() {
@@ -156,15 +158,15 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
                 }
             }
             if let Some(completion) = self.queue.wait() {
-                if !self.deliver(completion)? {
+                if !self.deliver(completion, &mut clock)? {
                     return Ok(());
                 }
             } else {
                 match step {
                     Step::End => return Ok(()),
                     // Nothing is in flight, so the workers can finish what they have without this thread.
-                    Step::Wait => drop(self.leaf_budget.claim()),
-                    Step::Read(_) => match self.lanes.buffers.recv() {
+                    Step::Wait => clock.waits(|| drop(self.leaf_budget.claim())),
+                    Step::Read(_) => match clock.waits(|| self.lanes.buffers.recv()) {
                         Ok(buffer) => self.free.push(buffer),
                         Err(_) => return Ok(()),
                     },
@@ -190,7 +192,7 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
     }
 
     /// Hands a finished read over; false once nobody listens.
-    fn deliver(&mut self, completion: Completion) -> Result<bool> {
+    fn deliver(&mut self, completion: Completion, clock: &mut StageClock<'_>) -> Result<bool> {
         completion.result.map_err(cut_short)?;
         let slot = usize::try_from(completion.token)
             .ok()
@@ -208,16 +210,18 @@ impl<'a, P: Iterator<Item = Result<LeafPlan>>> Feeder<'a, P> {
             "a read is whole or an error"
         );
         Progress::add(&self.watch.progress.read, len as u64);
-        Ok(self
-            .lanes
-            .pieces
-            .send(Piece {
-                leaf,
-                chunks,
-                buffer: completion.buffer,
-                len,
-            })
-            .is_ok())
+        let piece = Piece {
+            leaf,
+            chunks,
+            buffer: completion.buffer,
+            len,
+        };
+        self.watch.progress.hand_on(len);
+        let sent = clock.waits(|| self.lanes.pieces.send(piece)).is_ok();
+        if !sent {
+            self.watch.progress.take_over(len);
+        }
+        Ok(sent)
     }
 
     /// The next piece to read; opens leaves on the way.

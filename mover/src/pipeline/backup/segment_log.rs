@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::upload::{Upload, Uploader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::budget::{Budget, Claim};
+use crate::pipeline::progress::{Progress, Stage};
 use crate::repository::access::Repository;
 use crate::repository::format::Decoder;
 use crate::repository::format::codec::Codec;
@@ -28,6 +29,7 @@ pub struct SegmentLog {
     repository: Arc<Repository>,
     session: SessionId,
     uploader: Uploader,
+    progress: Arc<Progress>,
     budget: Budget,
     /// Segment buffers go round: mapping and faulting 32 MiB afresh costs as much as encrypting it.
     buffers: BufferPool,
@@ -68,8 +70,8 @@ impl SegmentLog {
     pub fn new(
         repository: Arc<Repository>,
         session: SessionId,
-        uploader: Uploader,
-        uploads: usize,
+        (uploader, uploads): (Uploader, usize),
+        progress: Arc<Progress>,
     ) -> Self {
         let segments = 1 + uploads;
         let capacity = repository.config.segment_size as usize;
@@ -79,6 +81,7 @@ impl SegmentLog {
             repository,
             session,
             uploader,
+            progress,
             budget,
             buffers,
             open: Mutex::new(Open::default()),
@@ -122,7 +125,8 @@ impl SegmentLog {
     }
 
     fn begin(&self, next_number: &mut u32) -> Result<Segment> {
-        let claim = self.budget.claim();
+        let stages = &self.progress.stages;
+        let claim = stages.waits(Stage::Encode, || self.budget.claim());
         let id = SegmentId {
             session: self.session,
             number: *next_number,

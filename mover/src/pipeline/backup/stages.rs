@@ -117,7 +117,9 @@ fn move_data(
     let session = run.session.key().session;
     let dedupe = DedupeTable::new();
     let in_flight = uploads_in_flight(run.context.memory, repository.config.segment_size);
-    let log = SegmentLog::new(Arc::clone(repository), session, uploader.clone(), in_flight);
+    let uploads = (uploader.clone(), in_flight);
+    let progress = Arc::clone(&run.context.progress);
+    let log = SegmentLog::new(Arc::clone(repository), session, uploads, progress);
     let emit = emit_map_segments(uploader);
     let writer = MapWriter::new(
         Arc::clone(&repository.keys),

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::budget::{Claim, Failure};
-use crate::pipeline::progress::Progress;
+use crate::pipeline::progress::{Progress, Stage};
 use crate::repository::store::Store;
 
 /// An object on its way.
@@ -47,7 +47,8 @@ impl Uploader {
 
 /// One upload thread; goes on taking uploads after a failure, so that nobody waits for their claims.
 pub fn run(store: &dyn Store, uploads: &Receiver<Upload>, failure: &Failure, progress: &Progress) {
-    for Upload { name, body, claim } in uploads {
+    let mut clock = progress.stages.clock(Stage::Upload);
+    while let Ok(Upload { name, body, claim }) = clock.waits(|| uploads.recv()) {
         if failure.is_failed() {
             continue;
         }

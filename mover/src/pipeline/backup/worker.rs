@@ -17,7 +17,7 @@ use super::plan::{Geometry, LEAF_CHUNKS};
 use super::segment_log::{EncodedChunk, SegmentLog};
 use crate::device::buffer::{AlignedBuffer, is_zero};
 use crate::error::Result;
-use crate::pipeline::progress::Progress;
+use crate::pipeline::progress::{Progress, Stage};
 use crate::repository::format::codec::Encoder;
 use crate::repository::format::crypto::Keys;
 use crate::repository::ids::Digest;
@@ -116,7 +116,10 @@ pub struct WorkerLanes {
 /// What storing or looking up a chunk answers.
 pub fn run(shared: &Shared<'_>, lanes: &WorkerLanes, mut encoder: Encoder) -> Result<()> {
     let mut entries = Vec::new();
-    for piece in &lanes.pieces {
+    let progress = shared.watch.progress;
+    let mut clock = progress.stages.clock(Stage::Encode);
+    while let Ok(piece) = clock.waits(|| lanes.pieces.recv()) {
+        progress.take_over(piece.len);
         if shared.watch.failure.is_failed() {
             return Ok(());
         }

@@ -15,6 +15,7 @@ use super::plan::{Run, Wanted};
 use super::runs;
 use crate::device::buffer::AlignedBuffer;
 use crate::error::Result;
+use crate::pipeline::progress::{Stage, StageClock};
 use crate::repository::format::Decoder;
 
 /// Longest write (1 MiB is where direct writes reach the disk's rate); at least one chunk.
@@ -53,11 +54,13 @@ struct Closed;
 impl<L: LossSink> DecodeWorker<'_, '_, L> {
     /// Works until the fetchers are done, or any thread failed.
     pub(crate) fn run(mut self) {
-        while let Ok(fetched) = self.fetched.recv() {
+        let progress = &self.job.context.progress;
+        let mut clock = progress.stages.clock(Stage::Decode);
+        while let Ok(fetched) = clock.waits(|| self.fetched.recv()) {
             if !self.job.failure.goes_on() {
                 return;
             }
-            match self.unit(fetched) {
+            match self.unit(fetched, &mut clock) {
                 Ok(Ok(())) => {}
                 Ok(Err(Closed)) => return,
                 Err(error) => return self.job.failure.set(error),
@@ -65,7 +68,11 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
         }
     }
 
-    fn unit(&mut self, mut fetched: Fetched) -> Result<Result<(), Closed>> {
+    fn unit(
+        &mut self,
+        mut fetched: Fetched,
+        clock: &mut StageClock<'_>,
+    ) -> Result<Result<(), Closed>> {
         let mut chunks = std::mem::take(&mut fetched.chunks);
         let first = self.job.geometry.chunks().start;
         if let Some(at) = chunks.iter().position(|wanted| wanted.chunk == first) {
@@ -76,7 +83,7 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
             .unwrap_or(1)
             .max(1);
         for run in runs::split(chunks, max_chunks, |wanted| wanted.chunk) {
-            if let Err(Closed) = self.run_of_chunks(&fetched, &run)? {
+            if let Err(Closed) = self.run_of_chunks(&fetched, &run, clock)? {
                 return Ok(Err(Closed));
             }
         }
@@ -98,12 +105,17 @@ impl<L: LossSink> DecodeWorker<'_, '_, L> {
         }
     }
 
-    fn run_of_chunks(&mut self, fetched: &Fetched, run: &[Wanted]) -> Result<Result<(), Closed>> {
+    fn run_of_chunks(
+        &mut self,
+        fetched: &Fetched,
+        run: &[Wanted],
+        clock: &mut StageClock<'_>,
+    ) -> Result<Result<(), Closed>> {
         let mut pending: Option<(AlignedBuffer, u64, usize)> = None;
         for wanted in run {
             let (mut buffer, first, used) = match pending.take() {
                 Some(pending) => pending,
-                None => match self.free.recv() {
+                None => match clock.waits(|| self.free.recv()) {
                     Ok(buffer) => (buffer, wanted.chunk, 0),
                     Err(_) => return Ok(Err(Closed)),
                 },

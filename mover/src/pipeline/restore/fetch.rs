@@ -18,6 +18,7 @@ use super::job::{Job, LossSink};
 use super::plan::{Run, SegmentJob, Wanted, push_run};
 use super::ranges::{Body, FetchRange, MAX_GET_BYTES, coalesce};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::progress::{Queued, Stage};
 use crate::repository::format::{BodyEntry, Class, Directory, HEAD_LEN, fault};
 use crate::repository::ids::SegmentId;
 
@@ -38,7 +39,7 @@ pub(crate) struct Fetched {
     pub bytes: Bytes,
     /// Chunks whose bodies are inside.
     pub chunks: Vec<Wanted>,
-    _guard: BudgetGuard,
+    _guard: (BudgetGuard, Queued),
 }
 
 impl Fetched {
@@ -78,6 +79,15 @@ pub(crate) struct RangeTask {
     attempt: u8,
 }
 
+/// What a fetcher does next.
+enum Next {
+    Range(RangeTask),
+    Segment(SegmentJob),
+    /// Others have ended; the planner may not have.
+    Nothing,
+    End,
+}
+
 /// One fetching thread's ends of the channels.
 pub(crate) struct Fetcher<'a, 'j, L> {
     /// Shared state.
@@ -100,17 +110,14 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
     }
 
     fn work(&self) -> Result<()> {
+        let stages = &self.job.context.progress.stages;
+        let _clock = stages.clock(Stage::Fetch);
         while self.job.failure.goes_on() {
-            select_biased! {
-                recv(self.ranges.1) -> task => {
-                    if let Ok(task) = task {
-                        self.fetch(task)?;
-                    }
-                }
-                recv(self.segments) -> job => match job {
-                    Ok(job) => self.segment(job, 0)?,
-                    Err(_) => break,
-                },
+            match stages.waits(Stage::Fetch, || self.next()) {
+                Next::Range(task) => self.fetch(task)?,
+                Next::Segment(job) => self.segment(job, 0)?,
+                Next::Nothing => {}
+                Next::End => break,
             }
         }
         // Whoever offers ranges from here on finds this queue empty of takers and reads them itself below.
@@ -123,10 +130,27 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
         }
     }
 
+    fn next(&self) -> Next {
+        select_biased! {
+            recv(self.ranges.1) -> task => task.map_or(Next::Nothing, Next::Range),
+            recv(self.segments) -> job => job.map_or(Next::End, Next::Segment),
+        }
+    }
+
+    fn queued(&self, bytes: usize) -> Queued {
+        Queued::new(&self.job.context.progress, bytes)
+    }
+
+    /// Waits until so many bytes more may be fetched; nothing once the others have failed.
+    fn acquire(&self, bytes: u64) -> Option<BudgetGuard> {
+        let stages = &self.job.context.progress.stages;
+        stages.waits(Stage::Fetch, || self.job.fetched.acquire(bytes))
+    }
+
     /// Opens a segment and fetches what is wanted of it.
     fn segment(&self, job: SegmentJob, attempt: u8) -> Result<()> {
         let first_read = job.first_read(HEAD_LEN, self.job.geometry.chunk_size(), MAX_GET_BYTES);
-        let Some(guard) = self.job.fetched.acquire(first_read) else {
+        let Some(guard) = self.acquire(first_read) else {
             return Ok(());
         };
         let opened = self
@@ -149,12 +173,13 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
         if inside.is_empty() {
             drop((front, guard));
         } else {
+            let queued = self.queued(front.len());
             self.deliver(Fetched {
                 directory: Arc::clone(&directory),
                 base: 0,
                 bytes: front,
                 chunks: inside,
-                _guard: guard,
+                _guard: (guard, queued),
             });
         }
         for range in coalesce(outside) {
@@ -190,19 +215,20 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
 
     fn fetch(&self, task: RangeTask) -> Result<()> {
         let bytes = task.range.bytes.clone();
-        let Some(guard) = self.job.fetched.acquire(bytes.end - bytes.start) else {
+        let Some(guard) = self.acquire(bytes.end - bytes.start) else {
             return Ok(());
         };
         match self.job.segments.read(&task.directory, bytes.clone()) {
             Ok(stored) => {
                 self.job.read(stored.len());
+                let queued = self.queued(stored.len());
                 let chunks = task.range.bodies.into_iter().map(|body| body.tag).collect();
                 self.deliver(Fetched {
                     directory: task.directory,
                     base: bytes.start,
                     bytes: stored,
                     chunks,
-                    _guard: guard,
+                    _guard: (guard, queued),
                 });
                 Ok(())
             }
@@ -261,7 +287,8 @@ impl<L: LossSink> Fetcher<'_, '_, L> {
 
     /// A closed channel means that the decoders are gone because something failed.
     fn deliver(&self, fetched: Fetched) {
-        drop(self.fetched.send(fetched));
+        let stages = &self.job.context.progress.stages;
+        drop(stages.waits(Stage::Fetch, || self.fetched.send(fetched)));
     }
 }
 

@@ -10,6 +10,7 @@ use super::job::Job;
 use crate::device::buffer::AlignedBuffer;
 use crate::device::queue::IoQueue;
 use crate::error::Result;
+use crate::pipeline::progress::Stage;
 
 /// The writing thread's ends of the channels.
 pub(crate) struct Writer<'a, 'j> {
@@ -31,12 +32,14 @@ impl Writer<'_, '_> {
     }
 
     fn work(&mut self) -> Result<()> {
+        let progress = &self.job.context.progress;
+        let mut clock = progress.stages.clock(Stage::Write);
         for buffer in self.queue.take_buffers() {
             self.give_back(buffer);
         }
         loop {
             if self.queue.in_flight() == 0 {
-                match self.filled.recv() {
+                match clock.waits(|| self.filled.recv()) {
                     Ok(filled) => self.submit(filled),
                     Err(_) => return Ok(()),
                 }

@@ -24,7 +24,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use aws_sdk_s3::Client;
 use bytes::Bytes;
@@ -120,7 +120,14 @@ impl S3Store {
     fn attempt<T>(&self, request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let permit = self.admission.enter();
         let runtime = self.runtime.as_ref().expect("taken on drop only");
+        let started = Instant::now();
         let outcome = runtime.block_on(request);
+        let failure = outcome.as_ref().err();
+        self.counters.attempted(
+            started.elapsed(),
+            failure.is_some_and(Failure::is_trouble),
+            failure.is_some_and(|failure| failure.remedy == Remedy::Slower),
+        );
         match &outcome {
             Ok(_) => permit.succeeded(),
             Err(failure) if failure.remedy == Remedy::Slower => permit.overwhelmed(),

@@ -21,7 +21,12 @@ fn writers_that_fill_segments_at_the_same_time_all_find_room() {
     std::thread::scope(|scope| {
         let store = repository.store.as_ref();
         scope.spawn(|| upload::run(store, &uploads, &failure, &progress));
-        let log = SegmentLog::new(Arc::clone(repository), session, uploader, 2);
+        let log = SegmentLog::new(
+            Arc::clone(repository),
+            session,
+            (uploader, 2),
+            Arc::default(),
+        );
         std::thread::scope(|scope| {
             for writer in 0..WRITERS {
                 let (log, locations) = (&log, &locations);

@@ -48,6 +48,11 @@ impl Failure {
         }
     }
 
+    /// Whether something is wrong: that an object is not there, or is there already, is an answer.
+    pub(super) fn is_trouble(&self) -> bool {
+        !matches!(self.status, Some(404 | 412)) && self.kind != ErrorKind::NotFound
+    }
+
     /// The request did not end in time.
     pub(super) fn late(what: &str, after: Duration) -> Self {
         let cause = format!("no {what} within {} s", after.as_secs_f64());

@@ -31,6 +31,8 @@ mod certificates;
 pub mod claims;
 mod control_plane;
 mod definitions;
+pub mod deployment;
+pub mod image;
 mod kubeconfig;
 pub mod kubectl;
 pub mod leftovers;

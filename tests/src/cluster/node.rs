@@ -204,7 +204,11 @@ impl Node {
         Process::start(&part::program("nsenter", "util-linux")?, &all, &[], &log)?.of_child()
     }
 
-    fn import_archive(&self, archive: &Path) -> Result<()> {
+    /// The same for an archive that was made already.
+    ///
+    /// # Errors
+    /// Where containerd refuses it.
+    pub fn import_archive(&self, archive: &Path) -> Result<()> {
         let archive = archive.display().to_string();
         let args = [
             "--address",

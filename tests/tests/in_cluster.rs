@@ -14,8 +14,14 @@ mod bed;
 mod cancel;
 #[path = "in_cluster/deaths.rs"]
 mod deaths;
+#[path = "in_cluster/nodes.rs"]
+mod nodes;
+#[path = "in_cluster/outages.rs"]
+mod outages;
 #[path = "in_cluster/queue.rs"]
 mod queue;
+#[path = "in_cluster/removal.rs"]
+mod removal;
 #[path = "in_cluster/restore.rs"]
 mod restore;
 
@@ -45,7 +51,20 @@ const CASES: &[Case] = &[
     ("deleted_in_progress", cancel::deleted_in_progress),
     ("repository_away_and_back", backup::repository_away_and_back),
     ("many_queued", queue::many),
+    ("two_nodes", nodes::two),
+    ("api_server_killed", outages::api_server),
+    ("controller_manager_killed", outages::controller_manager),
     ("deaths", deaths::anywhere),
+    ("namespace_deleted", removal::namespace),
+    (
+        "controller_and_namespace_deleted",
+        removal::controller_and_namespace,
+    ),
+    ("definitions_deleted", removal::definitions),
+    (
+        "controller_definitions_and_namespace_deleted",
+        removal::controller_definitions_and_namespace,
+    ),
 ];
 
 fn main() -> ExitCode {

@@ -114,7 +114,9 @@ pub fn wait_until_ready(cluster: &Cluster) -> Result<()> {
             SYSTEM,
             READY_LIMIT,
         ];
-        cluster.kubectl(&words).with_context(|| diagnosis(cluster))?;
+        cluster
+            .kubectl(&words)
+            .with_context(|| diagnosis(cluster))?;
     }
     Ok(())
 }
@@ -170,13 +172,31 @@ pub fn diagnosis(cluster: &Cluster) -> String {
         let answer = cluster.kubectl(words);
         answer.unwrap_or_else(|error| format!("{error:#}"))
     };
-    let mut text = said(&["get", "pods,pvc,volumesnapshots", "--all-namespaces", "--output=wide"]);
-    text.push_str(&said(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"]));
+    let mut text = said(&[
+        "get",
+        "pods,pvc,volumesnapshots",
+        "--all-namespaces",
+        "--output=wide",
+    ]);
+    text.push_str(&said(&[
+        "get",
+        "events",
+        "--all-namespaces",
+        "--sort-by=.lastTimestamp",
+    ]));
     for component in Component::ALL {
         for more in ["--previous=false", "--previous=true"] {
             let selector = component.selector();
             text.push_str(&format!("--- {} {more}\n", component.label()));
-            let words = ["logs", "--namespace", SYSTEM, &selector, "--all-containers", TAIL, more];
+            let words = [
+                "logs",
+                "--namespace",
+                SYSTEM,
+                &selector,
+                "--all-containers",
+                TAIL,
+                more,
+            ];
             text.push_str(&said(&words));
         }
     }
@@ -196,9 +216,10 @@ fn ready_pods(cluster: &Cluster, component: Component) -> Result<Vec<String>> {
     let items = list["items"].as_array().context("a list of pods")?;
     let ready = items.iter().filter(|pod| {
         let conditions = pod["status"]["conditions"].as_array();
-        let is_ready = conditions.into_iter().flatten().any(|one| {
-            one["type"] == "Ready" && one["status"] == "True"
-        });
+        let is_ready = conditions
+            .into_iter()
+            .flatten()
+            .any(|one| one["type"] == "Ready" && one["status"] == "True");
         is_ready && pod["metadata"]["deletionTimestamp"].is_null()
     });
     let names = ready.filter_map(|pod| pod["metadata"]["name"].as_str());
@@ -214,8 +235,8 @@ fn base(cluster: &Cluster) -> Result<Vec<Value>> {
     let mut objects = Vec::new();
     for document in serde_json::Deserializer::from_str(&text).into_iter::<Value>() {
         let mut document = document?;
-        match document["items"].take() {
-            Value::Array(items) => objects.extend(items),
+        match document.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => objects.extend(items),
             _ => objects.push(document),
         }
     }

@@ -7,8 +7,8 @@
 //!        └─ CSI driver             └─ everything ends with init, mounts included
 //! ```
 //!
-//! What the kernel of a test machine may lack is left out: version 1 of control groups will do, the OOM score is not lowered, the
-//! network is the machine's, so that pods need `hostNetwork` and reach the API server on 127.0.0.1 by its port.
+//! What the kernel of a test machine may lack is left out: version 1 of control groups will do, the OOM score is not lowered. Pods
+//! have no network: those that need one use the machine's (`hostNetwork`) and reach the API server on 127.0.0.1 by its port.
 //!
 //! Owns: the namespaces, both programs, the node object, images. Must not: know of pods.
 

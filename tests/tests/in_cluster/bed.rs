@@ -60,15 +60,7 @@ impl Bed {
         let storage = Storage::start(&cluster, |_| {})?;
         let api = Api::connect(cluster.kubeconfig())?;
         let metadata = metadata_service(&cluster, &storage, &api)?;
-        let node = LightNode::start(NodeOptions {
-            name: NODE.to_owned(),
-            kubeconfig: cluster.kubeconfig().to_owned(),
-            driver: NAME.to_owned(),
-            driver_node: DRIVER_NODE.to_owned(),
-            socket: storage.socket().to_owned(),
-            kubelet: storage.driver.kubelet().join("pods"),
-            logs: cluster.folder().join("product/pods"),
-        })?;
+        let node = light_node(&cluster, &storage, NODE)?;
         let product = Product::install(&cluster, ProductOptions::default())?;
         let scratch = Scratch::new("in-cluster")?;
         let mut bed = Self {
@@ -92,6 +84,17 @@ impl Bed {
         Ok(bed)
     }
 
+    /// Another node beside [`NODE`], on the same driver. It runs until it is dropped.
+    pub(crate) fn second_node(&self, name: &str) -> Result<LightNode> {
+        light_node(&self.cluster, &self.storage, name)
+    }
+
+    /// Applies the manifests again, and the repository, whose secrets stayed.
+    pub(crate) fn reinstall(&self) -> Result<()> {
+        tests::cluster::product::apply_base(&self.cluster)?;
+        self.name_repository()
+    }
+
     fn make_repository(&self) -> Result<()> {
         let key = self.scratch.join("repository.key");
         let from = format!("--from-file=key={}", key.display());
@@ -104,6 +107,10 @@ impl Bed {
             SYSTEM,
             &from,
         ])?;
+        self.name_repository()
+    }
+
+    fn name_repository(&self) -> Result<()> {
         let folder = self.repo.folder()?.display().to_string();
         let object = json!({
             "apiVersion": "snaphaul.dev/v1alpha1", "kind": "SnapshotRepository", "metadata": {"name": REPOSITORY},
@@ -375,6 +382,18 @@ impl Bed {
         }
         Ok(())
     }
+}
+
+fn light_node(cluster: &Cluster, storage: &Storage, name: &str) -> Result<LightNode> {
+    LightNode::start(NodeOptions {
+        name: name.to_owned(),
+        kubeconfig: cluster.kubeconfig().to_owned(),
+        driver: NAME.to_owned(),
+        driver_node: DRIVER_NODE.to_owned(),
+        socket: storage.socket().to_owned(),
+        kubelet: storage.driver.kubelet().join(format!("pods-{name}")),
+        logs: cluster.folder().join("product/pods").join(name),
+    })
 }
 
 /// The driver's service that tells what changed, as its sidecar would serve it.

@@ -32,6 +32,7 @@ pub mod claims;
 mod control_plane;
 mod definitions;
 pub mod deployment;
+pub mod examples;
 pub mod image;
 mod kubeconfig;
 pub mod kubectl;

@@ -1,7 +1,7 @@
 //! What the base is made of: the image, the rights of its processes, the profile.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::cluster::deployment::{self, Component};
 use tests::cluster::image;
 use tests::cluster::product::SYSTEM;
@@ -44,6 +44,11 @@ pub(crate) fn image_is_reproducible(site: &mut Site) -> Result<()> {
 pub(crate) fn agent_has_no_privilege(site: &mut Site) -> Result<()> {
     let node = site.cluster.node(NODE)?;
     node.run("test", &["-s", &format!("{PROFILES}/snaphaul-agent.json")])?;
+    let log = deployment::log(&site.cluster, Component::Agent)?;
+    ensure!(
+        log.contains("the agent begins"),
+        "its log says nothing: {log}"
+    );
     let controller = status_of(site, "controller")?;
     let agent = status_of(site, "agent")?;
     for (status, uid) in [(&controller, "65532"), (&agent, "0")] {
@@ -78,9 +83,11 @@ fn status_of(site: &Site, word: &str) -> Result<String> {
     Ok(found)
 }
 
-/// A profile that forbids rings: threads do the same, and the agent says so. Then back to what the base says.
+/// A profile that forbids rings: threads do the same, and the backup's status says so. Then back to what the base says.
 pub(crate) fn rings_denied(site: &mut Site) -> Result<()> {
-    let said = deployment::log(&site.cluster, Component::Agent)?;
+    let hash = site.write(3, 2)?;
+    site.backup("with-rings")?;
+    let said = transfer(&site.completed("with-rings", &hash)?);
     ensure!(
         !said.contains(FALLBACK),
         "the base's profile denies rings: {said}"
@@ -88,17 +95,20 @@ pub(crate) fn rings_denied(site: &mut Site) -> Result<()> {
     deny_rings(site)?;
     let hash = site.write(3, 2)?;
     site.backup("without-rings")?;
-    site.completed("without-rings", &hash)?;
-    let said = deployment::log(&site.cluster, Component::Agent)?;
+    let said = transfer(&site.completed("without-rings", &hash)?);
     ensure!(said.contains(FALLBACK), "nothing was said: {said}");
     use_profile(site, "snaphaul-agent.json")
+}
+
+fn transfer(object: &Value) -> String {
+    object["status"]["transfer"].to_string()
 }
 
 fn deny_rings(site: &Site) -> Result<()> {
     let node = site.cluster.node(NODE)?;
     let name = "without-rings.json";
     let text = node.run("cat", &[&format!("{PROFILES}/snaphaul-agent.json")])?;
-    let mut profile: serde_json::Value = serde_json::from_str(&text)?;
+    let mut profile: Value = serde_json::from_str(&text)?;
     let calls = profile["syscalls"][0]["names"].as_array_mut();
     let calls = calls.context("a list of calls")?;
     let before = calls.len();

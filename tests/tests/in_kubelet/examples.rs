@@ -1,8 +1,9 @@
 //! The examples, in their order, as somebody with the rights that they give.
 
 use anyhow::{Result, ensure};
+use tests::cluster::examples;
 
-use crate::site::{LIMIT, NAMESPACE, Site, example, is_final, pod_with, wait_for_pod};
+use crate::site::{LIMIT, NAMESPACE, Site, is_final, pod_with, wait_for_pod};
 
 /// Everything that is allocated, while the pod that has the volume goes on.
 pub(crate) fn backup(site: &mut Site) -> Result<()> {
@@ -32,7 +33,7 @@ pub(crate) fn restore(site: &mut Site) -> Result<()> {
     site.backup("database-3")?;
     site.completed("database-3", &hash)?;
     site.write(0, 48)?;
-    let text = example("05-restore.yaml")?.replace("database-1", "database-3");
+    let text = examples::filled("05-restore.yaml", &[("database-1", "database-3")])?;
     site.developer.apply(&text)?;
     let object = site.wait_for("podvolumerestores", "database-look", is_final)?;
     ensure!(

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use tests::bucket::Bucket;
 use tests::cluster::api::{Api, in_namespace};
-use tests::cluster::archive::Image;
 use tests::cluster::deployment::{self, DeploymentOptions};
+use tests::cluster::examples;
 use tests::cluster::kubectl::Kubectl;
 use tests::cluster::leftovers::Holdings;
-use tests::cluster::product::repository_root;
 use tests::cluster::storage::Storage;
 use tests::cluster::{Cluster, Parts};
 use tests::csi_driver::NAME;
@@ -58,7 +58,6 @@ impl Site {
         let bucket = MinIo::start()?;
         let cluster = Cluster::start(Parts::WHOLE)?;
         let storage = Storage::start_on_node(&cluster, NODE, |options| options.attach = true)?;
-        cluster.node(NODE)?.import(&Image::busybox()?)?;
         let options = DeploymentOptions {
             agent: [UPLOAD, "--report-every=1s"].map(str::to_owned).to_vec(),
             ..DeploymentOptions::default()
@@ -116,7 +115,7 @@ impl Site {
 
     /// Asks for a backup of the user's claim, as a developer.
     pub(crate) fn backup(&self, name: &str) -> Result<()> {
-        let text = example("04-backup.yaml")?.replace("database-1", name);
+        let text = examples::filled("04-backup.yaml", &[("database-1", name)])?;
         self.developer.apply(&text).map(drop)
     }
 
@@ -201,9 +200,10 @@ impl Site {
     /// What is known, for the message of a failure.
     pub(crate) fn diagnosis(&self) -> String {
         let objects = self.cluster.kubectl(&[
-            "describe",
-            "snapshotrepositories,podvolumebackups,podvolumerestores",
+            "get",
+            "snapshotrepositories,podvolumebackups.snaphaul.dev,podvolumerestores.snaphaul.dev",
             "--all-namespaces",
+            "--output=wide",
         ]);
         format!(
             "{}\n{}",
@@ -211,12 +211,6 @@ impl Site {
             deployment::diagnosis(&self.cluster)
         )
     }
-}
-
-/// A manifest of the examples.
-pub(crate) fn example(name: &str) -> Result<String> {
-    let path = repository_root()?.join("manifests/examples").join(name);
-    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
 /// Whether nothing will come any more.
@@ -261,41 +255,20 @@ fn sha256(file: &Path) -> Result<String> {
     Ok(said.split(' ').next().context("a hash")?.to_owned())
 }
 
-/// The secrets and the repository of the examples, with what a user puts in: keys, and where the bucket is.
+/// The repository of the examples, and the command line's view of it.
 fn repository(cluster: &Cluster, server: &MinIo, scratch: &Scratch) -> Result<Repo> {
-    const PASSPHRASE: &str = "replace me by a sentence that nobody guesses";
     let endpoint = server.endpoint();
-    let bucket = endpoint.bucket("backups")?;
-    let secrets = example("01-secrets.yaml")?;
-    ensure!(secrets.contains(PASSPHRASE), "{secrets}");
-    let secrets = secrets
-        .replace(
-            "AWS_ACCESS_KEY_ID: replace-me",
-            &format!("AWS_ACCESS_KEY_ID: {}", endpoint.owner.access),
-        )
-        .replace(
-            "AWS_SECRET_ACCESS_KEY: replace-me",
-            &format!("AWS_SECRET_ACCESS_KEY: {}", endpoint.owner.secret),
-        );
-    cluster.apply(&secrets)?;
-    let place =
-        example("02-repository.yaml")?.replace("https://minio.storage.svc:9000", &endpoint.url);
-    cluster.apply(&place)?;
-    cluster.kubectl(&[
-        "wait",
-        "snapshotrepository/backups",
-        "--for=condition=Ready",
-        "--timeout=120s",
-    ])?;
+    examples::repository(cluster, endpoint)?;
     let words = scratch.join("passphrase");
-    std::fs::write(&words, PASSPHRASE)?;
-    Ok(Repo::bucket(&bucket, "snaphaul", scratch.path())?
-        .with_secret(Secret::PassphraseFile(words)))
+    std::fs::write(&words, examples::PASSPHRASE)?;
+    let bucket = Bucket::new(endpoint, examples::BUCKET);
+    let repo = Repo::bucket(&bucket, examples::PREFIX, scratch.path())?;
+    Ok(repo.with_secret(Secret::PassphraseFile(words)))
 }
 
 /// The namespace and the rights of the examples, and somebody who has them.
 fn developer(cluster: &Cluster) -> Result<Kubectl> {
-    cluster.apply(&example("03-permission.yaml")?)?;
+    cluster.apply(&examples::text("03-permission.yaml")?)?;
     let edit = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": "developers-edit", "namespace": NAMESPACE},

@@ -2,6 +2,7 @@
 //!
 //! Owns: their content. Must not: start anything.
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,7 @@ pub(super) fn containerd(folder: &Path, sandbox_image: &str) -> Result<()> {
     let cni = folder.join("cni");
     let plugin = cni.join("loopback");
     std::fs::write(&plugin, PLUGIN)?;
-    std::fs::set_permissions(&plugin, PermissionsExt::from_mode(0o755))?;
+    std::fs::set_permissions(&plugin, Permissions::from_mode(0o755))?;
     let network = json!({"cniVersion": "0.4.0", "name": "none", "plugins": [{"type": "loopback"}]});
     std::fs::write(cni.join("10-none.conflist"), network.to_string())?;
     let text = format!(

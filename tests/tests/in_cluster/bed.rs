@@ -372,6 +372,14 @@ impl Bed {
         }
     }
 
+    /// Starts again what ended by itself, as a kubelet does: a controller ends where it loses its lease.
+    pub(crate) fn restart_ended(&mut self) -> Result<()> {
+        for name in self.product.dead() {
+            self.product.stop(&name);
+        }
+        self.revive()
+    }
+
     /// Starts what does not run of controller and agent.
     pub(crate) fn revive(&mut self) -> Result<()> {
         if self.product.process(CONTROLLER).is_none() {

@@ -1,10 +1,14 @@
 //! The cluster's own programs die in the middle of a backup, which comes to a good end.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 use tests::image::{Image, MIB};
 
-use crate::bed::Bed;
+use crate::bed::{Bed, LIMIT, is_final, phase};
+
+const POLL: Duration = Duration::from_millis(100);
 
 /// The API server is killed and starts again on the same data and port: whoever watches must begin anew.
 pub(crate) fn api_server(bed: &mut Bed) -> Result<()> {
@@ -38,6 +42,15 @@ fn running(bed: &mut Bed) -> Result<Image> {
 
 /// It ends well, and so does the next: no watch is deaf.
 fn survived(bed: &mut Bed, image: &Image) -> Result<()> {
+    let begin = Instant::now();
+    while begin.elapsed() < LIMIT
+        && !bed
+            .backup_object("first")
+            .is_ok_and(|object| is_final(&phase(&object)))
+    {
+        bed.restart_ended()?;
+        std::thread::sleep(POLL);
+    }
     let object = bed.completed("first")?;
     let attempt = object["status"]["order"]["attempt"].as_i64();
     ensure!(

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tests::image::{Image, MIB};
 
-use crate::bed::{Bed, CONTROLLER, LIMIT};
+use crate::bed::{Bed, CONTROLLER, LIMIT, phase};
 
 const DEFINITIONS: [&str; 3] = [
     "podvolumebackups.snaphaul.dev",
@@ -57,7 +57,9 @@ fn begun(bed: &mut Bed) -> Result<(String, Image)> {
     let (claim, image) = bed.claim("data", 128)?;
     let delete = json!({"deletionPolicy": "Delete"});
     bed.backup("first", "data", &delete, &image)?;
-    let object = bed.completed("first")?;
+    // Its finalizer stays, for it would take its point along.
+    let object = bed.finished("first")?;
+    ensure!(phase(&object) == "Completed", "{}", object["status"]);
     let point = object["status"]["point"]["id"].as_str();
     let point = point.context("a point")?.to_owned();
     bed.count()?;

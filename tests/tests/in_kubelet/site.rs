@@ -34,7 +34,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(200);
 /// Slow enough for a transfer of 96 MiB to be met in its middle.
-const UPLOAD: &str = "--limit-upload=16MB/s";
+const UPLOAD: &str = "--limit-upload=8MB/s";
 const GROUP: &str = "/apis/snaphaul.dev/v1alpha1";
 
 /// In the order in which they end.

@@ -20,8 +20,6 @@ mod nodes;
 mod outages;
 #[path = "in_cluster/queue.rs"]
 mod queue;
-#[path = "in_cluster/removal.rs"]
-mod removal;
 #[path = "in_cluster/restore.rs"]
 mod restore;
 
@@ -55,16 +53,6 @@ const CASES: &[Case] = &[
     ("api_server_killed", outages::api_server),
     ("controller_manager_killed", outages::controller_manager),
     ("deaths", deaths::anywhere),
-    ("namespace_deleted", removal::namespace),
-    (
-        "controller_and_namespace_deleted",
-        removal::controller_and_namespace,
-    ),
-    ("definitions_deleted", removal::definitions),
-    (
-        "controller_definitions_and_namespace_deleted",
-        removal::controller_definitions_and_namespace,
-    ),
 ];
 
 fn main() -> ExitCode {

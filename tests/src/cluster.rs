@@ -32,6 +32,9 @@ mod certificates;
 pub mod claims;
 mod control_plane;
 mod definitions;
+pub mod deployment;
+pub mod examples;
+pub mod image;
 mod kubeconfig;
 pub mod kubectl;
 pub mod leftovers;
@@ -282,6 +285,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Ends the API server with SIGKILL.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn kill_api_server(&mut self) -> Result<()> {
+        let process = self.api_server.take();
+        process.context("the API server runs")?.kill()
+    }
+
     /// Stops the controller manager and starts it again.
     ///
     /// # Errors
@@ -290,6 +302,23 @@ impl Cluster {
         self.controller_manager
             .take()
             .context("the cluster has no controller manager")?;
+        self.start_controller_manager()
+    }
+
+    /// Ends the controller manager with SIGKILL.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn kill_controller_manager(&mut self) -> Result<()> {
+        let process = self.controller_manager.take();
+        process.context("the controller manager runs")?.kill()
+    }
+
+    /// Starts it after [`Self::kill_controller_manager`].
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub fn start_controller_manager(&mut self) -> Result<()> {
         self.controller_manager = Some(self.site.start_controller_manager()?);
         Ok(())
     }

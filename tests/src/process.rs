@@ -144,6 +144,16 @@ impl Process {
         Ok(kill(Pid::from_raw(self.pid()), Signal::SIGCONT)?)
     }
 
+    /// Ends it with SIGKILL, and waits for that.
+    ///
+    /// # Errors
+    /// Where it is gone already.
+    pub fn kill(self) -> Result<()> {
+        kill(Pid::from_raw(self.pid()), Signal::SIGKILL)?;
+        drop(self);
+        Ok(())
+    }
+
     /// Whether it has ended by itself, or was killed by somebody else.
     #[must_use]
     pub fn has_ended(&self) -> bool {

@@ -19,7 +19,7 @@ type Case = (&'static str, fn(&mut Site) -> Result<()>);
 const CASES: &[Case] = &[
     ("pod_runs_and_answers", pods::runs_and_answers),
     ("pod_sees_a_block_volume", pods::sees_a_block_volume),
-    ("own_program_in_an_image", pods::own_program),
+    ("pod_has_its_own_network", pods::own_network),
     ("kubelet_restarts", pods::kubelet_restarts),
     ("node_reboots", pods::node_reboots),
     ("pod_stays_to_the_end", pods::stays_to_the_end),

@@ -22,6 +22,10 @@ mod left;
 mod maintenance;
 #[path = "in_cluster/metrics.rs"]
 mod metrics;
+#[path = "in_cluster/nodes.rs"]
+mod nodes;
+#[path = "in_cluster/outages.rs"]
+mod outages;
 #[path = "in_cluster/queue.rs"]
 mod queue;
 #[path = "in_cluster/restore.rs"]
@@ -103,6 +107,9 @@ const CASES: &[Case] = &[
         "left_by_a_driver_that_is_gone",
         left::by_a_driver_that_is_gone,
     ),
+    ("two_nodes", nodes::two),
+    ("api_server_killed", outages::api_server),
+    ("controller_manager_killed", outages::controller_manager),
     ("deaths", deaths::anywhere),
     ("restore_deaths", restore_deaths::anywhere),
     ("every_rule_is_used", rules::all_are_used),

@@ -1,7 +1,8 @@
 //! The cluster of the tests as a program that runs until it is told to stop; `tests/rig` calls it.
 //!
 //! `rig FOLDER` writes `kubeconfig` into the folder once the cluster serves, and takes it away when SIGTERM or SIGINT ends it.
-//! The cluster has a node, the driver of the tests with its classes as defaults, and images of busybox and of the program.
+//! The cluster has a node, the driver of the tests with its classes as defaults, an image of busybox, and the product: the base of the
+//! manifests as pods of the image that `image/build` makes, and the repository of the examples in a bucket of MinIO.
 //! `rig FOLDER --control-plane` leaves all of these away, and does not need root.
 //!
 //! Owns: the time between the two. Must not: daemonise itself.
@@ -13,13 +14,13 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
-use tests::cluster::archive::Image;
-use tests::cluster::sidecars::{Sidecars, test_classes};
-use tests::cluster::{Cluster, Parts};
-use tests::csi::Plugin;
-use tests::snaphaul;
-use tests::test_driver::TestDriver;
+use tests::cluster::deployment::{self, DeploymentOptions};
+use tests::cluster::storage::Storage;
+use tests::cluster::{Cluster, Parts, examples};
+use tests::minio::MinIo;
+use tests::server::S3Server as _;
 
+const NODE: &str = "node-1";
 const USAGE: &str = "usage: rig FOLDER [--control-plane]";
 
 fn main() -> Result<()> {
@@ -40,26 +41,22 @@ fn main() -> Result<()> {
     } else {
         Parts::WITHOUT_NODES
     })?;
-    let storage = whole.then(|| storage(&cluster)).transpose()?;
+    let parts = whole.then(|| parts(&cluster)).transpose()?;
     let partial = kubeconfig.with_extension("partial");
     std::fs::copy(cluster.kubeconfig(), &partial)?;
     std::fs::rename(&partial, &kubeconfig)?;
     told.read_exact(&mut [0])?;
     std::fs::remove_file(&kubeconfig)?;
-    drop(storage);
+    drop(parts);
     drop(cluster);
     Ok(())
 }
 
-/// What a developer finds on the node, in the order in which it ends.
-fn storage(cluster: &Cluster) -> Result<(Sidecars, TestDriver)> {
-    let node = cluster.node("node-1")?;
-    node.import(&Image::of_program(
-        "snaphaul.dev/snaphaul:rig",
-        &snaphaul::binary()?,
-        "/snaphaul",
-    )?)?;
-    cluster.apply(&test_classes(true))?;
-    let driver = TestDriver::start_on_node(node.pid()?, |options| options.attach = true)?;
-    Ok((Sidecars::start(cluster, driver.socket())?, driver))
+/// What a developer finds beside the cluster's own programs, in the order in which it ends.
+fn parts(cluster: &Cluster) -> Result<(Storage, MinIo)> {
+    let storage = Storage::start_on_node(cluster, NODE, |options| options.attach = true)?;
+    let bucket = MinIo::start()?;
+    deployment::install(cluster, &[NODE], &DeploymentOptions::default())?;
+    examples::repository(cluster, bucket.endpoint())?;
+    Ok((storage, bucket))
 }

@@ -7,8 +7,8 @@
 //!        └─ CSI driver             └─ everything ends with init, mounts included
 //! ```
 //!
-//! What the kernel of a test machine may lack is left out: version 1 of control groups will do, the OOM score is not lowered, the
-//! network is the machine's, so that pods need `hostNetwork` and reach the API server on 127.0.0.1 by its port.
+//! What the kernel of a test machine may lack is left out: version 1 of control groups will do, the OOM score is not lowered. Pods
+//! have no network: those that need one use the machine's (`hostNetwork`) and reach the API server on 127.0.0.1 by its port.
 //!
 //! Owns: the namespaces, both programs, the node object, images. Must not: know of pods.
 
@@ -204,7 +204,11 @@ impl Node {
         Process::start(&part::program("nsenter", "util-linux")?, &all, &[], &log)?.of_child()
     }
 
-    fn import_archive(&self, archive: &Path) -> Result<()> {
+    /// The same for an archive that was made already.
+    ///
+    /// # Errors
+    /// Where containerd refuses it.
+    pub fn import_archive(&self, archive: &Path) -> Result<()> {
         let archive = archive.display().to_string();
         let args = [
             "--address",

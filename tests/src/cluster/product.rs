@@ -50,22 +50,7 @@ impl Product {
     /// # Errors
     /// Where the API server refuses a manifest.
     pub fn install(cluster: &Cluster, options: ProductOptions) -> Result<Self> {
-        let base = repository_root()?.join("manifests/base");
-        let base = base.to_str().context("a plain path")?;
-        cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", base])?;
-        let definitions = [
-            "podvolumebackups.snaphaul.dev",
-            "podvolumerestores.snaphaul.dev",
-            "snapshotrepositories.snaphaul.dev",
-        ];
-        let mut wait = vec![
-            "wait",
-            "--for=condition=Established",
-            "--timeout=60s",
-            "crd",
-        ];
-        wait.extend(definitions);
-        cluster.kubectl(&wait)?;
+        apply_base(cluster)?;
         let folder = cluster.folder().join("product");
         std::fs::create_dir_all(folder.join("run"))?;
         Ok(Self {
@@ -218,6 +203,30 @@ impl Product {
         }
         text
     }
+}
+
+/// Applies the base and waits until its definitions are served.
+///
+/// # Errors
+/// Where the API server refuses a manifest.
+pub fn apply_base(cluster: &Cluster) -> Result<()> {
+    let base = repository_root()?.join("manifests/base");
+    let base = base.to_str().context("a plain path")?;
+    cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", base])?;
+    let definitions = [
+        "podvolumebackups.snaphaul.dev",
+        "podvolumerestores.snaphaul.dev",
+        "snapshotrepositories.snaphaul.dev",
+    ];
+    let mut wait = vec![
+        "wait",
+        "--for=condition=Established",
+        "--timeout=60s",
+        "crd",
+    ];
+    wait.extend(definitions);
+    cluster.kubectl(&wait)?;
+    Ok(())
 }
 
 /// The name of a node's agent among the processes.

@@ -37,7 +37,33 @@ impl Storage {
     /// # Errors
     /// Where a program is missing or the API server refuses an object.
     pub fn start(cluster: &Cluster, change: impl FnOnce(&mut Options)) -> Result<Self> {
-        let driver = TestDriver::start(change)?;
+        Self::serve(cluster, TestDriver::start(change)?)
+    }
+
+    /// The same on a node with a kubelet, whose pods get the volumes.
+    ///
+    /// # Errors
+    /// As [`Self::start`], or where the node is down.
+    pub fn start_on_node(
+        cluster: &Cluster,
+        node: &str,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<Self> {
+        let pid = cluster.node(node)?.pid()?;
+        Self::serve(cluster, TestDriver::start_on_node(pid, change)?)
+    }
+
+    /// Starts the driver again after its node came up anew; its sidecars have ended with their connection to it.
+    ///
+    /// # Errors
+    /// Where a program does not come up.
+    pub fn restart_on_node(&mut self, cluster: &Cluster, node: &str) -> Result<()> {
+        self.stop_sidecars();
+        self.driver.restart_on_node(cluster.node(node)?.pid()?)?;
+        self.start_sidecars(cluster)
+    }
+
+    fn serve(cluster: &Cluster, driver: TestDriver) -> Result<Self> {
         install(cluster, driver.options().attach)?;
         let mut storage = Self {
             sidecars: None,

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tests::cluster::archive::Image;
 use tests::csi::Plugin;
-use tests::snaphaul;
 
 use super::site::Site;
 
@@ -120,21 +118,19 @@ pub(super) fn sees_a_block_volume(site: &mut Site) -> Result<()> {
     Ok(())
 }
 
-/// The program that is tested runs from an image with the libraries that it needs.
-pub(super) fn own_program(site: &mut Site) -> Result<()> {
-    let image = Image::of_program(
-        "snaphaul.dev/snaphaul:rig",
-        &snaphaul::binary()?,
-        "/snaphaul",
-    )?;
-    site.cluster.node("node-1")?.import(&image)?;
-    let args = "args: ['--version']";
-    let own = pod("own", "restartPolicy: Never", args).replace("busybox:rig", "snaphaul:rig");
-    site.cluster.apply(&own)?;
-    wait_for_pod(site, "own", "Succeeded")?;
-    let log = site.cluster.kubectl(&["logs", "own", NAMESPACE])?;
-    ensure!(log.starts_with("snaphaul "), "{log}");
-    delete(site, &["pod/own"])
+/// A pod that does not ask for the machine's network runs, in one of its own.
+pub(super) fn own_network(site: &mut Site) -> Result<()> {
+    let alone = pod("alone", "", "").replace("hostNetwork: true", "hostNetwork: false");
+    site.cluster.apply(&alone)?;
+    wait_for_pod(site, "alone", "Running")?;
+    let seen = exec(site, "alone", "ls -l /proc/self/ns/net")?;
+    let machine = std::fs::read_link("/proc/self/ns/net")?;
+    let machine = machine.display().to_string();
+    ensure!(
+        seen.contains("net:[") && !seen.contains(&machine),
+        "{seen} is {machine}"
+    );
+    delete(site, &["pod/alone"])
 }
 
 /// A container goes on while the kubelet is away.

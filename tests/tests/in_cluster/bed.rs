@@ -63,15 +63,7 @@ impl Bed {
         let storage = Storage::start(&cluster, |_| {})?;
         let api = Api::connect(cluster.kubeconfig())?;
         let metadata = metadata_service(&cluster, &storage, &api)?;
-        let node = LightNode::start(NodeOptions {
-            name: NODE.to_owned(),
-            kubeconfig: cluster.kubeconfig().to_owned(),
-            driver: NAME.to_owned(),
-            driver_node: DRIVER_NODE.to_owned(),
-            socket: storage.socket().to_owned(),
-            kubelet: storage.driver.kubelet().join("pods"),
-            logs: cluster.folder().join("product/pods"),
-        })?;
+        let node = light_node(&cluster, &storage, NODE)?;
         let product = Product::install(&cluster, options())?;
         let scratch = Scratch::new("in-cluster")?;
         let mut bed = Self {
@@ -96,6 +88,11 @@ impl Bed {
         Ok(bed)
     }
 
+    /// Another node beside [`NODE`], on the same driver. It runs until it is dropped.
+    pub(crate) fn second_node(&self, name: &str) -> Result<LightNode> {
+        light_node(&self.cluster, &self.storage, name)
+    }
+
     fn make_repository(&self) -> Result<()> {
         let key = self.scratch.join("repository.key");
         let from = format!("--from-file=key={}", key.display());
@@ -108,6 +105,10 @@ impl Bed {
             SYSTEM,
             &from,
         ])?;
+        self.name_repository()
+    }
+
+    fn name_repository(&self) -> Result<()> {
         let folder = self.repo.folder()?.display().to_string();
         let object = json!({
             "apiVersion": "snaphaul.dev/v1alpha1", "kind": "SnapshotRepository", "metadata": {"name": REPOSITORY},
@@ -435,6 +436,14 @@ impl Bed {
         }
     }
 
+    /// Starts again what ended by itself, as a kubelet does: a controller ends where it loses its lease.
+    pub(crate) fn restart_ended(&mut self) -> Result<()> {
+        for name in self.product.dead() {
+            self.product.stop(&name);
+        }
+        self.revive()
+    }
+
     /// Starts what does not run of controller and agent.
     pub(crate) fn revive(&mut self) -> Result<()> {
         if self.product.process(CONTROLLER).is_none() {
@@ -453,6 +462,18 @@ fn options() -> ProductOptions {
         controller: ["--sweep-every", "5s"].map(str::to_owned).to_vec(),
         ..ProductOptions::default()
     }
+}
+
+fn light_node(cluster: &Cluster, storage: &Storage, name: &str) -> Result<LightNode> {
+    LightNode::start(NodeOptions {
+        name: name.to_owned(),
+        kubeconfig: cluster.kubeconfig().to_owned(),
+        driver: NAME.to_owned(),
+        driver_node: DRIVER_NODE.to_owned(),
+        socket: storage.socket().to_owned(),
+        kubelet: storage.driver.kubelet().join(format!("pods-{name}")),
+        logs: cluster.folder().join("product/pods").join(name),
+    })
 }
 
 /// The driver's service that tells what changed, as its sidecar would serve it.

@@ -2,15 +2,31 @@
 //!
 //! Owns: their content. Must not: start anything.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::json;
 
-/// Writes `containerd.toml`. The network plug-in is asked for nothing, because every pod uses the machine's network; without a
-/// configuration of one the node is never Ready.
+/// A network plug-in (version 0.4.0 of their specification, <https://www.cni.dev/docs/spec-v04/>) that connects nothing: a pod that
+/// asks for no network of the machine has one of its own with nobody in it, and an address of a range for documentation. containerd
+/// asks it as `loopback`, which it wants beside any other, as well.
+const PLUGIN: &str = r#"#!/bin/sh
+cat >/dev/null
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"0.4.0","supportedVersions":["0.3.1","0.4.0"]}' ;;
+ADD) echo '{"cniVersion":"0.4.0","interfaces":[{"name":"'"$CNI_IFNAME"'","sandbox":"'"$CNI_NETNS"'"}],
+    "ips":[{"version":"4","address":"192.0.2.1/24","interface":0}]}' ;;
+esac
+"#;
+
+/// Writes `containerd.toml`. Without a configuration of a network the node is never Ready.
 pub(super) fn containerd(folder: &Path, sandbox_image: &str) -> Result<()> {
     let cni = folder.join("cni");
+    let plugin = cni.join("loopback");
+    std::fs::write(&plugin, PLUGIN)?;
+    std::fs::set_permissions(&plugin, Permissions::from_mode(0o755))?;
     let network = json!({"cniVersion": "0.4.0", "name": "none", "plugins": [{"type": "loopback"}]});
     std::fs::write(cni.join("10-none.conflist"), network.to_string())?;
     let text = format!(
@@ -27,8 +43,8 @@ stream_server_address = "127.0.0.1"
 stream_server_port = "0"
 
 [plugins."io.containerd.grpc.v1.cri".cni]
-conf_dir = "{}"
-bin_dir = "/usr/lib/cni"
+conf_dir = "{cni}"
+bin_dir = "{cni}"
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "overlayfs"
@@ -36,7 +52,7 @@ snapshotter = "overlayfs"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 "#,
-        cni.display()
+        cni = cni.display()
     );
     Ok(std::fs::write(folder.join("containerd.toml"), text)?)
 }

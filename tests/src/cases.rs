@@ -19,7 +19,7 @@ use crate::in_process::InProcess;
 use crate::minio::MinIo;
 use crate::scratch::Scratch;
 use crate::seaweed::SeaweedFs;
-use crate::server::{Endpoint, S3Server};
+use crate::server::{Endpoint, S3Server, start_again_once};
 
 /// What a case gets: a server, a bucket of its own, a folder of its own.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Lazy {
             .lock()
             .map_err(|_| anyhow!("a case panicked while {} started", self.name))?;
         let started = state.get_or_insert_with(|| {
-            (self.start)()
+            start_again_once(self.name, self.start)
                 .map(Arc::from)
                 .map_err(|error| format!("{error:#}"))
         });

@@ -18,7 +18,7 @@ use crate::bucket::Bucket;
 use crate::part;
 use crate::process::Process;
 use crate::scratch::Scratch;
-use crate::server::{Endpoint, Login, S3Server, free_ports};
+use crate::server::{Endpoint, Login, S3Server, free_ports, start_again_once};
 
 /// Seen: 20 s in all on an idle 2-core machine; a busy one takes several times that.
 const START_LIMIT: Duration = Duration::from_secs(240);
@@ -122,9 +122,11 @@ impl Ceph {
     /// # Errors
     /// Where a package is missing or a daemon does not come up.
     pub fn start_block() -> Result<BlockCeph> {
-        let setup = Setup::new()?;
-        let daemons = setup.start_core()?;
-        Ok(BlockCeph { daemons, setup })
+        start_again_once("Ceph", || {
+            let setup = Setup::new()?;
+            let daemons = setup.start_core()?;
+            Ok(BlockCeph { daemons, setup })
+        })
     }
 
     /// Starts a cluster and its gateway.

@@ -54,9 +54,10 @@ use self::kubeconfig::Credential;
 use self::kubectl::Kubectl;
 use self::node::Node;
 use crate::process::Process;
+use crate::server::start_again_once;
 
-/// How often waiting looks.
-const POLL: Duration = Duration::from_millis(100);
+/// How often waiting looks: each look starts `kubectl`, which takes a good part of a core as long as it runs.
+const POLL: Duration = Duration::from_millis(500);
 
 /// What runs beside etcd and the API server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +108,10 @@ impl Cluster {
     /// # Errors
     /// Where a program is missing or does not come up.
     pub fn start(parts: Parts) -> Result<Self> {
+        start_again_once("the cluster", || Self::start_once(parts))
+    }
+
+    fn start_once(parts: Parts) -> Result<Self> {
         let site = Site::new()?;
         let kubectl = site.kubectl()?;
         let mut cluster = Self {

@@ -21,7 +21,7 @@ use crate::csi::client::Client;
 use crate::csi::leaks::Leaks;
 
 /// How long something that was let go may take to be gone.
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// A running driver.
 pub trait Plugin {
@@ -60,10 +60,22 @@ pub trait Plugin {
     /// # Errors
     /// Where it does not answer.
     fn left_since(&self, before: &Leaks) -> Result<Vec<String>> {
+        self.left_once(before, &<[String]>::is_empty)
+    }
+
+    /// The same where something is meant to stay: waits until `is_settled` likes what is left.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    fn left_once(
+        &self,
+        before: &Leaks,
+        is_settled: &dyn Fn(&[String]) -> bool,
+    ) -> Result<Vec<String>> {
         let begin = Instant::now();
         loop {
             let left = self.leaks()?.since(before);
-            if left.is_empty() || begin.elapsed() > SETTLE {
+            if is_settled(&left) || begin.elapsed() > SETTLE {
                 return Ok(left);
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -54,6 +55,7 @@ impl LoopDevice {
             if last.is_ok() {
                 break;
             }
+            std::thread::sleep(Duration::from_millis(20));
         }
         last
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::bucket::Bucket;
+use crate::mount::{FileSystem, Mounted};
 use crate::part;
 use crate::process::Process;
 use crate::scratch::Scratch;
@@ -15,12 +16,16 @@ use crate::server::{Endpoint, Login, S3Server, free_ports};
 
 /// Seen: 2 s on an idle 2-core machine.
 const START_LIMIT: Duration = Duration::from_secs(90);
+/// Of the file system that it stores on, which takes only what is written to it: it refuses to fill one to the end, and measures
+/// that as a part of the whole, which on a large disk of others is more than a test ever needs.
+const DISK: u64 = 16 << 30;
 
 /// A running MinIO; dropping it stops it.
 #[derive(Debug)]
 pub struct MinIo {
     endpoint: Endpoint,
     process: Process,
+    _disk: Mounted,
     _folder: Scratch,
 }
 
@@ -38,6 +43,7 @@ impl MinIo {
             );
         }
         let folder = Scratch::new("minio")?;
+        let disk = Mounted::new(FileSystem::Ext4, DISK)?;
         let owner = Login::new("snaphaulowner", "owner-secret-key");
         let [port, console] = free_ports::<2>()?;
         let args = [
@@ -45,7 +51,7 @@ impl MinIo {
             "--quiet".to_owned(),
             format!("--address=127.0.0.1:{port}"),
             format!("--console-address=127.0.0.1:{console}"),
-            folder.join("data").display().to_string(),
+            disk.join("data").display().to_string(),
         ];
         let env = [
             ("MINIO_ROOT_USER", owner.access.as_str()),
@@ -67,6 +73,7 @@ impl MinIo {
         Ok(Self {
             endpoint,
             process,
+            _disk: disk,
             _folder: folder,
         })
     }

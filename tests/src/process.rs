@@ -31,7 +31,9 @@ pub struct Process {
     /// The child that [`Self::of_child`] found.
     inner: Option<i32>,
     log: PathBuf,
-    stop: SyncSender<()>,
+    grace: Duration,
+    /// Takes the grace of the end.
+    stop: SyncSender<Duration>,
     keeper: Option<JoinHandle<()>>,
 }
 
@@ -79,6 +81,7 @@ impl Process {
             pid: i32::try_from(pid)?,
             inner: None,
             log: log.to_owned(),
+            grace: STOP_GRACE,
             stop,
             keeper: Some(keeper),
         })
@@ -100,6 +103,13 @@ impl Process {
         Ok(self)
     }
 
+    /// For a program with nothing to save or to take away: it is killed when this is dropped, which costs no time.
+    #[must_use]
+    pub fn without_grace(mut self) -> Self {
+        self.grace = Duration::ZERO;
+        self
+    }
+
     /// The process id.
     #[must_use]
     pub fn pid(&self) -> i32 {
@@ -110,7 +120,20 @@ impl Process {
     ///
     /// # Errors
     /// With the end of the log, where the child ends first or `limit` passes.
-    pub fn wait_until(&self, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
+    pub fn wait_until(&self, limit: Duration, ready: impl FnMut() -> bool) -> Result<()> {
+        self.wait_until_polling(POLL, limit, ready)
+    }
+
+    /// The same where a look is costly: one every `poll`.
+    ///
+    /// # Errors
+    /// With the end of the log, where the child ends first or `limit` passes.
+    pub fn wait_until_polling(
+        &self,
+        poll: Duration,
+        limit: Duration,
+        mut ready: impl FnMut() -> bool,
+    ) -> Result<()> {
         let begin = Instant::now();
         while !ready() {
             if self.has_ended() {
@@ -123,7 +146,7 @@ impl Process {
                     self.tail()
                 );
             }
-            std::thread::sleep(POLL);
+            std::thread::sleep(poll);
         }
         Ok(())
     }
@@ -175,7 +198,7 @@ impl Drop for Process {
             let _ = kill(Pid::from_raw(inner), Signal::SIGKILL);
         }
         // The keeper may have gone with its child already; both outcomes end in the join.
-        let _ = self.stop.try_send(());
+        let _ = self.stop.try_send(self.grace);
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
         }
@@ -203,21 +226,24 @@ fn child_of(parent: i32) -> Option<i32> {
 }
 
 /// Waits for the order to stop or for the child's own end, and leaves no zombie.
-fn keep(child: &mut Child, stopped: &mpsc::Receiver<()>) {
-    loop {
+fn keep(child: &mut Child, stopped: &mpsc::Receiver<Duration>) {
+    let grace = loop {
         match stopped.recv_timeout(POLL) {
             Err(RecvTimeoutError::Timeout) if matches!(child.try_wait(), Ok(None)) => {}
             Err(RecvTimeoutError::Timeout) => return,
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(grace) => break grace,
+            Err(RecvTimeoutError::Disconnected) => break STOP_GRACE,
         }
-    }
+    };
     let Ok(pid) = i32::try_from(child.id()) else {
         return;
     };
-    let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
-    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    if !grace.is_zero() {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
     let begin = Instant::now();
-    while begin.elapsed() < STOP_GRACE {
+    while begin.elapsed() < grace {
         if !matches!(child.try_wait(), Ok(None)) {
             return;
         }

@@ -134,6 +134,8 @@ fn arguments(folder: &Scratch, ports: &[u16; 8]) -> Vec<String> {
         "-s3.port.lance=0",
         "-master.telemetry=false",
         "-volume.max=2000",
+        // The default is a part of the disk, which on a large one is more than a test ever needs.
+        "-volume.minFreeSpace=50MiB",
         "-s3.autoCreateBucket=false",
     ] {
         args.push(fixed.to_owned());

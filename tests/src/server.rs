@@ -1,14 +1,19 @@
 //! What every S3 server of the tests has in common.
 //!
-//! Owns: the endpoint description and free ports. Must not: start servers.
+//! Owns: the endpoint description, free ports, and what becomes of a lost race for one. Must not: start servers of its own.
 
 use std::fmt;
-use std::net::TcpListener;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use tokio::net::TcpSocket;
 
 use crate::bucket::Bucket;
+use crate::random::Random;
 
 /// Access and secret key of one S3 user.
 #[derive(Clone, PartialEq, Eq)]
@@ -89,7 +94,15 @@ pub trait S3Server: Send + Sync + fmt::Debug {
     fn endpoint(&self) -> &Endpoint;
 }
 
+/// Where ports of servers are looked for: below those that the kernel gives to whoever connects, which may take one at any moment,
+/// and above those that Ceph's daemons choose for themselves.
+const PORTS: Range<u16> = 12_000..30_000;
+/// More than a machine that has free ones left needs.
+const DRAWS: usize = 10_000;
+
 /// `N` free ports of the loopback address. All are held until all are chosen, so they differ.
+///
+/// They are drawn at random: programs that look at the same time seldom meet, and who loses starts again ([`start_again_once`]).
 ///
 /// # Errors
 /// Where the machine has none left.
@@ -97,9 +110,104 @@ pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut ports = [0; N];
     let mut held = Vec::with_capacity(N);
     for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
+        let (found, socket) = reserve()?;
+        *port = found;
+        held.push(socket);
     }
     Ok(ports)
+}
+
+/// A port of the loopback address that nobody listens on, and nobody can as long as this lives: connections are refused.
+#[derive(Debug)]
+pub struct DeafPort {
+    number: u16,
+    _held: TcpSocket,
+}
+
+impl DeafPort {
+    /// Takes a free one.
+    ///
+    /// # Errors
+    /// Where the machine has none left.
+    pub fn take() -> Result<Self> {
+        let (number, held) = reserve()?;
+        Ok(Self {
+            number,
+            _held: held,
+        })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+/// A random port, bound and not listened on.
+fn reserve() -> Result<(u16, TcpSocket)> {
+    // Every state of this kind has keys of its own, drawn from the machine's randomness.
+    let mut random = Random::new(RandomState::new().hash_one(std::process::id()));
+    for _ in 0..DRAWS {
+        let port = PORTS.start + u16::try_from(random.below(PORTS.len() as u64))?;
+        let socket = TcpSocket::new_v4()?;
+        match socket.bind((Ipv4Addr::LOCALHOST, port).into()) {
+            Ok(()) => return Ok((port, socket)),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bail!("no port of {PORTS:?} is free")
+}
+
+/// Starts something; where that fails, which another program's taking one of its ports is enough for, once more and with new ports.
+///
+/// # Errors
+/// Those of the second time.
+pub fn start_again_once<T>(what: &str, start: impl Fn() -> Result<T>) -> Result<T> {
+    start().or_else(|error| {
+        eprintln!("{what} is started again: {error:#}");
+        start()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn free_ports_differ_and_can_be_listened_on() {
+        let ports = free_ports::<50>().unwrap();
+        let distinct: std::collections::BTreeSet<_> = ports.iter().collect();
+        assert_eq!(distinct.len(), ports.len());
+        assert!(ports.iter().all(|port| PORTS.contains(port)));
+        TcpListener::bind(("127.0.0.1", ports[0])).unwrap();
+    }
+
+    #[test]
+    fn a_deaf_port_refuses_and_stays_taken() {
+        let deaf = DeafPort::take().unwrap();
+        let refused = TcpStream::connect(("127.0.0.1", deaf.number())).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let taken = TcpListener::bind(("127.0.0.1", deaf.number())).unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn starts_once_more_and_no_more() {
+        let tries = std::cell::Cell::new(0);
+        let start = |good: u32| {
+            tries.set(0);
+            start_again_once("it", || {
+                tries.set(tries.get() + 1);
+                anyhow::ensure!(tries.get() >= good, "taken");
+                Ok(tries.get())
+            })
+        };
+        assert_eq!(start(1).unwrap(), 1);
+        assert_eq!(start(2).unwrap(), 2);
+        assert!(start(3).is_err() && tries.get() == 2);
+    }
 }

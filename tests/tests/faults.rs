@@ -30,7 +30,7 @@ fn a_source_that_shrinks_while_it_is_read_makes_no_point() -> Result<()> {
             "--volume",
             "disk",
             "--limit-upload",
-            "12MiB/s",
+            "4MiB/s",
             "--engine",
             engine,
         ];
@@ -62,7 +62,7 @@ fn a_source_that_changes_is_refused_or_marked_fuzzy() -> Result<()> {
             "--volume",
             "disk",
             "--limit-upload",
-            "12MiB/s",
+            "4MiB/s",
         ];
         words.extend(flags);
         let mut run = repo.command(&words)?.start()?;
@@ -257,7 +257,7 @@ fn a_stopped_and_continued_process_goes_on() -> Result<()> {
             "--volume",
             "disk",
             "--limit-upload",
-            "12MiB/s",
+            "4MiB/s",
         ])?
         .start()?;
     ensure!(run.wait_for(|| repo.objects("seg/").is_ok_and(|names| names.len() >= 2))?);

@@ -247,7 +247,7 @@ fn backups_and_restores_go_on_while_collectors_run() -> Result<()> {
     let mut restore = rig
         .repo
         .command(&words)?
-        .args(&["--limit-download", "6MiB/s"])
+        .args(&["--limit-download", "2MiB/s"])
         .start()?;
     ensure!(restore.wait_for(|| {
         rig.repo
@@ -262,7 +262,7 @@ fn backups_and_restores_go_on_while_collectors_run() -> Result<()> {
         "--volume",
         "disk",
         "--limit-upload",
-        "4MiB/s",
+        "2MiB/s",
     ];
     let mut backup = rig.repo.command(&words)?.start()?;
     ensure!(backup.wait_for(|| {

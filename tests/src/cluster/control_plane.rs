@@ -148,7 +148,7 @@ impl Site {
             ),
         ];
         let process = self.start("kube-apiserver", &args)?;
-        process.wait_until(START_LIMIT, || {
+        process.wait_until_polling(super::POLL, START_LIMIT, || {
             kubectl.run(&["get", "--raw=/readyz"]).is_ok()
         })?;
         Ok(process)
@@ -199,13 +199,13 @@ impl Site {
         Ok(process)
     }
 
-    /// Starts a program of the cache; its log carries its name, and that of an earlier start is kept beside it.
+    /// Starts a program of the cache, none of which has anything to bring to an end when the cluster does; its log carries its name, and that of an earlier start is kept beside it.
     pub(super) fn start(&self, name: &str, args: &[String]) -> Result<Process> {
         let log = self.log(name);
         if log.exists() {
             std::fs::rename(&log, log.with_extension("previous"))?;
         }
-        Process::start(&program(name)?, args, &[], &log)
+        Process::start(&program(name)?, args, &[], &log).map(Process::without_grace)
     }
 
     pub(super) fn log(&self, name: &str) -> PathBuf {

@@ -226,7 +226,7 @@ impl Node {
     fn introduce(&self) -> Result<()> {
         let kubelet = self.kubelet.as_ref().context("started before")?;
         let get = ["get", "node", &self.name, "--output=name"];
-        kubelet.wait_until(START_LIMIT, || self.kubectl.run(&get).is_ok())?;
+        kubelet.wait_until_polling(super::POLL, START_LIMIT, || self.kubectl.run(&get).is_ok())?;
         let addresses = format!(
             r#"{{"status":{{"addresses":[{{"type":"InternalIP","address":"127.0.0.1"}},{{"type":"Hostname","address":"{}"}}]}}}}"#,
             self.name
@@ -251,7 +251,7 @@ impl Node {
     fn wait_until_ready(&self) -> Result<()> {
         let kubelet = self.kubelet.as_ref().context("started before")?;
         let path = "--output=jsonpath={.status.conditions[?(@.type=='Ready')].status}";
-        kubelet.wait_until(START_LIMIT, || {
+        kubelet.wait_until_polling(super::POLL, START_LIMIT, || {
             let answer = self.kubectl.run(&["get", "node", &self.name, path]);
             answer.is_ok_and(|answer| answer == "True")
         })

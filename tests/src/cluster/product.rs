@@ -79,8 +79,9 @@ impl Product {
             ("--identity", name),
             ("--holder-host-path", &self.holders().display().to_string()),
             ("--holder-image", "snaphaul"),
-            // Whoever comes after one that was killed shall not wait long.
-            ("--lease", "4s"),
+            // Longer than a busy machine keeps the API server from answering. Whoever comes after one that was killed has its
+            // name, and need not wait for the end of its lease.
+            ("--lease", "20s"),
             ("--repository-every", "3s"),
         ];
         let mut words = vec!["controller".to_owned()];
@@ -140,6 +141,11 @@ impl Product {
         let process = Process::start(&snaphaul::binary()?, &words, &env, &log)?;
         self.processes.insert(name.to_owned(), process);
         Ok(())
+    }
+
+    /// The flags of agents that start from now on, beside those that every run needs.
+    pub fn set_agent_flags(&mut self, flags: &[&str]) {
+        self.options.agent = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
     /// Ends a process with SIGKILL.

@@ -17,8 +17,10 @@ use crate::part;
 
 /// Another program may be given the same free device; the loser asks again.
 const ATTEMPTS: usize = 10;
+/// Until then the winner has it.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
 /// Who still holds a device after this time means to.
-const DETACH_LIMIT: Duration = Duration::from_secs(2);
+const DETACH_LIMIT: Duration = Duration::from_secs(20);
 const DETACH_POLL: Duration = Duration::from_millis(5);
 
 /// The device over an image, if there is one.
@@ -59,6 +61,7 @@ pub(super) fn attach(image: &Path, form: Form) -> Result<PathBuf, Status> {
         if last.is_ok() {
             break;
         }
+        std::thread::sleep(ATTEMPT_PAUSE);
     }
     last
 }

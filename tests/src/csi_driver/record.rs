@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ pub struct Call {
     pub call: String,
     /// What it was about.
     pub subject: Subject,
-    /// When it began, in microseconds since 1970.
+    /// When it began, in microseconds of the driver's life: no clock that anybody sets. One that starts again goes on from the last line.
     pub begin_us: u64,
     /// When it ended; none while it is at work, or if the driver ended first.
     pub end_us: Option<u64>,
@@ -172,13 +172,21 @@ fn lines(state: &Path) -> Result<Vec<Line>> {
 
 /// The record being written.
 #[derive(Debug)]
-pub(super) struct Record(Mutex<(File, u64)>);
+pub(super) struct Record {
+    /// File and number of the next call.
+    file: Mutex<(File, u64)>,
+    opened: Instant,
+    /// The time of the last line before.
+    before_us: u64,
+}
 
 impl Record {
     /// Goes on with the record of a folder; gives the counts of matched orders.
     pub(super) fn open(state: &Path) -> Result<(Self, BTreeMap<String, u32>)> {
-        let (mut matches, mut next) = (BTreeMap::new(), 0);
+        let (mut matches, mut next, mut before_us) = (BTreeMap::new(), 0, 0);
         for line in lines(state)? {
+            let (Line::Begin { at_us, .. } | Line::End { at_us, .. }) = line;
+            before_us = at_us.max(before_us);
             if let Line::Begin { seq, matched, .. } = line {
                 next = next.max(seq + 1);
                 for id in matched {
@@ -190,14 +198,19 @@ impl Record {
             .create(true)
             .append(true)
             .open(state.join(FILE))?;
-        Ok((Self(Mutex::new((file, next))), matches))
+        let record = Self {
+            file: Mutex::new((file, next)),
+            opened: Instant::now(),
+            before_us,
+        };
+        Ok((record, matches))
     }
 
     /// A call begins; gives its number.
     pub(super) fn begin(&self, call: &str, subject: &Subject, matched: &[String]) -> Result<u64> {
-        self.write(|seq| Line::Begin {
+        self.write(|seq, at_us| Line::Begin {
             seq,
-            at_us: now(),
+            at_us,
             call: call.to_owned(),
             subject: Box::new(subject.clone()),
             matched: matched.to_vec(),
@@ -207,9 +220,9 @@ impl Record {
     /// A call ends.
     pub(super) fn end(&self, seq: u64, code: &str, fault: Option<&str>) -> Result<()> {
         let (code, fault) = (code.to_owned(), fault.map(str::to_owned));
-        self.write(|_| Line::End {
+        self.write(|_, at_us| Line::End {
             seq,
-            at_us: now(),
+            at_us,
             code,
             fault,
         })
@@ -217,14 +230,15 @@ impl Record {
     }
 
     /// One write a line, so that a killed driver leaves whole lines.
-    fn write(&self, line: impl FnOnce(u64) -> Line) -> Result<u64> {
+    fn write(&self, line: impl FnOnce(u64, u64) -> Line) -> Result<u64> {
         let mut guard = self
-            .0
+            .file
             .lock()
             .map_err(|_| anyhow!("a call panicked while it was recorded"))?;
         let (file, next) = &mut *guard;
         let seq = *next;
-        let line = line(seq);
+        let at_us = self.before_us + u64::try_from(self.opened.elapsed().as_micros())?;
+        let line = line(seq, at_us);
         if matches!(line, Line::Begin { .. }) {
             *next += 1;
         }
@@ -233,13 +247,6 @@ impl Record {
         file.write_all(&text)?;
         Ok(seq)
     }
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -281,6 +288,7 @@ mod tests {
             .unwrap();
         record.end(seq, "Ok", Some("x")).unwrap();
         drop(record);
+        let ended = read(folder.path()).unwrap()[0].end_us.unwrap();
         let (record, matched) = Record::open(folder.path()).unwrap();
         assert_eq!(matched.get("x"), Some(&1));
         assert_eq!(record.begin("Probe", &Subject::default(), &[]).unwrap(), 1);
@@ -292,6 +300,7 @@ mod tests {
             .unwrap();
         let calls = read(folder.path()).unwrap();
         assert_eq!(calls.len(), 2);
+        assert!(calls[0].begin_us <= ended && ended <= calls[1].begin_us);
         let text = last_lines(&calls);
         assert!(
             text.contains("Probe") && text.contains("Ok after"),

@@ -2,7 +2,6 @@
 //!
 //! Owns: all of it, and its end. Must not: judge.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use tests::cluster::api::{Api, in_namespace};
 use tests::cluster::{Cluster, Parts};
 use tests::image::Image;
 use tests::loop_device::LoopDevice;
@@ -17,6 +17,7 @@ use tests::process::Process;
 use tests::random::Random;
 use tests::repo::{Repo, Secret};
 use tests::scratch::Scratch;
+use tests::server::free_ports;
 use tests::snaphaul::{Snaphaul, binary};
 
 pub(crate) const SYSTEM: &str = "snaphaul-system";
@@ -62,6 +63,8 @@ subjects: [{kind: ServiceAccount, name: snaphaul-agent, namespace: snaphaul-syst
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) cluster: Cluster,
+    /// To look, which kubectl would take many times as long for.
+    api: Api,
     kubeconfig: PathBuf,
     scenes: u32,
 }
@@ -91,6 +94,7 @@ impl Stage {
         cluster.apply(ROLES)?;
         let kubeconfig = cluster.service_account_kubeconfig(SYSTEM, "snaphaul-agent")?;
         Ok(Self {
+            api: Api::connect(cluster.kubeconfig())?,
             cluster,
             kubeconfig,
             scenes: 0,
@@ -228,15 +232,11 @@ impl Scene<'_> {
     }
 
     pub(crate) fn get(&self, resource: &Resource) -> Result<Value> {
-        let namespace = format!("--namespace={}", resource.namespace);
-        let text = self.cluster().kubectl(&[
-            "get",
-            resource.plural,
-            &resource.name,
-            &namespace,
-            "--output=json",
-        ])?;
-        Ok(serde_json::from_str(&text)?)
+        let (kind, group) = resource.plural.split_once('.').context("KIND.GROUP")?;
+        let group = format!("/apis/{group}/v1alpha1");
+        let list = in_namespace(&group, &resource.namespace, kind);
+        let object = self.stage.api.get(&format!("{list}/{}", resource.name))?;
+        object.with_context(|| format!("{} does not exist", resource.name))
     }
 
     /// Writes a part of the status, as the controller would.
@@ -366,7 +366,7 @@ impl Scene<'_> {
     pub(crate) fn agent(&mut self, flags: &[&str]) -> Result<Agent> {
         self.started += 1;
         // Free a moment ago; a loser of the race fails to listen, loudly.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let [port] = free_ports()?;
         let mut words = [
             "agent",
             "--node-name",
@@ -378,7 +378,7 @@ impl Scene<'_> {
             "--report-every",
             "200ms",
             "--grace",
-            "4s",
+            "20s",
             "--log",
             "info",
         ]

@@ -218,13 +218,11 @@ pub(crate) fn another_authority(bench: &mut Bench) -> Result<()> {
 
 pub(crate) fn nobody_listens(bench: &mut Bench) -> Result<()> {
     let client = bench.client_of("agent")?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port();
+    let deaf = tests::server::DeafPort::take()?;
     bench.service(
         AUDIENCE,
         bench.sidecar.authority(),
-        &format!("localhost:{port}"),
+        &format!("localhost:{}", deaf.number()),
     )?;
     let found = bench.find(&client, "target");
     bench.good_service()?;

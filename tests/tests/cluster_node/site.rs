@@ -11,7 +11,7 @@ use tests::csi::leaks::loop_devices;
 use tests::test_driver::TestDriver;
 
 /// The kernel lets a loop device go a moment after its last user.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// In the order in which they end.
 #[derive(Debug)]

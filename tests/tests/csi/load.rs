@@ -30,7 +30,7 @@ pub(crate) fn ten_at_once(plugin: &dyn Plugin) -> Result<()> {
             .iter_mut()
             .zip(&mut most)
             .map(|(run, most)| {
-                // None where it has just ended; zero in the end was never measured.
+                // None where it has just ended.
                 *most = run.peak_memory().unwrap_or(0).max(*most);
                 run.is_running()
             })
@@ -43,8 +43,9 @@ pub(crate) fn ten_at_once(plugin: &dyn Plugin) -> Result<()> {
             "most memory of ten runs at once: {} MiB",
             most.iter().max().unwrap_or(&0) / MIB
         );
+        // One that ended before the first look was never measured.
         ensure!(
-            most.iter().all(|bytes| (1..=MEMORY).contains(bytes)),
+            most.iter().all(|bytes| *bytes <= MEMORY) && most.iter().any(|bytes| *bytes > 0),
             "{most:?}"
         );
         for (run, volume) in runs.into_iter().zip(&volumes) {

@@ -175,11 +175,14 @@ impl<'a> Rig<'a> {
 
     /// What is there beside what was there before: exactly these numbers of snapshots and volumes, and nothing else.
     pub(crate) fn left(&self, before: &Leaks, snapshots: usize, volumes: usize) -> Result<()> {
-        let left = self.plugin.leaks()?.since(before);
-        let count = |what: &str| left.iter().filter(|line| line.starts_with(what)).count();
-        ensure!(
+        let is_right = |left: &[String]| {
+            let count = |what: &str| left.iter().filter(|line| line.starts_with(what)).count();
             (count("snapshot "), count("volume ")) == (snapshots, volumes)
-                && left.len() == snapshots + volumes + self.loop_devices(&left, volumes),
+                && left.len() == snapshots + volumes + self.loop_devices(left, volumes)
+        };
+        let left = self.plugin.left_once(before, &is_right)?;
+        ensure!(
+            is_right(&left),
             "left: {left:#?}, not {snapshots} snapshots and {volumes} volumes"
         );
         let journals = self.scratch.join("state/csi/sessions");

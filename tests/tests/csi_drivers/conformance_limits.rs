@@ -18,7 +18,7 @@ use tests::test_driver::TestDriver;
 use crate::conduct::Conduct;
 use crate::subject::{Subject, completes};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn code((_, end): &Stream) -> Code {
     end.as_ref().err().map_or(Code::Ok, tonic::Status::code)

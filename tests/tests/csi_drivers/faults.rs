@@ -17,7 +17,7 @@ use tests::csi_driver::record::concurrent;
 use tests::image::MIB;
 use tests::test_driver::TestDriver;
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn code<T>(result: Result<T>) -> Option<Code> {
     result
@@ -117,14 +117,14 @@ pub(crate) fn stall_and_second_call() -> Result<()> {
 pub(crate) fn slow_past_the_deadline() -> Result<()> {
     let driver = TestDriver::start(|_| {})?;
     let client = driver.client()?;
-    driver.order(&[Order::next("CreateVolume", Fault::Slow { ms: 200 })])?;
+    driver.order(&[Order::next("CreateVolume", Fault::Slow { ms: 2_000 })])?;
     let given_up = client.run(async {
         let mut request = tonic::Request::new(csi_proto::csi::CreateVolumeRequest {
             name: "late".to_owned(),
             volume_capabilities: vec![block()],
             ..csi_proto::csi::CreateVolumeRequest::default()
         });
-        request.set_timeout(Duration::from_millis(50));
+        request.set_timeout(Duration::from_secs(1));
         let mut controller =
             csi_proto::csi::controller_client::ControllerClient::new(client.channel());
         controller.create_volume(request).await
@@ -150,7 +150,7 @@ pub(crate) fn late_and_not_ready() -> Result<()> {
     let before = driver.leaks()?;
     let volume = client.create_volume("one", MIB, None)?;
     driver.order(&[
-        Order::next("NodePublishVolume", Fault::LateDevice { ms: 150 }),
+        Order::next("NodePublishVolume", Fault::LateDevice { ms: 2_000 }),
         Order::next("CreateSnapshot", Fault::NotReady).times(2),
     ])?;
     let attached = Attached::block(&driver, "one", &volume)?;

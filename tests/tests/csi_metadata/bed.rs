@@ -169,7 +169,7 @@ impl<'a> Bed<'a> {
             self.client.delete_snapshot(snapshot)?;
         }
         self.client.delete_volume(&self.volume.volume_id)?;
-        let left = self.plugin.leaks()?.since(&self.before);
+        let left = self.plugin.left_since(&self.before)?;
         ensure!(left.is_empty(), "left behind: {left:?}");
         Ok(())
     }

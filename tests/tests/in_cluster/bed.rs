@@ -29,7 +29,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// How long intermediates may take to be gone once nothing wants them.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 /// How long a finalizer may stay on what has ended.
-const FINALIZER_LIMIT: Duration = Duration::from_secs(10);
+const FINALIZER_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 const GROUP: &str = "/apis/snaphaul.dev/v1alpha1";
 pub(crate) const NODE: &str = "worker";
@@ -257,7 +257,12 @@ impl Bed {
         let _ = self
             .cluster
             .kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
-        outcome.with_context(|| said)
+        let _ = self.storage.driver.order(&[]);
+        for name in self.product.dead() {
+            self.product.stop(&name);
+        }
+        let revived = self.revive();
+        outcome.with_context(|| said).and(revived)
     }
 
     fn objects(&self) -> String {

@@ -5,16 +5,35 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tests::cluster::product::agent_name;
-use tests::csi_driver::faults::{Fault, Order};
+use tests::csi_driver::faults::{Fault, Order, When};
 use tests::image::MIB;
 
 use crate::bed::{Bed, LIMIT, NODE, condition, phase};
 
-/// How long a call of the driver lasts: longer than a backup takes to notice that it was cancelled.
-const SLOW: u64 = 6_000;
+/// Little in flight, which is sent all the same.
+const SLOW_AGENT: &[&str] = &["--limit-upload", "4MB/s", "--memory", "512MiB"];
 
-fn slow(call: &str) -> Order {
-    Order::next(call, Fault::Slow { ms: SLOW })
+/// Begins a backup and waits until the driver is at work on a call for it, which lasts until it is let go.
+fn begun_until(bed: &mut Bed, call: &str) -> Result<()> {
+    let (_, image) = bed.claim("data", 8)?;
+    bed.count()?;
+    let calls = bed.storage.driver.calls()?.len();
+    let when = When::Before;
+    bed.storage
+        .driver
+        .order(&[Order::next(call, Fault::Stall { when })])?;
+    bed.backup("stopped", "data", &json!({}), &image)?;
+    bed.storage.driver.wait_for(LIMIT, |seen| {
+        seen[calls..].iter().any(|seen| seen.call == call)
+    })
+}
+
+/// Cancels it, and lets the driver go on once that was noticed.
+fn cancelled_meanwhile(bed: &Bed) -> Result<()> {
+    bed.cancel("stopped")?;
+    bed.wait_for_phase("stopped", &["Canceling", "Canceled"])?;
+    bed.storage.driver.order(&[])?;
+    cancelled(bed, "stopped")
 }
 
 fn cancelled(bed: &Bed, name: &str) -> Result<()> {
@@ -27,27 +46,15 @@ fn cancelled(bed: &Bed, name: &str) -> Result<()> {
 
 /// The driver is at work on the snapshot.
 pub(crate) fn before_the_snapshot(bed: &mut Bed) -> Result<()> {
-    let (_, image) = bed.claim("data", 8)?;
-    bed.count()?;
-    bed.storage.driver.order(&[slow("CreateSnapshot")])?;
-    bed.backup("stopped", "data", &json!({}), &image)?;
+    begun_until(bed, "CreateSnapshot")?;
     bed.wait_for_phase("stopped", &["Accepted"])?;
-    cancelled(bed, "stopped")?;
-    bed.storage.driver.order(&[])
+    cancelled_meanwhile(bed)
 }
 
 /// The driver is at work on the working copy.
 pub(crate) fn while_exposing(bed: &mut Bed) -> Result<()> {
-    let (_, image) = bed.claim("data", 8)?;
-    bed.count()?;
-    let calls = bed.storage.driver.calls()?.len();
-    bed.storage.driver.order(&[slow("CreateVolume")])?;
-    bed.backup("stopped", "data", &json!({}), &image)?;
-    bed.storage.driver.wait_for(LIMIT, |seen| {
-        seen[calls..].iter().any(|call| call.call == "CreateVolume")
-    })?;
-    cancelled(bed, "stopped")?;
-    bed.storage.driver.order(&[])
+    begun_until(bed, "CreateVolume")?;
+    cancelled_meanwhile(bed)
 }
 
 /// Others have all the places, and none of them goes on: the agent is away.
@@ -87,7 +94,11 @@ pub(crate) fn while_waiting(bed: &mut Bed) -> Result<()> {
 
 /// The agent moves data.
 pub(crate) fn in_progress(bed: &mut Bed) -> Result<()> {
-    let image = big(bed)?;
+    with_a_slow_agent(bed, stopped_in_progress)
+}
+
+fn stopped_in_progress(bed: &mut Bed) -> Result<()> {
+    let image = lasting(bed)?;
     bed.count()?;
     bed.backup("stopped", "data", &json!({}), &image)?;
     let phase = bed.wait_for_phase("stopped", &["InProgress", "Completed"])?;
@@ -97,7 +108,11 @@ pub(crate) fn in_progress(bed: &mut Bed) -> Result<()> {
 
 /// The object is deleted instead: it goes once all of its work is gone.
 pub(crate) fn deleted_in_progress(bed: &mut Bed) -> Result<()> {
-    let image = big(bed)?;
+    with_a_slow_agent(bed, object_deleted_in_progress)
+}
+
+fn object_deleted_in_progress(bed: &mut Bed) -> Result<()> {
+    let image = lasting(bed)?;
     bed.count()?;
     bed.backup("deleted", "data", &json!({}), &image)?;
     bed.wait_for_phase("deleted", &["InProgress", "Completed"])?;
@@ -108,12 +123,25 @@ pub(crate) fn deleted_in_progress(bed: &mut Bed) -> Result<()> {
     })
 }
 
-/// A volume whose backup takes a while.
-fn big(bed: &mut Bed) -> Result<tests::image::Image> {
-    let (claim, _) = bed.claim("data", 768)?;
+/// A volume whose backup by a slow agent takes a quarter of a minute.
+fn lasting(bed: &mut Bed) -> Result<tests::image::Image> {
+    let (claim, _) = bed.claim("data", 64)?;
     let random = &mut bed.random;
-    let copy = bed.scratch.join("big.img");
+    let copy = bed.scratch.join("lasting.img");
     claim.write(&bed.api, &bed.storage.driver, &copy, |device| {
-        device.write_noise(0, 700 * MIB, random)
+        device.write_noise(0, 60 * MIB, random)
     })
+}
+
+/// Does this while the agent is too slow to be done before anybody looks; the next case has a quick one again.
+fn with_a_slow_agent(bed: &mut Bed, what: fn(&mut Bed) -> Result<()>) -> Result<()> {
+    restart_agent(bed, SLOW_AGENT)?;
+    let outcome = what(bed);
+    outcome.and(restart_agent(bed, &[]))
+}
+
+fn restart_agent(bed: &mut Bed, flags: &[&str]) -> Result<()> {
+    bed.product.stop(&agent_name(NODE));
+    bed.product.set_agent_flags(flags);
+    bed.revive()
 }

@@ -40,7 +40,7 @@ pub(crate) fn anywhere(bed: &mut Bed) -> Result<()> {
         bed.nothing_left()?;
     }
     ensure!(
-        completed * 10 >= rounds * 9,
+        (rounds - completed) * 10 <= rounds.max(10),
         "only {completed} of {rounds} backups survived deaths that each may be survived"
     );
     Ok(())

@@ -1,11 +1,11 @@
 //! More volumes than slots.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::bed::{Bed, phase};
+use crate::bed::{Bed, LIMIT, phase};
 
 /// As many as a night brings, where time does not matter.
 const MANY: usize = 50;
@@ -29,11 +29,19 @@ pub(crate) fn many(bed: &mut Bed) -> Result<()> {
     }
     let mut most = 0;
     for (name, _) in &volumes {
+        let begin = Instant::now();
         loop {
             most = most.max(bed.node.processes().len());
-            if crate::bed::is_final(&phase(&bed.backup_object(name)?)) {
+            let object = bed.backup_object(name)?;
+            if crate::bed::is_final(&phase(&object)) {
                 break;
             }
+            // Those before it have ended, and two run at a time: it is at work by now, or the next to be.
+            ensure!(
+                begin.elapsed() < LIMIT,
+                "{name} does not end: {}",
+                object["status"]
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         bed.completed(name)?;

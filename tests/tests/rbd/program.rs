@@ -19,7 +19,7 @@ use crate::writer::{LAYERING, Writer};
 const MIB: u64 = 1 << 20;
 /// Noise that a backup at [`SLOW`] takes seconds for, in segments of 32 MiB.
 const HEAD: u64 = 80 * MIB;
-const SLOW: &str = "16MiB/s";
+const SLOW: &str = "4MiB/s";
 
 /// A repository, and the program that reaches the cluster.
 struct Bench<'a> {

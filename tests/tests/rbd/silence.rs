@@ -9,14 +9,15 @@ use anyhow::{Context, Result, ensure};
 use changed_blocks::rbd::{
     Access, AioQueue, Cluster, ClusterOptions, RbdName, RbdOptions, RbdSource,
 };
-use changed_blocks::{Base, ChangedBlocks, SourceErrorKind};
+use changed_blocks::{Base, ChangedBlocks, SourceErrorKind, Summary};
 
 use crate::site::{POOL, Site, options};
 use crate::writer::{LAYERING, Writer};
 
-const TIMEOUT: Duration = Duration::from_secs(3);
+/// Long enough for a cluster that is only busy.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// A few time-outs one after the other on a busy machine; for ever is longer.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(180);
 const SIZE: u64 = 64 << 20;
 
 pub(crate) fn silence(shared: &Site) -> Result<()> {
@@ -52,7 +53,7 @@ pub(crate) fn silence(shared: &Site) -> Result<()> {
     let answer = silent_osd(&cluster, &younger, &mut source);
     site.ceph.osd().thaw()?;
     answer?;
-    let whole = source.delta(&mut |_| true)?;
+    let whole = first_answer(&mut source)?;
     ensure!(whole.extents > 0, "it answers again");
 
     site.ceph.monitor().freeze()?;
@@ -101,6 +102,19 @@ fn silent_osd(cluster: &Cluster, name: &RbdName, source: &mut RbdSource) -> Resu
         "a silent OSD let an image open"
     );
     in_time(begin, "open")
+}
+
+/// An OSD that was frozen has to be found again: until then what is asked is to be asked again.
+fn first_answer(source: &mut RbdSource) -> Result<Summary> {
+    let begin = Instant::now();
+    loop {
+        match source.delta(&mut |_| true) {
+            Err(error) if error.kind == SourceErrorKind::Retry && begin.elapsed() < LIMIT => {
+                eprintln!("silence: not yet: {error}");
+            }
+            answer => return Ok(answer?),
+        }
+    }
 }
 
 fn in_time(begin: Instant, what: &str) -> Result<()> {

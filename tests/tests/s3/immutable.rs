@@ -87,7 +87,7 @@ fn wait_for(moment: SystemTime) {
 pub(crate) fn purges_respect_locks(site: &Site) -> Result<()> {
     let bucket = locked_bucket(site)?;
     let second = Duration::from_secs(1);
-    let policy = lock(LockMode::Compliance, 6 * second, second)?;
+    let policy = lock(LockMode::Compliance, 15 * second, second)?;
     let store = store(&site.endpoint, &bucket.name, None)?;
     // Ceph RGW has create-only writes, but not in buckets with versions: the probe finds out.
     let probed = probe(&store, ProbeOptions::default())?;
@@ -111,7 +111,7 @@ pub(crate) fn purges_respect_locks(site: &Site) -> Result<()> {
     let Purged::LockedUntil(end) = store.purge(segment)? else {
         bail!("a locked object was purged")
     };
-    ensure!(end >= before + 6 * second && end <= SystemTime::now() + 8 * second);
+    ensure!(end >= before + 15 * second && end <= SystemTime::now() + 17 * second);
     ensure!(
         store.get(segment)? == "first",
         "a refused purge hid the object"
@@ -130,7 +130,7 @@ pub(crate) fn purges_respect_locks(site: &Site) -> Result<()> {
 
     // An extension holds; a shorter one is no error, because the longer lock stays.
     let longer = UNIX_EPOCH
-        + Duration::from_secs(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 9);
+        + Duration::from_secs(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 18);
     store.lock(segment, longer)?;
     store.lock(segment, end)?;
     ensure!(store.locked_until(segment)? == Some(longer));

@@ -125,7 +125,6 @@ fn not_understood(stage: &mut Stage) -> Result<()> {
     let wrong = [
         ("later", json!("x"), json!(null), "version"),
         ("strategy", json!("Later"), json!("Pod"), "`Pod`"),
-        ("sizeBytes", json!(-1), json!(null), "cannot"),
         ("changeIdAnnotation", json!(""), json!(null), "cannot"),
     ];
     let mut attempt = 0;

@@ -246,9 +246,12 @@ fn epoch() -> Instant {
     *EPOCH.get_or_init(Instant::now)
 }
 
+/// From 1: 0 is no moment. What was before the first question counts as that.
 fn millis_at(moment: Instant) -> u64 {
     let since = moment.saturating_duration_since(epoch());
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(since.as_millis())
+        .unwrap_or(u64::MAX)
+        .saturating_add(1)
 }
 
 impl StopFlag {
@@ -260,8 +263,7 @@ impl StopFlag {
     /// Gives leave to go on until this moment, as often as it is renewed. A process that was held up meanwhile finds that it has lapsed,
     /// before it does anything else.
     pub fn lapse_at(&self, moment: Instant) {
-        let at = millis_at(moment).max(1);
-        self.lapses.store(at, Ordering::Relaxed);
+        self.lapses.store(millis_at(moment), Ordering::Relaxed);
     }
 
     /// The flag itself, for a signal handler to set.

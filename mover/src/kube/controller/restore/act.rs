@@ -2,7 +2,7 @@
 //!
 //! Owns: the requests. Must not: decide. Each can be repeated, and none happens to another object than the one that was observed.
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, Preconditions};
 use serde_json::json;
@@ -70,14 +70,7 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
             apply::merge(&volumes, &id.name, &change).await.map(drop)
         }
         Action::SetClaimRef(id, owner) => {
-            let mut owner = json!(owner);
-            // A merge keeps what is not named.
-            for field in ["resourceVersion", "uid"] {
-                if owner[field].is_null() {
-                    owner[field] = serde_json::Value::Null;
-                }
-            }
-            let change = json!({"metadata": version(&id), "spec": {"claimRef": owner}});
+            let change = json!({"metadata": version(&id), "spec": {"claimRef": whole(&owner)}});
             apply::merge(&volumes, &id.name, &change).await.map(drop)
         }
         Action::Event {
@@ -113,6 +106,17 @@ async fn finalizer(context: &Context, restore: &PodVolumeRestore, present: bool)
 
 fn version(id: &ObjectId) -> serde_json::Value {
     json!({"uid": id.uid, "resourceVersion": id.resource_version})
+}
+
+/// A reference for a merge, which keeps what is not named.
+fn whole(owner: &ObjectReference) -> serde_json::Value {
+    let mut owner = json!(owner);
+    for field in ["resourceVersion", "uid"] {
+        if owner[field].is_null() {
+            owner[field] = serde_json::Value::Null;
+        }
+    }
+    owner
 }
 
 /// Only in the version that was observed: a policy that changed since could make storage go with the object.

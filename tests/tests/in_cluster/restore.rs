@@ -53,7 +53,7 @@ fn points(bed: &mut Bed) -> Result<Points> {
     })
 }
 
-fn by(source: Value, target: Value) -> Value {
+fn by(source: &Value, target: &Value) -> Value {
     json!({"source": source, "repositoryRef": {"name": REPOSITORY}, "target": target})
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn sources_and_shapes(bed: &mut Bed) -> Result<()> {
     ];
     for (source, target, _) in &all {
         let name = target["name"].as_str().context("a name")?;
-        restore(bed, name, &by(source.clone(), target.clone()))?;
+        restore(bed, name, &by(source, target))?;
     }
     refusals(bed, &points)?;
     for (_, target, which) in &all {
@@ -166,7 +166,7 @@ fn refusals(bed: &Bed, points: &Points) -> Result<()> {
         ),
     ];
     for (name, source, target, _) in &all {
-        restore(bed, name, &by(source.clone(), target.clone()))?;
+        restore(bed, name, &by(source, target))?;
     }
     for (name, _, _, (reason, words)) in &all {
         refused(bed, name, reason, words)?;
@@ -191,7 +191,7 @@ pub(crate) fn other_namespaces(bed: &mut Bed) -> Result<()> {
         bed,
         &json!([{"from": {"namespace": bed.namespace}, "to": [granted]}]),
     )?;
-    let spec = by(json!({"pointID": point}), json!({"name": "data"}));
+    let spec = by(&json!({"pointID": point}), &json!({"name": "data"}));
     let begin = |namespace: &str| -> Result<String> {
         let list = in_namespace("/apis/snaphaul.dev/v1alpha1", namespace, PLURAL);
         let object = json!({

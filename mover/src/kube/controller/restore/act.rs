@@ -70,7 +70,10 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
             });
             apply::merge(&volumes, &id.name, &change).await.map(drop)
         }
-        Action::SetClaimRef(id, owner) => set_owner(&volumes, &id, &owner).await,
+        Action::SetClaimRef(id, owner) => {
+            let change = json!({"metadata": version(&id), "spec": {"claimRef": whole(&owner)}});
+            apply::merge(&volumes, &id.name, &change).await.map(drop)
+        }
         Action::Event {
             warning,
             reason,
@@ -85,19 +88,6 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
             Ok(())
         }
     }
-}
-
-async fn set_owner(
-    volumes: &Api<PersistentVolume>,
-    id: &ObjectId,
-    owner: &ObjectReference,
-) -> Result<()> {
-    let mut fields = json!(owner);
-    // A merge keeps what is not named.
-    fields["resourceVersion"] = serde_json::Value::Null;
-    fields["uid"] = json!(owner.uid);
-    let change = json!({"metadata": version(id), "spec": {"claimRef": fields}});
-    apply::merge(volumes, &id.name, &change).await.map(drop)
 }
 
 /// A claim that asks to be filled hears what its restore hears.
@@ -117,6 +107,17 @@ async fn finalizer(context: &Context, restore: &PodVolumeRestore, present: bool)
 
 fn version(id: &ObjectId) -> serde_json::Value {
     json!({"uid": id.uid, "resourceVersion": id.resource_version})
+}
+
+/// A reference for a merge, which keeps what is not named.
+fn whole(owner: &ObjectReference) -> serde_json::Value {
+    let mut owner = json!(owner);
+    for field in ["resourceVersion", "uid"] {
+        if owner[field].is_null() {
+            owner[field] = serde_json::Value::Null;
+        }
+    }
+    owner
 }
 
 /// Only in the version that was observed: a policy that changed since could make storage go with the object.

@@ -294,7 +294,7 @@ pub fn suits(
     asked.storage_class_name.as_deref() == class_name(restore, recorded)
         && asked.volume_mode == Some(mode(restore, recorded))
         && asked.access_modes.iter().all(|mode| modes.contains(mode))
-        && requested_bytes(claim).unwrap_or(0) <= i128::from(recorded.size_bytes)
+        && i128::from(requested_bytes(claim).unwrap_or(0)) <= i128::from(recorded.size_bytes)
 }
 
 /// Labels of everything that is taken back in the end.

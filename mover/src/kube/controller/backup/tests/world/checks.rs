@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{World, change_id, profile};
-use crate::kube::api::{Phase, PodVolumeBackupStatus};
 use crate::kube::api::backup::DeletionPolicy;
+use crate::kube::api::{Phase, PodVolumeBackupStatus};
 use crate::kube::foreign::snapshot::SnapshotDeletion;
 
 impl World {

@@ -361,9 +361,19 @@ impl Play {
             target_volume,
             settings: Settings {
                 system_namespace: SYSTEM.to_owned(),
+                clean_deadline: self.clean_deadline(),
                 ..Settings::default()
             },
             restore,
+        }
+    }
+
+    /// Where everybody answers in the end, nothing is left to the sweep, which is not simulated here.
+    fn clean_deadline(&self) -> SignedDuration {
+        if self.world.driver_gone {
+            Settings::default().clean_deadline
+        } else {
+            SignedDuration::from_hours(10_000)
         }
     }
 

@@ -17,6 +17,10 @@ mod rig;
 mod steps;
 #[path = "csi/together.rs"]
 mod together;
+#[path = "csi/untrue.rs"]
+mod untrue;
+#[path = "csi/ways.rs"]
+mod ways;
 #[path = "csi/whole.rs"]
 mod whole;
 
@@ -55,9 +59,9 @@ const OWN: &[OwnCase] = &[
     ("clean_up_fails", faults::clean_up_fails),
     ("metadata_faults", faults::metadata),
     ("mounted_source", whole::mounted_source),
-    ("sizes", faults::sizes),
-    ("wrong_sources", faults::wrong_sources),
-    ("secrets_stay_secret", faults::secrets),
+    ("sizes", untrue::sizes),
+    ("wrong_sources", untrue::wrong_sources),
+    ("secrets_stay_secret", untrue::secrets),
     (
         "dies_while_another_waits",
         together::dies_while_another_waits,
@@ -74,19 +78,19 @@ const OWN: &[OwnCase] = &[
     ("many_pages", adoption::many_pages),
     ("recycled_handle", adoption::recycled_handle),
     ("spellings_of_a_socket", adoption::spellings_of_a_socket),
-    ("refused_runs_die", steps::refused_runs_die),
-    ("runs_without_a_base_die", steps::runs_without_a_base_die),
+    ("refused_runs_die", ways::refused_runs_die),
+    ("runs_without_a_base_die", ways::runs_without_a_base_die),
     (
         "runs_with_a_stale_base_die",
-        steps::runs_with_a_stale_base_die,
+        ways::runs_with_a_stale_base_die,
     ),
-    ("sweeps_die", steps::sweeps_die),
+    ("sweeps_die", ways::sweeps_die),
     (
         "sweeps_of_committed_runs_die",
-        steps::sweeps_of_committed_runs_die,
+        ways::sweeps_of_committed_runs_die,
     ),
-    ("sweeps_of_late_runs_die", steps::sweeps_of_late_runs_die),
-    ("releases_die", steps::releases_die),
+    ("sweeps_of_late_runs_die", ways::sweeps_of_late_runs_die),
+    ("releases_die", ways::releases_die),
     ("hundred_in_a_row", load::hundred_calls_apart),
 ];
 

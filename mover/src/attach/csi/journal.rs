@@ -9,6 +9,8 @@
 //!
 //! The lock ends with its process, however that ends: a file that can be locked belongs to a run that is dead.
 
+mod dying;
+
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -245,9 +247,24 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Makes a folder that only its owner can look into: it tells which volumes there are.
+/// Makes a folder that only its owner can look into, and makes it last: it tells which volumes there are.
 pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    let made: Vec<&Path> = folder.ancestors().take_while(|it| !it.exists()).collect();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    // What stands in a folder that is gone after a power cut is gone, too.
+    for parent in made.into_iter().filter_map(Path::parent) {
+        match sync_folder(parent) {
+            // Who may not read a folder may stand in it all the same.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            // The working directory, which a relative path ends at.
+            Err(_) if parent.as_os_str().is_empty() => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes the names in a folder durable.
@@ -267,36 +284,6 @@ pub(super) fn failed(path: &Path, error: io::Error) -> Error {
         .object(path.display())
         .hint("--csi-state names a folder on a disk that can be written")
         .source(error)
-}
-
-/// A process that dies at an entry, for the tests that look whether the next one cleans up.
-#[cfg(feature = "testing")]
-mod dying {
-    use std::fs::OpenOptions;
-    use std::io::Write as _;
-
-    use super::Entry;
-
-    /// `before:NAME` dies before the line is written, `after:NAME` when it is on the disk.
-    const VARIABLE: &str = "SNAPHAUL_TEST_DIE_AT";
-    /// A file that gets the name of every line that a run writes, so that no test needs to know them.
-    const STEPS: &str = "SNAPHAUL_TEST_STEPS";
-
-    pub(super) fn here(when: &str, entry: &Entry) {
-        if let (Some(path), "after") = (std::env::var_os(STEPS), when) {
-            let file = OpenOptions::new().append(true).create(true).open(path);
-            let _ = file.and_then(|mut file| writeln!(file, "{}", entry.name()));
-        }
-        let wanted = std::env::var(VARIABLE).unwrap_or_default();
-        if wanted == format!("{when}:{}", entry.name()) {
-            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
-        }
-    }
-}
-
-#[cfg(not(feature = "testing"))]
-mod dying {
-    pub(super) fn here(_: &str, _: &super::Entry) {}
 }
 
 #[cfg(test)]

@@ -2,6 +2,14 @@
 //!
 //! Owns: the calls. Must not: name a metric. Names, help texts and labels are constants of the callers, so that a wrong one fails in every test.
 
+#![cfg_attr(
+    not(feature = "kubernetes"),
+    expect(
+        dead_code,
+        reason = "controller and agent have kinds of metrics that a run has not"
+    )
+)]
+
 use prometheus::core::Collector;
 use prometheus::{
     CounterVec, Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter,

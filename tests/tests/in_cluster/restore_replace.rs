@@ -3,10 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::cluster::claims::Claim;
+use tests::cluster::product::repository_root;
 use tests::cluster::storage::CLASS;
 use tests::image::{Image, MIB};
 
-use crate::bed::{Bed, CONTROLLER};
+use crate::bed::{Bed, CONTROLLER, LIMIT};
 use crate::restores::{self, PLAIN, PLURAL, completed, of_backup, refused, restore};
 
 /// A claim with a backup and other content since.
@@ -199,7 +200,7 @@ fn comes_into_use(bed: &mut Bed, image: &Image) -> Result<()> {
     let holder = restores::freeze_holder(bed, "stopped")?;
     restores::freeze_agent(bed, false)?;
     restores::wait_for_phase(bed, "stopped", "InProgress")?;
-    let pod = restores::user(bed, "late-user", "more")?;
+    let pod = admitted(bed)?;
     restores::wait_for_phase(bed, "stopped", "Canceling")?;
     restores::thaw(holder)?;
     let ended = refused(bed, "stopped", "TargetRefused", "came into use")?;
@@ -211,4 +212,25 @@ fn comes_into_use(bed: &mut Bed, image: &Image) -> Result<()> {
     restore(bed, "again", &of_backup("more", "InPlace", "more"))?;
     completed(bed, "again")?;
     restores::assert_same(bed, "more", image)
+}
+
+/// A pod that the API server let in all the same: while it does not ask the policy, as one that has not heard of the restore yet.
+fn admitted(bed: &Bed) -> Result<String> {
+    let policy = repository_root()?.join("manifests/base/policies/in-place.yaml");
+    let policy = policy.to_str().context("a plain path")?;
+    bed.cluster.kubectl(&["delete", "--filename", policy])?;
+    let mut pod = None;
+    bed.wait(LIMIT, "pod beside the restore", || {
+        pod = restores::user(bed, "late-user", "more").ok();
+        Ok(pod.is_some())
+    })?;
+    let words = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--filename",
+        policy,
+    ];
+    bed.cluster.kubectl(&words)?;
+    pod.context("made above")
 }

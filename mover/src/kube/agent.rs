@@ -21,7 +21,9 @@ mod metrics;
 mod order;
 mod share;
 mod status;
+mod stopper;
 mod supervisor;
+mod teller;
 mod transfer;
 mod turns;
 mod watch;
@@ -47,7 +49,8 @@ use crate::pipeline::progress::StopFlag;
 use board::{Board, Step};
 use metrics::AgentMetrics;
 use share::{Share, Shares};
-use supervisor::{Cause, Desk, Ended, Stopper};
+use stopper::{Cause, Stopper};
+use supervisor::{Desk, Ended};
 use watch::Seen;
 
 /// Field manager and name of the reporter of events.

@@ -195,7 +195,7 @@ pub(super) fn a_finalizer_is_the_controllers(cluster: &Cluster) -> Result<()> {
 }
 
 /// Asks for a token of the agents' account with somebody's token.
-fn ask(cluster: &Cluster, token: &str, account: &str, spec: serde_json::Value) -> Result<String> {
+fn ask(cluster: &Cluster, token: &str, account: &str, spec: &serde_json::Value) -> Result<String> {
     let request =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
     let path = cluster.folder().join("token-request.json");
@@ -253,15 +253,15 @@ pub(super) fn an_agent_makes_tokens_for_metadata_services_only(cluster: &Cluster
         "at most 600 seconds",
     ));
     for (spec, why) in bad {
-        let words = refused(&spec.to_string(), ask(cluster, own, AGENT, spec))?;
+        let words = refused(&spec.to_string(), ask(cluster, own, AGENT, &spec))?;
         ensure!(words.contains(why), "{words}");
     }
     let words = refused(
         "another account",
-        ask(cluster, own, "snaphaul-controller", service.clone()),
+        ask(cluster, own, "snaphaul-controller", &service),
     )?;
     ensure!(words.contains("cannot create resource"), "{words}");
-    let made = ask(cluster, own, AGENT, service)?;
+    let made = ask(cluster, own, AGENT, &service)?;
     let made: serde_json::Value = serde_json::from_str(&made)?;
     let token = made["status"]["token"].as_str().context("a token")?;
     // Only whoever serves the audience takes it.
@@ -269,9 +269,24 @@ pub(super) fn an_agent_makes_tokens_for_metadata_services_only(cluster: &Cluster
         cluster,
         token,
         AGENT,
-        json!({"audiences": ["a"], "expirationSeconds": 600}),
+        &json!({"audiences": ["a"], "expirationSeconds": 600}),
     );
     refused("the API server", answer).map(drop)
+}
+
+/// A pod with one volume.
+fn pod(namespace: &str, name: &str, volume: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {namespace}}}, spec: {{containers: [{{name: a, image: a}}], \
+         volumes: [{{name: data, {volume}}}]}}}}"
+    )
+}
+
+/// Takes a pod away at once.
+fn remove_pod(cluster: &Cluster, name: &str) -> Result<()> {
+    let words = ["--namespace=overwritten", "--force", "--grace-period=0"];
+    let all = [&["delete", "pod", name], &words[..]].concat();
+    cluster.kubectl(&all).map(drop)
 }
 
 /// A claim that is written over gets no pod, until the restore has ended; other claims and other modes are not concerned.
@@ -284,12 +299,6 @@ pub(super) fn a_claim_that_is_written_over_gets_no_pod(cluster: &Cluster) -> Res
     };
     cluster.apply(&over("over", "InPlace", "data"))?;
     cluster.apply(&over("beside", "Replace", "other"))?;
-    let pod = |namespace: &str, name: &str, volume: &str| {
-        format!(
-            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {namespace}}}, spec: {{containers: [{{name: a, image: a}}], \
-             volumes: [{{name: data, {volume}}}]}}}}"
-        )
-    };
     let claim = |name: &str| format!("persistentVolumeClaim: {{claimName: {name}}}");
     let begin = std::time::Instant::now();
     // The restore reaches the policy after a moment.
@@ -298,14 +307,7 @@ pub(super) fn a_claim_that_is_written_over_gets_no_pod(cluster: &Cluster) -> Res
         match answer {
             Err(error) => break format!("{error:#}"),
             Ok(_) if begin.elapsed() < IN_FORCE => {
-                cluster.kubectl(&[
-                    "delete",
-                    "pod",
-                    "user",
-                    "--namespace=overwritten",
-                    "--force",
-                    "--grace-period=0",
-                ])?;
+                remove_pod(cluster, "user")?;
             }
             Ok(_) => anyhow::bail!("a pod was admitted to a claim that is written over"),
         }
@@ -321,14 +323,7 @@ pub(super) fn a_claim_that_is_written_over_gets_no_pod(cluster: &Cluster) -> Res
     let begin = std::time::Instant::now();
     while cluster.apply(&boxed).is_ok() {
         ensure!(begin.elapsed() < IN_FORCE, "an ephemeral claim is not seen");
-        cluster.kubectl(&[
-            "delete",
-            "pod",
-            "box",
-            "--namespace=overwritten",
-            "--force",
-            "--grace-period=0",
-        ])?;
+        remove_pod(cluster, "box")?;
     }
     for (name, volume) in [
         ("replaced", claim("other")),

@@ -17,6 +17,9 @@ use tests::image::{Image, MIB};
 use crate::bed::{Bed, CONTROLLER, LIMIT};
 
 const CLASS: &str = "change-ids";
+/// The call that makes the snapshot, and the one that makes the copy of it.
+const EARLY: &str = "CreateSnapshot";
+const LATE: &str = "CreateVolume";
 const ANNOTATION: &str = "driver.test/change-id";
 const SERVICE: &str = "by-another-name.test";
 const SERVICES: &str = "/apis/cbt.storage.k8s.io/v1beta1/snapshotmetadataservices";
@@ -59,17 +62,17 @@ fn under_an_override(bed: &mut Bed, service: &Value) -> Result<()> {
     let image = bed.write(&claim, 12)?;
     bed.count()?;
     let bases = bases(bed)?;
-    let first = noted_backup(bed, "first", &json!({}), &image)?;
+    let first = noted_backup(bed, ("first", EARLY), &json!({}), &image)?;
     told(bed, "first", "")?;
     ensure!(bases_since(bed, &bases)?.is_empty(), "a base was kept");
     let mut before = first;
-    for (name, more) in [
-        ("second", json!({})),
-        ("third", json!({"baseSnapshotPolicy": "Keep"})),
+    for (name, call, more) in [
+        ("second", LATE, json!({})),
+        ("third", EARLY, json!({"baseSnapshotPolicy": "Keep"})),
     ] {
         let image = bed.write(&claim, 3)?;
         let calls = bed.storage.driver.calls()?.len();
-        let id = noted_backup(bed, name, &more, &image)?;
+        let id = noted_backup(bed, (name, call), &more, &image)?;
         told(bed, name, "what changed since")?;
         let bytes = bed.backup_object(name)?["status"]["incrementalBytes"].as_i64();
         ensure!(
@@ -105,12 +108,15 @@ fn rename_service(bed: &Bed, from: &str, to: &str, spec: &Value) -> Result<()> {
     )
 }
 
-/// A backup whose snapshot gets its change id while the driver is at work on it; gives that.
-fn noted_backup(bed: &mut Bed, name: &str, more: &Value, image: &Image) -> Result<String> {
+/// A backup whose snapshot gets its change id while the driver is at work on this call; gives that.
+fn noted_backup(
+    bed: &mut Bed,
+    (name, call): (&str, &str),
+    more: &Value,
+    image: &Image,
+) -> Result<String> {
     let stall = Fault::Stall { when: When::After };
-    bed.storage
-        .driver
-        .order(&[Order::next("CreateSnapshot", stall)])?;
+    bed.storage.driver.order(&[Order::next(call, stall)])?;
     bed.backup(name, "data", more, image)?;
     let uid = bed.backup_object(name)?["metadata"]["uid"].clone();
     let uid = uid.as_str().context("a UID")?;
@@ -121,6 +127,9 @@ fn noted_backup(bed: &mut Bed, name: &str, more: &Value, image: &Image) -> Resul
         snapshot = bed.api.get(&path)?.unwrap_or_default();
         Ok(snapshot.is_object())
     })?;
+    if call == LATE {
+        copied(bed, &path)?;
+    }
     let uid = snapshot["metadata"]["uid"].as_str().context("a UID")?;
     let id = format!("52 snapshot-{uid}/1");
     bed.api.merge(
@@ -130,6 +139,17 @@ fn noted_backup(bed: &mut Bed, name: &str, more: &Value, image: &Image) -> Resul
     bed.storage.driver.order(&[])?;
     bed.completed(name)?;
     Ok(id)
+}
+
+/// Waits for the working copy's snapshot, made before the driver has written anything.
+fn copied(bed: &Bed, original: &str) -> Result<()> {
+    let (_, name) = original.rsplit_once('/').context("a path")?;
+    let copy = in_namespace(SNAPSHOTS, SYSTEM, "volumesnapshots");
+    let copy = format!("{copy}/{name}");
+    bed.wait(LIMIT, "snapshot of the working copy", || {
+        let found = bed.api.get(&copy)?;
+        Ok(found.is_some_and(|found| found["metadata"]["annotations"][ANNOTATION].is_null()))
+    })
 }
 
 /// What a backup says of its source of changed blocks.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::supervisor::Cause;
+use super::stopper::Cause;
 use super::turns::{Turns, Waiting};
 use super::watch::Seen;
 use super::work::{Kind, Work};

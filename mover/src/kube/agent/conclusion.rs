@@ -2,7 +2,11 @@
 //!
 //! Owns: which end is which state. Must not: write it.
 
-use super::supervisor::Cause;
+use serde_json::{Value, json};
+
+use super::status::now;
+use super::stopper::Cause;
+use super::transfer::Success;
 use crate::error::{Error, ErrorKind};
 use crate::kube::api::transfer::{TransferState, TransferStatus};
 
@@ -81,6 +85,64 @@ pub(super) fn told(error: &Error) -> String {
 fn cut(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(MESSAGE_BYTES));
     text
+}
+
+/// Fields that are absent are taken away: an answer stands for itself, whatever was said before.
+pub(super) fn with_nulls(answer: &TransferStatus) -> Value {
+    json!({
+        "attempt": answer.attempt,
+        "state": answer.state,
+        "errorKind": answer.error_kind,
+        "message": answer.message,
+        "baseNeeded": answer.base_needed,
+    })
+}
+
+/// The agent's part of a status after success.
+pub(super) fn fields_of(success: &Success, attempt: i64) -> Value {
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let progress = |size: u64| json!({ "totalBytes": bytes(size), "bytesDone": bytes(size) });
+    let transfer = |warnings: &[String], base_needed: Option<bool>| {
+        let mut answer = with_nulls(&TransferStatus {
+            attempt,
+            state: TransferState::Succeeded,
+            message: of_warnings(warnings),
+            base_needed,
+            ..TransferStatus::default()
+        });
+        answer["lastProgress"] = Value::from(now());
+        answer
+    };
+    match success {
+        Success::Backup(report, point) => json!({
+            "transfer": transfer(&report.warnings, Some(report.base_needed_by.is_some())),
+            "progress": progress(report.size_bytes),
+            "point": point,
+            "incrementalBytes": bytes(report.new_bytes),
+            "changedBlocks": { "source": report.changed_blocks, "reason": report.changed_blocks_reason },
+        }),
+        Success::Committed(found) => json!({
+            "transfer": transfer(&[], Some(found.base_needed)),
+            "progress": progress(found.size),
+            "point": found.point,
+            "incrementalBytes": bytes(found.incremental),
+            "changedBlocks": found.changed_blocks,
+        }),
+        Success::Restore(report) => json!({
+            "transfer": transfer(&report.warnings, None),
+            "progress": progress(report.size_bytes),
+        }),
+    }
+}
+
+/// The word of the metric, from a closed set.
+pub(super) fn word(state: &str) -> &'static str {
+    match state {
+        "Succeeded" => "succeeded",
+        "Stopped" => "stopped",
+        "Interrupted" => "interrupted",
+        _ => "failed",
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use crate::kube::api::transfer::TransferOrder;
 
 /// Some drivers make volumes of whole MiB and tell the size that they were asked for.
 const ROUNDED: u64 = 1 << 20;
+/// What LUKS1 and LUKS2 take of a volume for their headers (cryptsetup(8)); drivers that encrypt show the rest as the device.
+const CIPHER_HEADERS: [u64; 2] = [2 << 20, 16 << 20];
 
 /// A snapshot's working copy.
 #[derive(Debug)]
@@ -63,6 +65,11 @@ fn check_size(order: &TransferOrder, device: u64) -> Result<Option<String>> {
     let text = format!("the volume has {promised} bytes, its device {device}");
     if !promised.is_multiple_of(ROUNDED) && device == promised / ROUNDED * ROUNDED {
         return Ok(Some(format!("{text}: what the device has is backed up")));
+    }
+    if CIPHER_HEADERS.contains(&(promised - device)) {
+        return Ok(Some(format!(
+            "{text}: what the device has is backed up; the rest is what encryption keeps for itself, if the driver encrypts"
+        )));
     }
     Err(Error::new(ErrorKind::InvalidRequest, text)
         .object(name(order))
@@ -134,6 +141,10 @@ mod tests {
                 .unwrap()
                 .is_some()
         );
+        for header in CIPHER_HEADERS {
+            let told = check_size(&order(64 * MIB), 64 * MIB - header).unwrap();
+            assert!(told.unwrap().contains("encrypt"));
+        }
         for (promised, device) in [(4 * MIB, 4 * MIB - 512), (4 * MIB + 512, 3 * MIB)] {
             assert!(check_size(&order(promised), device).is_err());
         }

@@ -20,6 +20,10 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    pub(super) const ALL: [Self; 2] = [Self::Backup, Self::Restore];
+}
+
+impl Kind {
     /// The word of metrics and logs.
     pub(super) fn as_str(self) -> &'static str {
         match self {

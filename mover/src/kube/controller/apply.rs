@@ -114,6 +114,27 @@ pub async fn merge<K: Object>(api: &Api<K>, name: &str, change: &Value) -> Resul
     }
 }
 
+/// Changes fields of the object that was looked at, in the version that was. Whether it was changed: one that is gone, or changed since, is
+/// looked at anew by whoever is concerned.
+///
+/// # Errors
+/// What the server answers.
+pub async fn merge_seen<K: Object>(api: &Api<K>, seen: &K, change: &Value) -> Result<bool> {
+    let name = seen.name_any();
+    let mut change = change.clone();
+    change["metadata"]["uid"] = seen.meta().uid.clone().into();
+    change["metadata"]["resourceVersion"] = seen.meta().resource_version.clone().into();
+    match api.patch(&name, &patch(), &Patch::Merge(&change)).await {
+        Ok(_) => Ok(true),
+        Err(error) if answer::is_missing(&error) || answer::is_conflict(&error) => Ok(false),
+        Err(error) => Err(answer::failed(
+            "change",
+            &format!("{} {name}", K::kind(&())),
+            error,
+        )),
+    }
+}
+
 /// Deletes the object that was looked at: the one with this UID. Succeeds where it is gone or another has its place.
 ///
 /// # Errors

@@ -39,6 +39,9 @@ use super::{Context, apply};
 use crate::error::Result;
 use crate::kube::api::{PodVolumeRestore, PodVolumeRestoreStatus};
 
+/// Between two looks, whatever a decision says: what goes wrong must not go wrong a thousand times a second.
+const SHORTEST: Duration = Duration::from_millis(200);
+
 /// Looks at one restore and does what is next.
 ///
 /// # Errors
@@ -76,7 +79,7 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Again> {
         }
     }
     let pause = Duration::try_from(decision.look_again).unwrap_or_default();
-    Ok(Again::After(pause))
+    Ok(Again::After(pause.max(SHORTEST)))
 }
 
 fn stand(status: &PodVolumeRestoreStatus) -> Stand<'_> {

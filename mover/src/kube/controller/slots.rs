@@ -106,6 +106,15 @@ impl Slots {
         })
     }
 
+    /// The object waits no more; what it holds it keeps. Whether it waited.
+    pub fn withdraw(&self, uid: &str) -> bool {
+        self.with(|ledger| {
+            let waited = ledger.waiting.len();
+            ledger.waiting.retain(|(_, waiting), _| waiting != uid);
+            waited != ledger.waiting.len()
+        })
+    }
+
     /// The object is exposed no more, and waits no more. Whether that freed anything.
     pub fn release(&self, uid: &str) -> bool {
         self.with(|ledger| {

@@ -241,8 +241,10 @@ async fn persistent_volumes(live: &mut Live<'_>) -> Result<BTreeSet<String>> {
             .and_then(|spec| spec.persistent_volume_reclaim_policy.clone());
         if policy.as_deref() != Some("Delete") {
             let change = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}});
-            apply::merge(&api, &volume.name_any(), &change).await?;
-            live.context.telemetry.swept("PersistentVolume");
+            // Listed a while ago: a restore may have kept it for a person since.
+            if apply::merge_seen(&api, &volume, &change).await? {
+                live.context.telemetry.swept("PersistentVolume");
+            }
         }
     }
     Ok(left)
@@ -300,7 +302,7 @@ async fn snapshots(live: &mut Live<'_>, left: &BTreeSet<String>) -> Result<()> {
         let is_base = handle.is_some_and(|handle| based.contains(&handle));
         if !is_copy && !is_base {
             let change = json!({"spec": {"deletionPolicy": "Delete"}});
-            apply::merge(&contents, &content.name_any(), &change).await?;
+            apply::merge_seen(&contents, content, &change).await?;
         }
     }
     let all = Api::<VolumeSnapshot>::all(client.clone());

@@ -26,6 +26,8 @@ use crate::repository::session::points::Point;
 
 /// Zero runs that wait for the thread that makes them.
 const ZERO_RUNS: usize = 1024;
+/// Bytes that are zeroed between two looks whether to go on.
+const ZERO_STEP: u64 = 64 << 20;
 
 /// What is restored, and how.
 #[derive(Debug)]
@@ -140,12 +142,20 @@ impl LossSink for ZeroLost<'_, '_> {
     }
 }
 
+/// Zeroes a run step by step: a device may have to write what it zeroes, for hours, and nobody can stop it within a step.
 fn zero_run(job: &Job<'_>, output: &dyn Output, run: Run) -> Result<()> {
-    let (offset, len) = job.geometry.place(run.first, run.count);
-    if len > 0 && !output.is_fresh() {
-        output.zero(offset, len)?;
+    let (mut offset, mut left) = job.geometry.place(run.first, run.count);
+    if output.is_fresh() {
+        job.zeroed(left);
+        return Ok(());
     }
-    job.zeroed(len);
+    while left > 0 && job.failure.goes_on() {
+        let step = left.min(ZERO_STEP);
+        output.zero(offset, step)?;
+        job.zeroed(step);
+        offset += step;
+        left -= step;
+    }
     Ok(())
 }
 

@@ -167,7 +167,8 @@ async fn snapshots(context: &Context, backup: &PodVolumeBackup, seen: &mut Obser
             .and_then(|view| view.change_id.clone());
         let mut view = content_view(content, &uid, annotation);
         if let Some(original) = &mut view.original {
-            original.change_id = noted.or(original.change_id.take());
+            // Whoever may write in the namespace may write on the snapshot; its content is the driver's.
+            original.change_id = original.change_id.take().or(noted);
         }
         view
     });

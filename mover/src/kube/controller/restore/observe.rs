@@ -303,10 +303,14 @@ async fn class(context: &Context, seen: &mut Observation) -> Result<()> {
 
 /// Asks for a place where the next step makes something.
 fn slot(context: &Context, seen: &mut Observation) {
+    let uid = seen.restore.uid().unwrap_or_default();
     if !next::wants_slot(seen) {
+        // Who waits for something else must not hold a place in the queue of those that could begin.
+        if context.slots.withdraw(&uid) {
+            context.wake_waiting();
+        }
         return;
     }
-    let uid = seen.restore.uid().unwrap_or_default();
     let created = seen.restore.metadata.creation_timestamp.as_ref();
     let created = created.map_or(0, |time| time.0.as_second());
     seen.slot = match context

@@ -26,7 +26,7 @@ pub(super) fn accept(mut draft: Draft<'_>) -> Decision {
     draft.status.phase.get_or_insert(Phase::New);
     let seen = draft.seen;
     let point = match &seen.point {
-        PointAnswer::NotAsked => return draft.at_once(),
+        PointAnswer::NotAsked => return draft.wait(),
         PointAnswer::Refused {
             reason,
             message,

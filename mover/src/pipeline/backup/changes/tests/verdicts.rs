@@ -118,9 +118,12 @@ fn beside(bed: &Bed) -> Point {
 #[test]
 fn a_run_beside_the_one_that_caught_somebody_is_no_pardon() {
     for is_automatic in [true, false] {
-        let (bed, storage, before) = caught();
+        // Of points with one sequence the higher session counts as the newest: one that is very high would have none above it.
+        let scenes = std::iter::repeat_with(caught).take(64);
+        let (bed, storage, before) = { scenes }
+            .find(|(bed, ..)| newest(bed).key.session.to_string().as_str() < "8")
+            .expect("half of all ids begin with less");
         let knows = newest(&bed).key;
-        // Of points with one sequence the higher session counts as the newest.
         let is_higher = (0..64).any(|_| beside(&bed).key.session > knows.session);
         assert!(is_higher && newest(&bed).key.session > knows.session);
         assert_eq!(liars(&bed), [""; 0]);

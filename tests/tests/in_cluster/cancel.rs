@@ -11,7 +11,7 @@ use tests::image::MIB;
 use crate::bed::{Bed, LIMIT, NODE, condition, phase};
 
 /// Little in flight, which is sent all the same.
-const SLOW_AGENT: &[&str] = &["--limit-upload", "4MB/s", "--memory", "512MiB"];
+const SLOW_AGENT: &[&str] = &["--limit-upload", "4MB/s", "--memory", "672MiB"];
 
 /// Begins a backup and waits until the driver is at work on a call for it, which lasts until it is let go.
 fn begun_until(bed: &mut Bed, call: &str) -> Result<()> {

@@ -28,6 +28,8 @@ mod nodes;
 mod outages;
 #[path = "in_cluster/queue.rs"]
 mod queue;
+#[path = "in_cluster/removal.rs"]
+mod removal;
 #[path = "in_cluster/restore.rs"]
 mod restore;
 #[path = "in_cluster/restore_cancel.rs"]
@@ -112,6 +114,16 @@ const CASES: &[Case] = &[
     ("controller_manager_killed", outages::controller_manager),
     ("deaths", deaths::anywhere),
     ("restore_deaths", restore_deaths::anywhere),
+    ("namespace_deleted", removal::namespace),
+    (
+        "controller_and_namespace_deleted",
+        removal::controller_and_namespace,
+    ),
+    ("definitions_deleted", removal::definitions),
+    (
+        "controller_definitions_and_namespace_deleted",
+        removal::controller_definitions_and_namespace,
+    ),
     ("every_rule_is_used", rules::all_are_used),
 ];
 

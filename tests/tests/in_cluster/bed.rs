@@ -93,6 +93,12 @@ impl Bed {
         light_node(&self.cluster, &self.storage, name)
     }
 
+    /// Applies the manifests again, and the repository, whose secrets stayed.
+    pub(crate) fn reinstall(&self) -> Result<()> {
+        tests::cluster::product::apply_base(&self.cluster)?;
+        self.name_repository()
+    }
+
     fn make_repository(&self) -> Result<()> {
         let key = self.scratch.join("repository.key");
         let from = format!("--from-file=key={}", key.display());

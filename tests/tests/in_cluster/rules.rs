@@ -80,6 +80,12 @@ pub(crate) fn all_are_used(bed: &mut Bed) -> Result<()> {
     let asked = audit::read(bed.cluster.folder())?;
     let (refused, asked): (BTreeSet<Asked>, BTreeSet<Asked>) =
         asked.into_iter().partition(|asked| asked.forbidden);
+    let rules = granted(bed)?;
+    // What a rule grants is refused all the same by an API server that has just begun, and in a namespace that ends.
+    let refused: Vec<_> = refused
+        .iter()
+        .filter(|asked| !rules.iter().any(|rule| rule.covers(asked)))
+        .collect();
     ensure!(
         refused.is_empty(),
         "requests that were refused: {refused:#?}"
@@ -89,7 +95,7 @@ pub(crate) fn all_are_used(bed: &mut Bed) -> Result<()> {
         return Ok(());
     }
     let mut wrong = Vec::new();
-    for granted in granted(bed)? {
+    for granted in rules {
         let used = asked.iter().any(|asked| granted.covers(asked));
         let unseen = UNSEEN.iter().any(|(account, verb, resource, _)| {
             (*account, *verb, *resource) == (granted.account, &granted.verb, &granted.resource)

@@ -7,10 +7,12 @@ use crate::site::{LIMIT, NAMESPACE, NODE, Site};
 
 /// Half a minute of work for an agent that is held back.
 const MUCH: u32 = 96;
+/// More than is in flight at once: an agent that is told to end finishes a backup of which everything was read.
+const MORE: u32 = 288;
 
 /// The agent's pod is evicted: it says how far it is, and its successor goes on from there.
 pub(crate) fn agent(site: &mut Site) -> Result<()> {
-    let hash = site.write(48, MUCH)?;
+    let hash = site.write(48, MORE)?;
     site.backup("drained")?;
     site.wait_for_the_middle("drained")?;
     deployment::replace_pod(&site.cluster, Component::Agent)?;

@@ -286,7 +286,7 @@ fn user(cluster: &Cluster) -> Result<()> {
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM, "namespace": NAMESPACE},
         "spec": {
             "accessModes": ["ReadWriteOnce"], "volumeMode": "Block", "storageClassName": "test",
-            "resources": {"requests": {"storage": "160Mi"}},
+            "resources": {"requests": {"storage": "384Mi"}},
         },
     });
     cluster.apply(&claim.to_string())?;

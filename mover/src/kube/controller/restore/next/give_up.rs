@@ -76,9 +76,11 @@ fn is_overdue(draft: &Draft<'_>) -> bool {
 /// Whether nothing but the status names the storage, or soon nothing will.
 fn is_nameless(draft: &Draft<'_>) -> bool {
     let step = draft.status.volume.as_ref().map(|known| known.step);
+    let goes = |volume: &PersistentVolume| volume.metadata.deletion_timestamp.is_some();
     draft.seen.restore.spec.mode != RestoreMode::InPlace
         && step == Some(HandoverStep::Recreating)
         && draft.seen.final_volume.is_none()
+        && draft.seen.working_volume.as_ref().is_none_or(goes)
 }
 
 /// Whether an agent may still write: it is given time to stop before its device goes.

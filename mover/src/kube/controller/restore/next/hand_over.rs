@@ -15,6 +15,7 @@
 use ::kube::ResourceExt as _;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 
 use super::super::decision::{Action, Decision, ObjectId};
 use super::super::{names, target, volume};
@@ -234,7 +235,12 @@ fn replace(
 ) -> Decision {
     let seen = draft.seen;
     let uid = old.uid();
-    if known.replaced_uid.is_some() && known.replaced_uid != uid {
+    let other = match &known.replaced_uid {
+        Some(replaced) => Some(replaced) != uid.as_ref(),
+        // What was asked for is to replace the claim that was there.
+        None => created(&old.metadata) > created(&seen.restore.metadata),
+    };
+    if other {
         let message = "a claim of the target's name was created meanwhile";
         return give_up_or_keep(draft, Reason::TargetRefused, message);
     }
@@ -259,6 +265,10 @@ fn replace(
     draft.say("the old claim is ending");
     draft.act(Action::DeleteClaim(ObjectId::of(old)));
     draft.wait()
+}
+
+fn created(metadata: &ObjectMeta) -> Option<Timestamp> {
+    metadata.creation_timestamp.as_ref().map(|time| time.0)
 }
 
 /// The old claim as it is created again: what users set, on the new volume.

@@ -74,9 +74,11 @@ impl Play {
         restore.metadata.uid = Some("u".to_owned());
         restore.metadata.namespace = Some(SHOP.to_owned());
         restore.spec.mode = mode;
+        let begin = Timestamp::from_second(1_000_000).unwrap();
+        restore.metadata.creation_timestamp = Some(Time(begin));
         restore.spec.target.name = CLAIM.to_owned();
         let world = World {
-            now: Timestamp::from_second(1_000_000).unwrap(),
+            now: begin,
             restore,
             restore_version: 0,
             claims: [].into(),
@@ -165,6 +167,8 @@ impl Play {
                 let mut claim = claim("Filesystem");
                 claim.metadata.labels = Some([("foreign".to_owned(), "yes".to_owned())].into());
                 claim.spec.as_mut().unwrap().storage_class_name = Some("other".to_owned());
+                let moment = self.world.now + SignedDuration::from_secs(1);
+                claim.metadata.creation_timestamp = Some(Time(moment));
                 self.world.add_claim(claim);
             }
             Fault::ClaimDeleted => self.delete_target(),

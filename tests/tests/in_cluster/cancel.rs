@@ -11,7 +11,7 @@ use tests::image::MIB;
 use crate::bed::{Bed, LIMIT, NODE, condition, phase};
 
 /// Little in flight, which is sent all the same.
-const SLOW_AGENT: &[&str] = &["--limit-upload", "4MB/s", "--memory", "672MiB"];
+const SLOW_AGENT: &[&str] = &["--limit-upload", "8MB/s", "--memory", "672MiB"];
 
 /// Begins a backup and waits until the driver is at work on a call for it, which lasts until it is let go.
 fn begun_until(bed: &mut Bed, call: &str) -> Result<()> {
@@ -123,13 +123,14 @@ fn object_deleted_in_progress(bed: &mut Bed) -> Result<()> {
     })
 }
 
-/// A volume whose backup by a slow agent takes a quarter of a minute.
+/// A volume whose backup by a slow agent takes half a minute, with more data than is in flight at once: an agent that is told to stop
+/// finishes what is on its way.
 fn lasting(bed: &mut Bed) -> Result<tests::image::Image> {
-    let (claim, _) = bed.claim("data", 64)?;
+    let (claim, _) = bed.claim("data", 256)?;
     let random = &mut bed.random;
     let copy = bed.scratch.join("lasting.img");
     claim.write(&bed.api, &bed.storage.driver, &copy, |device| {
-        device.write_noise(0, 60 * MIB, random)
+        device.write_noise(0, 240 * MIB, random)
     })
 }
 

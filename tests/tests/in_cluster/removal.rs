@@ -39,19 +39,6 @@ pub(crate) fn definitions(bed: &mut Bed) -> Result<()> {
     kept(bed, &point, &image)
 }
 
-/// The controller, the definitions, and the namespace besides, while nobody leads.
-pub(crate) fn controller_definitions_and_namespace(bed: &mut Bed) -> Result<()> {
-    let (point, image) = begun(bed)?;
-    bed.product.kill(CONTROLLER)?;
-    delete_definitions(bed)?;
-    delete_namespace(bed)?;
-    bed.revive()?;
-    definitions_are_gone(bed)?;
-    namespace_is_gone(bed)?;
-    bed.reinstall()?;
-    kept(bed, &point, &image)
-}
-
 /// A point that is complete, whose object would take it along, and a backup that an agent is at work on.
 fn begun(bed: &mut Bed) -> Result<(String, Image)> {
     let (claim, image) = bed.claim("data", 128)?;

@@ -20,7 +20,10 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// Holds a volume: nobody else on this machine takes snapshots of it meanwhile.
-pub struct VolumeLock(#[allow(dead_code, reason = "held until it is dropped")] Flock<File>);
+pub struct VolumeLock {
+    /// Let go of when it is dropped.
+    _file: Flock<File>,
+}
 
 impl fmt::Debug for VolumeLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,7 +50,7 @@ impl Bases {
         };
         let file = open().map_err(|error| failed(&path, error))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(VolumeLock(lock)),
+            Ok(file) => Ok(VolumeLock { _file: file }),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::new(
                 ErrorKind::Unavailable,
                 "work on a volume that another run of this machine works on",

@@ -143,7 +143,7 @@ impl LossSink for ZeroLost<'_, '_> {
 }
 
 /// Zeroes a run step by step: a device may have to write what it zeroes, for hours, and nobody can stop it within a step.
-fn zero_run(job: &Job<'_>, output: &dyn Output, run: Run) -> Result<()> {
+pub(super) fn zero_run(job: &Job<'_>, output: &dyn Output, run: Run) -> Result<()> {
     let (mut offset, mut left) = job.geometry.place(run.first, run.count);
     if output.is_fresh() {
         job.zeroed(left);

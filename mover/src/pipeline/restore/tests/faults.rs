@@ -1,6 +1,10 @@
 //! Stores, targets and people that end a restore early.
 
+use std::sync::Mutex;
+
 use super::*;
+use crate::pipeline::progress::StopFlag;
+use crate::pipeline::restore::plan::Run;
 
 #[test]
 fn a_closed_pipe_is_an_error() {
@@ -240,4 +244,77 @@ fn a_medium_that_forgets_is_caught() {
         assert!(error.to_string().contains("read back"), "{error}");
         fs::remove_file(bed.path("target.partial")).unwrap();
     }
+}
+
+/// A target whose owner says stop while it zeroes for the second time.
+struct StoppedOutput<'a> {
+    target: &'a Target,
+    stop: &'a StopFlag,
+    zeroed: Mutex<Vec<u64>>,
+}
+
+impl Output for StoppedOutput<'_> {
+    fn is_fresh(&self) -> bool {
+        self.target.is_fresh()
+    }
+    fn queue(&self, options: &QueueOptions) -> Result<Box<dyn IoQueue>> {
+        self.target.queue(options)
+    }
+    fn protect(&self) -> Result<()> {
+        self.target.protect()
+    }
+    fn settle(&self, first_chunk: Option<&[u8]>) -> Result<()> {
+        self.target.settle(first_chunk)
+    }
+    fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        let mut zeroed = self.zeroed.lock().unwrap();
+        zeroed.push(len);
+        if zeroed.len() == 2 {
+            self.stop.stop();
+        }
+        self.target.zero(offset, len)
+    }
+    fn read_back(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        self.target.read_back(offset, len)
+    }
+}
+
+#[test]
+fn a_stop_is_heard_between_the_steps_of_a_run_of_zeroes() {
+    const STEP: u64 = 64 << 20;
+    let bed = Bed::new();
+    let key = bed.point("disk", &image(30, 0, 91), Layout::default());
+    fs::File::create(bed.path("target"))
+        .unwrap()
+        .set_len(4 * STEP)
+        .unwrap();
+    let (context, point) = (bed.context(), load(&bed.repository, &key).unwrap().unwrap());
+    let geometry = Geometry::new(4 * STEP, point.manifest.chunk_size, None).unwrap();
+    let losses = Losses::new(false, String::new(), geometry.clone());
+    let request = RestoreRequest {
+        force: true,
+        ..request(&key, &bed.path("target"))
+    };
+    let restore = Restore {
+        point: &point,
+        request: &request,
+        seed: 1,
+    };
+    let job = Job::new(&context, geometry, losses);
+    let target = Target::open(&bed.path("target"), &restore.target_options(&job)).unwrap();
+    let output = StoppedOutput {
+        target: &target,
+        stop: &context.stop,
+        zeroed: Mutex::default(),
+    };
+    let whole = Run {
+        first: 0,
+        count: 4 * STEP / CHUNK as u64,
+    };
+    direct::zero_run(&job, &output, whole).unwrap();
+    assert!(
+        !job.failure.goes_on(),
+        "the stop is what the restore ends with"
+    );
+    assert_eq!(output.zeroed.into_inner().unwrap(), [STEP, STEP]);
 }

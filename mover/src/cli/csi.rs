@@ -24,7 +24,7 @@ use crate::attach::csi::info::DriverReport;
 use crate::attach::csi::profile::{BasePolicy, CloneCost, Profiles, ProfilesError};
 use crate::attach::csi::secrets::Secrets;
 use crate::attach::csi::state::Begun;
-use crate::attach::csi::sweep::Purpose;
+use crate::attach::csi::sweep::{Purpose, Stay};
 use crate::attach::csi::{
     CsiOptions, Deadlines, Driver, PREFIX, Recorded, SnapshotView, release as kept, sweep,
 };
@@ -184,21 +184,25 @@ fn parameters(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>> 
     Ok(parameters)
 }
 
-/// Removes what runs that died left behind. With the repository at hand, the snapshot of a committed point is known as its base.
+/// Removes what runs that died left behind, and gives what stays of it. With the repository at hand, the snapshot of a committed
+/// point is known as its base.
 fn sweep_up(
     run: &Run,
     driver: &Driver,
     options: &CsiOptions,
     purpose: Purpose<'_>,
     repository: Option<&Repository>,
-) -> Result<()> {
-    let told = sweep::dead_runs(driver, options, purpose, &|begun, snapshot| {
+) -> Result<Vec<Stay>> {
+    let swept = sweep::dead_runs(driver, options, purpose, &|begun, snapshot| {
         is_committed(repository, begun, snapshot)
     })?;
-    for text in told {
+    for text in swept.told {
         run.warn(text);
     }
-    Ok(())
+    for stay in &swept.stays {
+        run.warn(stay.text());
+    }
+    Ok(swept.stays)
 }
 
 /// Whether the newest point of a run's volume was made from this snapshot; `None` for another repository.
@@ -356,6 +360,41 @@ fn unsaid(name: &str) -> &'static str {
 #[derive(Debug, Serialize)]
 struct ReleaseReport {
     released: Vec<KeptBase>,
+    /// What was to go and is still there.
+    stays: Vec<Staying>,
+}
+
+/// Something that is still there.
+#[derive(Debug, Serialize)]
+struct Staying {
+    /// The run that left it; null for a base.
+    run: Option<String>,
+    volume: Option<String>,
+    /// The base; null for what a run left.
+    snapshot: Option<String>,
+    why: String,
+}
+
+impl From<&Stay> for Staying {
+    fn from(stay: &Stay) -> Self {
+        Self {
+            run: Some(stay.run.clone()),
+            volume: stay.volume.clone(),
+            snapshot: None,
+            why: sweep::with_causes(&stay.error),
+        }
+    }
+}
+
+impl From<&(KeptBase, Error)> for Staying {
+    fn from((base, error): &(KeptBase, Error)) -> Self {
+        Self {
+            run: None,
+            volume: Some(base.volume.clone()),
+            snapshot: Some(base.snapshot.clone()),
+            why: sweep::with_causes(error),
+        }
+    }
 }
 
 fn release(run: &Run, args: &CsiReleaseArgs) -> Result<Outcome> {
@@ -369,29 +408,54 @@ fn release(run: &Run, args: &CsiReleaseArgs) -> Result<Outcome> {
     } else {
         Purpose::Only
     };
-    sweep_up(run, &driver, &options, purpose, None)?;
+    let mut stays = sweep_up(run, &driver, &options, purpose, None)?;
+    // What concerns other volumes was told.
+    stays.retain(|stay| stay.is_asked_for);
     let released = if is_release {
         kept::release(&driver, &options, volume)?
     } else {
         kept::Released::default()
     };
-    let mut failed = released.failed.into_iter();
-    if let Some(first) = failed.next() {
-        for base in &released.gone {
-            run.warn(removed(base));
-        }
-        for error in failed {
-            run.warn(sweep::with_causes(&error));
-        }
-        return Err(first);
+    for (_, error) in &released.failed {
+        run.warn(sweep::with_causes(error));
     }
+    let mut staying: Vec<Staying> = stays.iter().map(Staying::from).collect();
+    staying.extend(released.failed.iter().map(Staying::from));
+    let failed = released.failed.into_iter().map(|(_, error)| error);
+    let finding = left(stays.into_iter().map(|stay| stay.error).chain(failed));
     let released = released.gone;
-    let text = match released.len() {
-        0 if !is_release => "nothing else is left of runs that died".to_owned(),
-        0 => "no snapshot is kept".to_owned(),
-        _ => released.iter().map(removed).collect::<Vec<_>>().join("\n"),
+    let mut lines: Vec<String> = released.iter().map(removed).collect();
+    lines.extend(staying.iter().map(stays_text));
+    if lines.is_empty() {
+        lines.push(if is_release {
+            "no snapshot is kept".to_owned()
+        } else {
+            "nothing else is left of runs that died".to_owned()
+        });
+    }
+    let report = ReleaseReport {
+        released,
+        stays: staying,
     };
-    Outcome::new(&ReleaseReport { released }, Text::Answer(text))
+    Ok(Outcome::new(&report, Text::Answer(lines.join("\n")))?.with_finding(finding))
+}
+
+/// What ends a release that did not remove everything it was asked for.
+fn left(mut errors: impl Iterator<Item = Error>) -> Option<Error> {
+    let first = errors.next()?;
+    let count = errors.count() + 1;
+    let message = format!("remove everything: {count} of what was to go is still there");
+    Some(first.context(message))
+}
+
+fn stays_text(stays: &Staying) -> String {
+    let what = match (&stays.run, &stays.snapshot) {
+        (Some(run), _) => format!("what run {run} left behind"),
+        (None, snapshot) => format!("snapshot {}", snapshot.as_deref().unwrap_or_default()),
+    };
+    let volume = stays.volume.as_ref();
+    let of = volume.map(|volume| format!(" of {volume}"));
+    format!("{what}{} stays: {}", of.unwrap_or_default(), stays.why)
 }
 
 fn removed(base: &KeptBase) -> String {

@@ -444,7 +444,7 @@ fn release(run: &Run, args: &CsiReleaseArgs) -> Result<Outcome> {
 fn left(mut errors: impl Iterator<Item = Error>) -> Option<Error> {
     let first = errors.next()?;
     let count = errors.count() + 1;
-    let message = format!("remove everything: {count} of what was to go is still there");
+    let message = format!("remove everything that was to go: {count} still there");
     Some(first.context(message))
 }
 

@@ -5,29 +5,26 @@
 mod backup;
 #[cfg(feature = "kubernetes")]
 mod cluster_secrets;
+mod release;
 mod restore;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use changed_blocks::csi::parse_created;
-use serde::Serialize;
 
 use super::args::{
-    CsiArgs, CsiCommand, CsiDriverArgs, CsiInfoArgs, CsiReleaseArgs, CsiSnapshotArgs, CsiVolumeArgs,
+    CsiArgs, CsiCommand, CsiDriverArgs, CsiInfoArgs, CsiSnapshotArgs, CsiVolumeArgs,
 };
 use super::config::invalid;
 use super::output::table::Table;
 use super::run::{Outcome, Run, Text};
-use crate::attach::csi::base::KeptBase;
 use crate::attach::csi::info::DriverReport;
 use crate::attach::csi::profile::{BasePolicy, CloneCost, Profiles, ProfilesError};
 use crate::attach::csi::secrets::Secrets;
 use crate::attach::csi::state::Begun;
 use crate::attach::csi::sweep::{Purpose, Stay};
-use crate::attach::csi::{
-    CsiOptions, Deadlines, Driver, PREFIX, Recorded, SnapshotView, release as kept, sweep,
-};
+use crate::attach::csi::{CsiOptions, Deadlines, Driver, PREFIX, Recorded, SnapshotView, sweep};
 use crate::device::source::SourceDevice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::StopFlag;
@@ -49,7 +46,7 @@ pub(super) fn is_meant(path: &Path) -> bool {
 pub(super) fn run(run: &Run, args: &CsiArgs) -> Result<Outcome> {
     match &args.command {
         CsiCommand::Info(args) => info(args),
-        CsiCommand::Release(args) => release(run, args),
+        CsiCommand::Release(args) => release::run(run, args),
     }
 }
 
@@ -355,111 +352,6 @@ fn unsaid(name: &str) -> &'static str {
         "maxSnapshotsPerVolume" => "(unlimited)",
         _ => "(none)",
     }
-}
-
-#[derive(Debug, Serialize)]
-struct ReleaseReport {
-    released: Vec<KeptBase>,
-    /// What was to go and is still there.
-    stays: Vec<Staying>,
-}
-
-/// Something that is still there.
-#[derive(Debug, Serialize)]
-struct Staying {
-    /// The run that left it; null for a base.
-    run: Option<String>,
-    volume: Option<String>,
-    /// The base; null for what a run left.
-    snapshot: Option<String>,
-    why: String,
-}
-
-impl From<&Stay> for Staying {
-    fn from(stay: &Stay) -> Self {
-        Self {
-            run: Some(stay.run.clone()),
-            volume: stay.volume.clone(),
-            snapshot: None,
-            why: sweep::with_causes(&stay.error),
-        }
-    }
-}
-
-impl From<&(KeptBase, Error)> for Staying {
-    fn from((base, error): &(KeptBase, Error)) -> Self {
-        Self {
-            run: None,
-            volume: Some(base.volume.clone()),
-            snapshot: Some(base.snapshot.clone()),
-            why: sweep::with_causes(error),
-        }
-    }
-}
-
-fn release(run: &Run, args: &CsiReleaseArgs) -> Result<Outcome> {
-    let options = options(&args.driver, None, None)?;
-    let driver = Driver::connect(&options)?;
-    let volume = args.volume_id.as_deref();
-    let volume = volume.map(|id| id.strip_prefix(PREFIX).unwrap_or(id));
-    let is_release = args.all || volume.is_some();
-    let purpose = if is_release {
-        Purpose::Release(volume)
-    } else {
-        Purpose::Only
-    };
-    let mut stays = sweep_up(run, &driver, &options, purpose, None)?;
-    // What concerns other volumes was told.
-    stays.retain(|stay| stay.is_asked_for);
-    let released = if is_release {
-        kept::release(&driver, &options, volume)?
-    } else {
-        kept::Released::default()
-    };
-    for (_, error) in &released.failed {
-        run.warn(sweep::with_causes(error));
-    }
-    let mut staying: Vec<Staying> = stays.iter().map(Staying::from).collect();
-    staying.extend(released.failed.iter().map(Staying::from));
-    let failed = released.failed.into_iter().map(|(_, error)| error);
-    let finding = left(stays.into_iter().map(|stay| stay.error).chain(failed));
-    let released = released.gone;
-    let mut lines: Vec<String> = released.iter().map(removed).collect();
-    lines.extend(staying.iter().map(stays_text));
-    if lines.is_empty() {
-        lines.push(if is_release {
-            "no snapshot is kept".to_owned()
-        } else {
-            "nothing else is left of runs that died".to_owned()
-        });
-    }
-    let report = ReleaseReport {
-        released,
-        stays: staying,
-    };
-    Ok(Outcome::new(&report, Text::Answer(lines.join("\n")))?.with_finding(finding))
-}
-
-/// What ends a release that did not remove everything it was asked for.
-fn left(mut errors: impl Iterator<Item = Error>) -> Option<Error> {
-    let first = errors.next()?;
-    let count = errors.count() + 1;
-    let message = format!("remove everything that was to go: {count} still there");
-    Some(first.context(message))
-}
-
-fn stays_text(stays: &Staying) -> String {
-    let what = match (&stays.run, &stays.snapshot) {
-        (Some(run), _) => format!("what run {run} left behind"),
-        (None, snapshot) => format!("snapshot {}", snapshot.as_deref().unwrap_or_default()),
-    };
-    let volume = stays.volume.as_ref();
-    let of = volume.map(|volume| format!(" of {volume}"));
-    format!("{what}{} stays: {}", of.unwrap_or_default(), stays.why)
-}
-
-fn removed(base: &KeptBase) -> String {
-    format!("removed snapshot {} of {}", base.snapshot, base.volume)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tests::csi_driver::faults::{Fault, Order, When, Wrong};
 use tests::csi_driver::record::concurrent;
 use tests::test_driver::TestDriver;
 
-use crate::rig::{DELTA, Rig, SMALL, says, texts};
+use crate::rig::{DELTA, Rig, SMALL, Volume, says, texts};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const MAKING: [&str; 5] = [
@@ -247,7 +247,6 @@ pub(crate) fn metadata(driver: &mut TestDriver) -> Result<()> {
         Wrong::OtherCapacity,
         Wrong::NegativeCapacity,
         Wrong::ZeroSize,
-        Wrong::Missing,
     ];
     let streams = streams.map(|wrong| Fault::Stream { wrong, after: 0 });
     let codes = [5, 9, 11, 12].map(|code| Fault::Refuse { code });
@@ -277,5 +276,34 @@ pub(crate) fn metadata(driver: &mut TestDriver) -> Result<()> {
             );
         }
     }
+    leaves_out(driver, &mut rig, &mut volume)?;
+    rig.left(&before, 1, 0)
+}
+
+/// A range that changed and is not told: the point is right all the same, and nobody asks the driver again.
+fn leaves_out(driver: &TestDriver, rig: &mut Rig<'_>, volume: &mut Volume) -> Result<()> {
+    let (wrong, after) = (Wrong::Missing, 0);
+    driver.order(&[Order::next(
+        "GetMetadataDelta",
+        Fault::Stream { wrong, after },
+    )])?;
+    let mut random = rig.random.clone();
+    for place in 0..4 {
+        volume.write(place * (1 << 20), 4096, &mut random)?;
+    }
+    let caught = rig.good_backup(volume, &[])?;
+    ensure!(
+        caught.json()?["changed_blocks_liar"].is_string(),
+        "it is not caught: {}",
+        caught.text()
+    );
+    volume.write(0, 4096, &mut random)?;
+    let first = driver.calls()?.len();
+    rig.good_backup(volume, &[])?;
+    let mut asked = driver.calls()?.split_off(first).into_iter();
+    ensure!(
+        !asked.any(|one| one.call == "GetMetadataDelta"),
+        "it is asked again"
+    );
     Ok(())
 }

@@ -3,8 +3,9 @@
 //! ```text
 //!   the same request ──► it answers ─────────────────────────────► it is there
 //!                    ──► it refuses the request itself ──► listed under our name? ──► it was never made
-//!                    ──► it only fails, a few times ─────► listed under our name? ──► ask another time
-//!                    ──► anything else ──────────────────► listed under our name? ──► nobody knows
+//!                    ──► it fails, or cannot now ─────────► listed under our name? ──► nothing that could be it is listed?
+//!                    │                                                            └─► ask another time, for a while
+//!                    ──► nobody answers, or not us ──────────────────────────────► nobody knows
 //! ```
 //!
 //! Owns: asking the same again, looking in what the driver lists, and what both say together. Must not: delete anything, write a
@@ -34,7 +35,7 @@ pub(super) enum Search<T> {
     There(T),
     /// It does not.
     Never,
-    /// The driver only fails; it may say more another time.
+    /// The driver fails or cannot now; it may say more another time.
     InVain(Error),
 }
 
@@ -169,18 +170,19 @@ fn judged<T>(failed: CallError, listed: Listed, name: &str) -> Result<Search<T>>
 }
 
 /// The request is the one of then, so that whoever refuses it for what it says refused it then, too: its source is gone, nothing of
-/// its size can be, or the driver never did such a thing. Who is asked without the right secrets, is full, or out of order, says
-/// nothing of what it did before.
+/// its size can be, or the driver never did such a thing. Who is full, out of order or has something else by the name says nothing
+/// of what it did before, and may never say more; who wants other secrets does once it has them.
 fn verdict(code: Option<Code>, listed: Listed) -> Verdict {
     match code {
         Some(Code::InvalidArgument | Code::NotFound | Code::OutOfRange | Code::Unimplemented) => {
             Verdict::Never
         }
-        Some(code) if answer::is_unclear(code) => match listed {
+        None | Some(Code::PermissionDenied | Code::Unauthenticated) => Verdict::Unknown,
+        Some(code) if !is_answer(Some(code)) => Verdict::Unknown,
+        Some(_) => match listed {
             Listed::Nothing => Verdict::Never,
             Listed::Unclear => Verdict::InVain,
         },
-        _ => Verdict::Unknown,
     }
 }
 
@@ -224,9 +226,9 @@ mod tests {
             let code = Some(Code::from(number));
             for listed in [Listed::Nothing, Listed::Unclear] {
                 let wanted = match (number, listed) {
-                    (3 | 5 | 11 | 12, _) | (2 | 13 | 15, Listed::Nothing) => Verdict::Never,
-                    (2 | 13 | 15, Listed::Unclear) => Verdict::InVain,
-                    _ => Verdict::Unknown,
+                    (1 | 4 | 7 | 10 | 14 | 16, _) => Verdict::Unknown,
+                    (3 | 5 | 11 | 12, _) | (_, Listed::Nothing) => Verdict::Never,
+                    (_, Listed::Unclear) => Verdict::InVain,
                 };
                 assert_eq!(verdict(code, listed), wanted, "{code:?} {listed:?}");
             }

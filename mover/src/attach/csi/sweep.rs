@@ -42,6 +42,12 @@ impl Purpose<'_> {
         }
     }
 
+    /// Whether a search in vain for what was made for this volume brings its end nearer: volumes that are made new have no run of
+    /// their own that comes next.
+    fn counts(self, volume: Option<&str>) -> bool {
+        self.is_about(volume) || (self == Self::Work(None) && volume.is_none())
+    }
+
     /// Whether no base of this volume is wanted any more, whoever it is for.
     fn releases(self, volume: Option<&str>) -> bool {
         matches!(self, Self::Release(_)) && self.is_about(volume)
@@ -266,7 +272,7 @@ impl Taker<'_> {
             driver,
             bases: self.bases,
             stop: None,
-            counts: self.purpose.is_about(begun.volume.as_deref()),
+            counts: self.purpose.counts(begun.volume.as_deref()),
         };
         if !matches!(fate, Ok(Fate::TakeBack)) {
             back.clone_of(&mut journal)?;

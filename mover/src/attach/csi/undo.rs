@@ -138,7 +138,7 @@ impl Back<'_> {
         }
     }
 
-    /// Nobody waits for ever for a driver that only fails: after some runs it is taken at its word, which is an error of its own.
+    /// Nobody waits for ever for a driver that says nothing of use: after some runs it is taken at its word.
     fn in_vain(
         &self,
         journal: &mut Journal,

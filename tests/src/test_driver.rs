@@ -142,6 +142,15 @@ impl TestDriver {
         Ok(())
     }
 
+    /// The same with other options, as an update of a driver changes what it can do.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub fn restart_as(&mut self, change: impl FnOnce(&mut Options)) -> Result<()> {
+        change(&mut self.options);
+        self.restart()
+    }
+
     /// Starts it again on a node that was restarted, which ended it; `node` is a process of the node as it is now.
     ///
     /// # Errors

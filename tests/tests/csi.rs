@@ -17,6 +17,8 @@ mod rig;
 mod steps;
 #[path = "csi/together.rs"]
 mod together;
+#[path = "csi/unheard.rs"]
+mod unheard;
 #[path = "csi/untrue.rs"]
 mod untrue;
 #[path = "csi/ways.rs"]
@@ -55,6 +57,16 @@ const OWN: &[OwnCase] = &[
     ("answers_that_are_repeated", faults::repeated),
     ("answers_that_are_final", faults::final_answers),
     ("refused_clean_up", faults::refused_clean_up),
+    ("fails_after_the_work", unheard::fails_after_the_work),
+    ("storage_is_full", unheard::storage_is_full),
+    (
+        "refused_after_an_unknown_outcome",
+        unheard::refused_after_an_unknown_outcome,
+    ),
+    ("asked_again_as_before", unheard::asked_again_as_before),
+    ("found_by_its_name", unheard::found_by_its_name),
+    ("given_up_in_the_end", unheard::given_up_in_the_end),
+    ("what_stays_is_told", unheard::what_stays_is_told),
     ("driver_dies", faults::driver_dies),
     ("clean_up_fails", faults::clean_up_fails),
     ("metadata_faults", faults::metadata),
@@ -85,6 +97,7 @@ const OWN: &[OwnCase] = &[
         ways::runs_with_a_stale_base_die,
     ),
     ("sweeps_die", ways::sweeps_die),
+    ("sweeps_in_vain_die", ways::sweeps_in_vain_die),
     (
         "sweeps_of_committed_runs_die",
         ways::sweeps_of_committed_runs_die,

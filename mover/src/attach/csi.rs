@@ -12,7 +12,7 @@
 //! requests, or use an id of the driver in a path.
 //!
 //! The parts: `answer` decides what follows an answer (pure), `call` repeats calls, `driver` is one driver and what it can do,
-//! `journal` and `state` are what is known of a run, `undo` takes it back, `working_copy` makes the device, `base` keeps the one
+//! `journal` and `state` are what is known of a run, `undo` takes it back and `search` finds what it never heard of, `working_copy` makes the device, `base` keeps the one
 //! snapshot that the next delta needs, `adoption` finds it again, `device` is what the pipelines read.
 //!
 //! Facts: the Container Storage Interface 1.12, <https://github.com/container-storage-interface/spec>.
@@ -31,6 +31,7 @@ pub mod options;
 pub mod profile;
 pub mod release;
 mod runtime;
+mod search;
 pub mod secrets;
 pub mod session;
 pub mod socket;

@@ -5,29 +5,26 @@
 mod backup;
 #[cfg(feature = "kubernetes")]
 mod cluster_secrets;
+mod release;
 mod restore;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use changed_blocks::csi::parse_created;
-use serde::Serialize;
 
 use super::args::{
-    CsiArgs, CsiCommand, CsiDriverArgs, CsiInfoArgs, CsiReleaseArgs, CsiSnapshotArgs, CsiVolumeArgs,
+    CsiArgs, CsiCommand, CsiDriverArgs, CsiInfoArgs, CsiSnapshotArgs, CsiVolumeArgs,
 };
 use super::config::invalid;
 use super::output::table::Table;
 use super::run::{Outcome, Run, Text};
-use crate::attach::csi::base::KeptBase;
 use crate::attach::csi::info::DriverReport;
 use crate::attach::csi::profile::{BasePolicy, CloneCost, Profiles, ProfilesError};
 use crate::attach::csi::secrets::Secrets;
 use crate::attach::csi::state::Begun;
-use crate::attach::csi::sweep::Purpose;
-use crate::attach::csi::{
-    CsiOptions, Deadlines, Driver, PREFIX, Recorded, SnapshotView, release as kept, sweep,
-};
+use crate::attach::csi::sweep::{Purpose, Stay};
+use crate::attach::csi::{CsiOptions, Deadlines, Driver, PREFIX, Recorded, SnapshotView, sweep};
 use crate::device::source::SourceDevice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::StopFlag;
@@ -49,7 +46,7 @@ pub(super) fn is_meant(path: &Path) -> bool {
 pub(super) fn run(run: &Run, args: &CsiArgs) -> Result<Outcome> {
     match &args.command {
         CsiCommand::Info(args) => info(args),
-        CsiCommand::Release(args) => release(run, args),
+        CsiCommand::Release(args) => release::run(run, args),
     }
 }
 
@@ -184,21 +181,25 @@ fn parameters(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>> 
     Ok(parameters)
 }
 
-/// Removes what runs that died left behind. With the repository at hand, the snapshot of a committed point is known as its base.
+/// Removes what runs that died left behind, and gives what stays of it. With the repository at hand, the snapshot of a committed
+/// point is known as its base.
 fn sweep_up(
     run: &Run,
     driver: &Driver,
     options: &CsiOptions,
     purpose: Purpose<'_>,
     repository: Option<&Repository>,
-) -> Result<()> {
-    let told = sweep::dead_runs(driver, options, purpose, &|begun, snapshot| {
+) -> Result<Vec<Stay>> {
+    let swept = sweep::dead_runs(driver, options, purpose, &|begun, snapshot| {
         is_committed(repository, begun, snapshot)
     })?;
-    for text in told {
+    for text in swept.told {
         run.warn(text);
     }
-    Ok(())
+    for stay in &swept.stays {
+        run.warn(stay.text());
+    }
+    Ok(swept.stays)
 }
 
 /// Whether the newest point of a run's volume was made from this snapshot; `None` for another repository.
@@ -351,51 +352,6 @@ fn unsaid(name: &str) -> &'static str {
         "maxSnapshotsPerVolume" => "(unlimited)",
         _ => "(none)",
     }
-}
-
-#[derive(Debug, Serialize)]
-struct ReleaseReport {
-    released: Vec<KeptBase>,
-}
-
-fn release(run: &Run, args: &CsiReleaseArgs) -> Result<Outcome> {
-    let options = options(&args.driver, None, None)?;
-    let driver = Driver::connect(&options)?;
-    let volume = args.volume_id.as_deref();
-    let volume = volume.map(|id| id.strip_prefix(PREFIX).unwrap_or(id));
-    let is_release = args.all || volume.is_some();
-    let purpose = if is_release {
-        Purpose::Release(volume)
-    } else {
-        Purpose::Only
-    };
-    sweep_up(run, &driver, &options, purpose, None)?;
-    let released = if is_release {
-        kept::release(&driver, &options, volume)?
-    } else {
-        kept::Released::default()
-    };
-    let mut failed = released.failed.into_iter();
-    if let Some(first) = failed.next() {
-        for base in &released.gone {
-            run.warn(removed(base));
-        }
-        for error in failed {
-            run.warn(sweep::with_causes(&error));
-        }
-        return Err(first);
-    }
-    let released = released.gone;
-    let text = match released.len() {
-        0 if !is_release => "nothing else is left of runs that died".to_owned(),
-        0 => "no snapshot is kept".to_owned(),
-        _ => released.iter().map(removed).collect::<Vec<_>>().join("\n"),
-    };
-    Outcome::new(&ReleaseReport { released }, Text::Answer(text))
-}
-
-fn removed(base: &KeptBase) -> String {
-    format!("removed snapshot {} of {}", base.snapshot, base.volume)
 }
 
 #[cfg(test)]

@@ -136,8 +136,10 @@ fn capabilities(
         RpcType::GetSnapshot,
         RpcType::CloneVolume,
         RpcType::ExpandVolume,
-        RpcType::SingleNodeMultiWriter,
     ];
+    if job.core.options.multi_writer {
+        calls.push(RpcType::SingleNodeMultiWriter);
+    }
     if job.core.options.attach {
         calls.extend([
             RpcType::PublishUnpublishVolume,

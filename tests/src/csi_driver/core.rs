@@ -213,8 +213,11 @@ impl Core {
     }
 
     /// A new handle. Nothing may be read out of one: odd ones hold what would break a path or a shell.
-    pub(super) fn handle(&self, state: &mut State, kind: &str) -> String {
+    pub(super) fn handle(&self, state: &mut State, kind: &str, name: &str) -> String {
         let (nonce, number) = (state.nonce, state.number());
+        if self.options.named_handles {
+            return format!("{kind}-{nonce}-{number}.{name}");
+        }
         if self.options.odd_handles {
             format!("{kind} {number}/../{nonce} größer+{number}")
         } else {

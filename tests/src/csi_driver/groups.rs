@@ -119,7 +119,7 @@ fn take_all(
     state: &mut State,
     request: &CreateVolumeGroupSnapshotRequest,
 ) -> Result<String, Status> {
-    let id = job.core.handle(state, "group");
+    let id = job.core.handle(state, "group", &request.name);
     let mut snapshots = BTreeSet::new();
     for volume in &request.source_volume_ids {
         let name = format!("{}/{volume}", request.name);

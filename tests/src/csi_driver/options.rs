@@ -26,6 +26,10 @@ pub struct Options {
     pub granularity: u64,
     /// Whether handles hold blanks, slashes and letters beyond ASCII, as those of some drivers do.
     pub odd_handles: bool,
+    /// Whether handles hold the names that were asked for.
+    pub named_handles: bool,
+    /// Whether volumes can be written by several pods of a node, so that they are asked for in another access mode.
+    pub multi_writer: bool,
     /// Whether ListSnapshots looks at the filters of the request.
     pub filters: bool,
     /// How many snapshots ListSnapshots tells at once where the request does not say; 0 for all.
@@ -49,6 +53,8 @@ impl Options {
             fixed: false,
             granularity: 4096,
             odd_handles: false,
+            named_handles: false,
+            multi_writer: true,
             filters: true,
             page: 0,
             secrets: BTreeMap::new(),
@@ -70,6 +76,8 @@ impl Options {
                 "--no-metadata" => options.metadata = false,
                 "--fixed" => options.fixed = true,
                 "--odd-handles" => options.odd_handles = true,
+                "--named-handles" => options.named_handles = true,
+                "--no-multi-writer" => options.multi_writer = false,
                 "--no-filters" => options.filters = false,
                 _ => {
                     let value = args
@@ -126,6 +134,8 @@ impl Options {
             (!self.metadata, "--no-metadata"),
             (self.fixed, "--fixed"),
             (self.odd_handles, "--odd-handles"),
+            (self.named_handles, "--named-handles"),
+            (!self.multi_writer, "--no-multi-writer"),
             (!self.filters, "--no-filters"),
         ];
         args.extend(
@@ -157,6 +167,8 @@ mod tests {
         options.metadata = false;
         options.fixed = true;
         options.odd_handles = true;
+        options.named_handles = true;
+        options.multi_writer = false;
         options.granularity = 512;
         options.filters = false;
         options.page = 3;

@@ -67,7 +67,7 @@ pub(super) fn take(
     let number = state.number();
     let image = format!("snapshot-{number}");
     job.core.store.create(&image, size, Some(&content))?;
-    let id = job.core.handle(state, "snapshot");
+    let id = job.core.handle(state, "snapshot", name);
     let snapshot = Snapshot {
         name: name.to_owned(),
         image,

@@ -39,6 +39,9 @@ pub(super) struct Volume {
     pub(super) capacity: u64,
     pub(super) source: Option<Source>,
     pub(super) parameters: BTreeMap<String, String>,
+    /// How it was asked for.
+    #[serde(default)]
+    pub(super) accesses: Vec<Access>,
     /// By node: how it is published there, and whether for reading only.
     pub(super) published: BTreeMap<String, (Access, bool)>,
     /// Staging path and how it is staged there.

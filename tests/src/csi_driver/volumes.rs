@@ -41,9 +41,9 @@ pub(super) fn create(
     if request.volume_capabilities.is_empty() {
         return Err(Status::invalid_argument("volume_capabilities are missing"));
     }
-    for capability in &request.volume_capabilities {
-        Access::read(Some(capability))?;
-    }
+    let accesses = request.volume_capabilities.iter();
+    let accesses = accesses.map(|capability| Access::read(Some(capability)));
+    let accesses: Vec<Access> = accesses.collect::<Result<_, _>>()?;
     let mut source = read_source(request.volume_content_source.as_ref())?;
     let asked = source.clone();
     if job.fault == Some(Fault::IgnoreSource) {
@@ -55,7 +55,9 @@ pub(super) fn create(
             .iter()
             .find(|(_, volume)| volume.name == request.name);
         if let Some((id, volume)) = present {
-            let same = volume.source == source && volume.parameters == request.parameters;
+            let same = volume.source == source
+                && volume.parameters == request.parameters
+                && volume.accesses == accesses;
             if !same || !fits(volume.capacity, request.capacity_range.as_ref())? {
                 return Err(Status::already_exists(
                     "the name is that of a volume that is not like this one",
@@ -63,8 +65,11 @@ pub(super) fn create(
             }
             return Ok(answer(id, volume));
         }
-        let volume = make(job, state, request, source)?;
-        let id = job.core.handle(state, "volume");
+        let volume = Volume {
+            accesses,
+            ..make(job, state, request, source)?
+        };
+        let id = job.core.handle(state, "volume", &request.name);
         let made = answer(&id, &volume);
         state.volumes.insert(id, volume);
         Ok(made)
@@ -110,6 +115,7 @@ fn make(
         capacity,
         source,
         parameters: request.parameters.clone(),
+        accesses: Vec::new(),
         published: BTreeMap::new(),
         staged: None,
         targets: BTreeMap::new(),

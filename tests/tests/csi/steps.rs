@@ -85,6 +85,8 @@ pub(crate) const SWEEP: &[&str] = &[
 ];
 pub(crate) const SWEEP_SNAPSHOT: &[&str] = &["snapshot-made", "snapshot-deleted"];
 pub(crate) const SWEEP_VOLUME: &[&str] = &["volume-made", "volume-deleted", "snapshot-deleted"];
+pub(crate) const SWEEP_IN_VAIN: &[&str] = &["asked-in-vain"];
+pub(crate) const SWEEP_GIVES_UP: &[&str] = &["volume-refused", "snapshot-deleted"];
 pub(crate) const SWEEP_LATE: &[&str] = &[
     "base-superseded",
     "unpublished",
@@ -119,7 +121,7 @@ pub(crate) const DEVICE: &[&str] = &[
 
 /// Every line has a way on which runs die at it.
 pub(crate) fn every_line_has_its_death() -> Result<()> {
-    let ways: [&[&str]; 12] = [
+    let ways: [&[&str]; 14] = [
         &BACKUP,
         &RESTORE,
         REFUSED_SNAPSHOT,
@@ -130,6 +132,8 @@ pub(crate) fn every_line_has_its_death() -> Result<()> {
         SWEEP,
         SWEEP_SNAPSHOT,
         SWEEP_VOLUME,
+        SWEEP_IN_VAIN,
+        SWEEP_GIVES_UP,
         SWEEP_LATE,
         SWEEP_COMMITTED,
     ];

@@ -13,7 +13,7 @@ use crate::deaths::{LIMIT, VARIABLE};
 use crate::rig::{DELTA, Rig, SMALL, Volume, files, says, with_flag};
 use crate::steps::{
     DEVICE, REFUSED_RESTORE, REFUSED_SNAPSHOT, REFUSED_VOLUME, STALE_BASE, SWEEP, SWEEP_COMMITTED,
-    SWEEP_LATE, SWEEP_SNAPSHOT, SWEEP_VOLUME, WITHOUT_BASE, Way,
+    SWEEP_GIVES_UP, SWEEP_IN_VAIN, SWEEP_LATE, SWEEP_SNAPSHOT, SWEEP_VOLUME, WITHOUT_BASE, Way,
 };
 
 /// Runs that are refused something, and take back what they have.
@@ -121,6 +121,39 @@ pub(crate) fn sweeps_die(driver: &mut TestDriver) -> Result<()> {
             },
         };
         way.walk(&rig).context(died_at)?;
+    }
+    Ok(())
+}
+
+/// The same where the driver only fails when it is asked what it made: as long as that is not given up, and when it is.
+pub(crate) fn sweeps_in_vain_die(driver: &mut TestDriver) -> Result<()> {
+    let driver = &*driver;
+    let mut rig = Rig::new("csi-vain-deaths", driver)?;
+    let volume = rig.volume("v", SMALL)?;
+    let before = rig.plugin.leaks()?;
+    for (asked, steps) in [(0, SWEEP_IN_VAIN), (2, SWEEP_GIVES_UP)] {
+        let mut way = Way {
+            steps,
+            elsewhere: &[],
+            words: &mut |rig| {
+                driver.order(&[])?;
+                dead(rig, &volume, "after:volume-wanted")?;
+                driver
+                    .order(&[Order::next("CreateVolume", Fault::Refuse { code: 13 }).times(0)])?;
+                let words = rig.csi_words(&["release", "--all"]);
+                for _ in 0..asked {
+                    rig.csi_command(&words)?.run()?.expect(69)?;
+                }
+                Ok(words)
+            },
+            after: &mut |rig| {
+                driver.order(&[])?;
+                rig.csi(&["release", "--all"])?;
+                rig.left(&before, 0, 0)
+            },
+        };
+        way.walk(&rig)
+            .with_context(|| format!("asked {asked} times"))?;
     }
     Ok(())
 }

@@ -29,6 +29,10 @@ pub enum Rpc {
     ListSnapshots,
     /// Is it on the next page?
     NextSnapshots,
+    /// Which volumes are there?
+    ListVolumes,
+    /// And on the next page?
+    NextVolumes,
     /// Freezes a volume.
     CreateSnapshot,
     /// Removes a snapshot.
@@ -74,6 +78,7 @@ impl Rpc {
             Self::NodeGetCapabilities => "NodeGetCapabilities",
             Self::NodeGetInfo => "NodeGetInfo",
             Self::ListSnapshots | Self::NextSnapshots => "ListSnapshots",
+            Self::ListVolumes | Self::NextVolumes => "ListVolumes",
             Self::CreateSnapshot => "CreateSnapshot",
             Self::DeleteSnapshot => "DeleteSnapshot",
             Self::CreateVolume => "CreateVolume",
@@ -87,6 +92,12 @@ impl Rpc {
         }
     }
 
+    /// Whether it makes something under a name, which the driver calls by an id that only the answer tells.
+    #[must_use]
+    pub fn is_named(self) -> bool {
+        matches!(self, Self::CreateSnapshot | Self::CreateVolume)
+    }
+
     /// What it is for.
     #[must_use]
     pub fn purpose(self) -> Purpose {
@@ -98,7 +109,9 @@ impl Rpc {
             | Self::NodeGetCapabilities
             | Self::NodeGetInfo
             | Self::ListSnapshots
-            | Self::NextSnapshots => Purpose::Ask,
+            | Self::NextSnapshots
+            | Self::ListVolumes
+            | Self::NextVolumes => Purpose::Ask,
             Self::CreateSnapshot
             | Self::CreateVolume
             | Self::ControllerPublish
@@ -139,7 +152,9 @@ pub fn next(rpc: Rpc, code: Code) -> Next {
     match (rpc.purpose(), code) {
         (_, Code::Ok) => Next::Done,
         // Of a token: it never becomes good again.
-        (_, Code::Aborted) if rpc == Rpc::NextSnapshots => Next::Stop(Outcome::NotDone),
+        (_, Code::Aborted) if matches!(rpc, Rpc::NextSnapshots | Rpc::NextVolumes) => {
+            Next::Stop(Outcome::NotDone)
+        }
         (_, Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted) => {
             Next::Again
         }
@@ -151,10 +166,16 @@ pub fn next(rpc: Rpc, code: Code) -> Next {
             Purpose::Undo,
             Code::FailedPrecondition | Code::Internal | Code::Unknown | Code::ResourceExhausted,
         ) => Next::Again,
-        // Also what a transport says of a long answer, and what some drivers say while they go on trying.
-        (Purpose::Make, Code::ResourceExhausted) => Next::Stop(Outcome::Unknown),
+        // No call has them in the specification: a driver that failed half-way may have made the thing before.
+        (Purpose::Make, code) if rpc.is_named() && is_unclear(code) => Next::Stop(Outcome::Unknown),
         _ => Next::Stop(Outcome::NotDone),
     }
+}
+
+/// Codes that say that a driver failed, and not what it did before.
+#[must_use]
+pub fn is_unclear(code: Code) -> bool {
+    matches!(code, Code::Unknown | Code::Internal | Code::DataLoss)
 }
 
 /// The reaction of the caller, and what a person does next.
@@ -178,10 +199,7 @@ pub fn meaning(rpc: Rpc, code: Code) -> (ErrorKind, &'static str) {
             ErrorKind::AccessDenied,
             "give the driver's current secrets with --csi-secrets",
         ),
-        Code::NotFound => (
-            ErrorKind::NotFound,
-            "check the id: it is the volumeHandle of the PersistentVolume, not its name",
-        ),
+        Code::NotFound => not_found(rpc),
         Code::AlreadyExists => (
             ErrorKind::Io,
             "something else has the name or the path of this run: run again, which takes new ones",
@@ -215,6 +233,38 @@ pub fn meaning(rpc: Rpc, code: Code) -> (ErrorKind, &'static str) {
             "look at the log of the driver; the next run cleans up and tries again",
         ),
         _ => (ErrorKind::Io, "look at the log of the driver"),
+    }
+}
+
+/// What is missing differs: the volume of the user, or what the run made itself.
+fn not_found(rpc: Rpc) -> (ErrorKind, &'static str) {
+    match rpc {
+        Rpc::CreateVolume => (
+            ErrorKind::Io,
+            "the snapshot that the volume is made of is gone, or a pool that --csi-parameter names: look who deletes snapshots \
+             meanwhile, then run again, which takes a new one",
+        ),
+        Rpc::ControllerPublish => (
+            ErrorKind::Io,
+            "the volume that this run made is gone, or the driver's controller does not know this node: look who deletes volumes \
+             meanwhile and whether the driver is registered here, then run again",
+        ),
+        Rpc::NodeStage | Rpc::NodePublish => (
+            ErrorKind::Io,
+            "the volume that this run made is gone: look who deletes volumes meanwhile, then run again, which makes a new one",
+        ),
+        Rpc::ControllerUnpublish => (
+            ErrorKind::Io,
+            "the driver does not know the volume or this node any more: look in the storage system whether it is attached",
+        ),
+        Rpc::ListSnapshots | Rpc::NextSnapshots => (
+            ErrorKind::NotFound,
+            "check the id: it is the snapshotHandle of the VolumeSnapshotContent, not its name",
+        ),
+        _ => (
+            ErrorKind::NotFound,
+            "check the id: it is the volumeHandle of the PersistentVolume, not its name",
+        ),
     }
 }
 

@@ -215,18 +215,20 @@ impl Driver {
         request
     }
 
-    /// How a volume is used: as a block device, on one node. The mode is the one that Kubernetes asks for ReadWriteOnce.
+    /// How a volume is used: as a block device, on one node.
     fn capability(&self) -> csi::VolumeCapability {
-        use csi::volume_capability::{AccessMode, AccessType, BlockVolume, access_mode::Mode};
+        capability(self.access_mode())
+    }
+
+    /// The number of the access mode: the one that Kubernetes asks for ReadWriteOnce. It changes with what the driver can do.
+    pub(super) fn access_mode(&self) -> i32 {
+        use csi::volume_capability::access_mode::Mode;
         let mode = if self.abilities.multi_writer {
             Mode::SingleNodeMultiWriter
         } else {
             Mode::SingleNodeWriter
         };
-        csi::VolumeCapability {
-            access_type: Some(AccessType::Block(BlockVolume {})),
-            access_mode: Some(AccessMode { mode: mode.into() }),
-        }
+        mode.into()
     }
 
     /// Something was made, and nobody knows what it is called.
@@ -236,6 +238,15 @@ impl Driver {
             outcome: super::answer::Outcome::Unknown,
             code: None,
         }
+    }
+}
+
+/// A block device in this access mode.
+fn capability(mode: i32) -> csi::VolumeCapability {
+    use csi::volume_capability::{AccessMode, AccessType, BlockVolume};
+    csi::VolumeCapability {
+        access_type: Some(AccessType::Block(BlockVolume {})),
+        access_mode: Some(AccessMode { mode }),
     }
 }
 

@@ -80,6 +80,7 @@ impl NewVolume {
             bytes,
             parameters: self.options.parameters.clone(),
             topology: self.driver.place(),
+            mode: Some(self.driver.access_mode()),
         })?;
         copy.device(volume, &self.options.devices(), false)
     }

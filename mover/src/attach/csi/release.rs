@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 pub struct Released {
     /// The snapshots that went.
     pub gone: Vec<KeptBase>,
-    /// Why the others did not.
-    pub failed: Vec<Error>,
+    /// The others, and why they did not.
+    pub failed: Vec<(KeptBase, Error)>,
 }
 
 /// Deletes the bases of a volume, or of every volume of the driver. One that stays does not keep the others.
@@ -52,9 +52,10 @@ fn release_each(
     for base in noted {
         match release_one(bases, base, delete) {
             Ok(gone) => released.gone.extend(gone),
-            Err(error) => released
-                .failed
-                .push(error.context(format!("release the snapshot of {}", base.volume))),
+            Err(error) => {
+                let error = error.context(format!("release the snapshot of {}", base.volume));
+                released.failed.push((base.clone(), error));
+            }
         }
     }
     released

@@ -154,6 +154,7 @@ impl Backup {
             bytes: snapshot.bytes,
             parameters: self.options.parameters.clone(),
             topology: self.driver.place(),
+            mode: Some(self.driver.access_mode()),
         })?;
         let claimed = clone.bytes;
         let path = copy.device(clone, &self.options.devices(), true)?;

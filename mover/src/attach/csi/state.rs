@@ -31,6 +31,8 @@ pub struct State {
     pub snapshot: Thing<WantedSnapshot>,
     /// When it was taken, where the driver says so.
     pub snapshot_created: Option<(i64, i32)>,
+    /// How often what may exist was asked for and the driver only failed, since it last said anything.
+    pub in_vain: u32,
     /// The volume made from it, or to be restored to.
     pub volume: Thing<WantedVolume>,
     /// The folder.
@@ -96,16 +98,21 @@ impl State {
     /// Takes one more entry in.
     pub fn apply(&mut self, entry: &Entry) {
         match entry {
+            Entry::AskedInVain => self.in_vain += 1,
             Entry::Begin(begun) => self.begun = Some(begun.clone()),
             Entry::SnapshotWanted(wanted) => self.snapshot = Thing::Wanted(wanted.clone()),
             Entry::SnapshotMade { id, created } => {
                 self.snapshot = Thing::Made(id.clone());
-                self.snapshot_created = *created;
+                (self.snapshot_created, self.in_vain) = (*created, 0);
             }
-            Entry::SnapshotRefused | Entry::SnapshotDeleted => self.snapshot = Thing::Absent,
+            Entry::SnapshotRefused | Entry::SnapshotDeleted => {
+                (self.snapshot, self.in_vain) = (Thing::Absent, 0);
+            }
             Entry::VolumeWanted(wanted) => self.volume = Thing::Wanted(wanted.clone()),
-            Entry::VolumeMade { id } => self.volume = Thing::Made(id.clone()),
-            Entry::VolumeRefused | Entry::VolumeDeleted => self.volume = Thing::Absent,
+            Entry::VolumeMade { id } => (self.volume, self.in_vain) = (Thing::Made(id.clone()), 0),
+            Entry::VolumeRefused | Entry::VolumeDeleted => {
+                (self.volume, self.in_vain) = (Thing::Absent, 0);
+            }
             Entry::FolderWanted { path } => self.folder = Some(path.clone()),
             Entry::AttachWanted { node } => self.attached = Some(node.clone()),
             Entry::StageWanted { path } => self.staged = Some(path.clone()),

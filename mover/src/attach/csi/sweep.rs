@@ -10,7 +10,7 @@ use super::driver::Driver;
 use super::journal::{self, Found, Journal};
 use super::options::CsiOptions;
 use super::state::{Begun, Entry, Thing};
-use super::undo;
+use super::undo::Back;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Whether the newest point of the volume that a run backed up was made from this snapshot. `None` where nobody can tell, because
@@ -42,6 +42,12 @@ impl Purpose<'_> {
         }
     }
 
+    /// Whether a search in vain for what was made for this volume brings its end nearer: volumes that are made new have no run of
+    /// their own that comes next.
+    fn counts(self, volume: Option<&str>) -> bool {
+        self.is_about(volume) || (self == Self::Work(None) && volume.is_none())
+    }
+
     /// Whether no base of this volume is wanted any more, whoever it is for.
     fn releases(self, volume: Option<&str>) -> bool {
         matches!(self, Self::Release(_)) && self.is_about(volume)
@@ -57,53 +63,116 @@ enum Fate {
     Undecided,
 }
 
-/// Takes back what dead runs of this driver left, and says what a person should know.
+/// What a sweep came to.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// What a person should know.
+    pub told: Vec<String>,
+    /// What could not be taken back.
+    pub stays: Vec<Stay>,
+}
+
+/// What a run left that cannot be taken back now; the next run tries again.
+#[derive(Debug)]
+pub struct Stay {
+    /// Name of the run, or of the file of its journal.
+    pub run: String,
+    /// The volume that it backed up; none for one that it made.
+    pub volume: Option<String>,
+    /// Whether the sweep was about that volume.
+    pub is_asked_for: bool,
+    /// Why it stays.
+    pub error: Error,
+}
+
+impl Stay {
+    /// In words.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!(
+            "what run {} left behind cannot be removed yet: {}; the next run tries again",
+            self.run,
+            with_causes(&self.error)
+        )
+    }
+}
+
+/// Takes back what dead runs of this driver left. Those of the volume that the caller works on next are left to
+/// [`Backup::begin`](super::Backup::begin), which holds it.
 ///
 /// # Errors
-/// `Io`, `AccessDenied` where the journals cannot be looked at. What cannot be taken back now is told, and tried again by the
-/// next run.
+/// `Io`, `AccessDenied` where the journals cannot be looked at.
 pub fn dead_runs(
     driver: &Driver,
     options: &CsiOptions,
     purpose: Purpose<'_>,
     is_committed: &IsCommitted<'_>,
-) -> Result<Vec<String>> {
+) -> Result<Swept> {
     let bases = Bases::at(options.bases(), options.locks());
     let hurried = driver.with_patience(FOREIGN);
     let mut left = FOREIGN;
-    let mut told = Vec::new();
+    let mut swept = Swept::default();
     for found in journal::dead(&options.journals())? {
         let journal = match found {
             Found::Dead(journal) => *journal,
             Found::Unreadable(path, why) => {
-                told.push(format!(
-                    "{} tells what an earlier run made, and cannot be used: {why}",
-                    path.display()
-                ));
+                swept.stays.push(unreadable(&path, &why, purpose));
                 continue;
             }
         };
         let volume = begun_volume(&journal);
         let is_own = purpose.is_about(volume.as_deref());
-        if !is_own && left.is_zero() {
+        let next = match purpose {
+            Purpose::Work(next) => next,
+            Purpose::Release(_) | Purpose::Only => None,
+        };
+        let is_next = next.is_some_and(|it| is_of(&journal, &driver.name, &driver.socket, it));
+        if is_next || (!is_own && left.is_zero()) {
             continue;
         }
-        let started = Instant::now();
+        let (started, run) = (Instant::now(), journal.session().to_owned());
         let taker = Taker {
             driver: if is_own { driver } else { &hurried },
             bases: &bases,
             purpose,
             is_committed,
         };
-        told.extend(taker.told(journal, true));
+        match taker.take_up(journal, true) {
+            Ok(told) => swept.told.extend(told),
+            Err(error) => swept.stays.push(Stay {
+                run,
+                volume,
+                is_asked_for: is_own,
+                error,
+            }),
+        }
         if !is_own {
             left = left.saturating_sub(started.elapsed());
         }
     }
-    Ok(told)
+    Ok(swept)
 }
 
-/// The same for the one volume that the caller holds: a run may have died after everything was swept, while it was waited for.
+/// Nobody knows whom it concerns: it stays for whoever wants everything gone.
+fn unreadable(path: &Path, why: &str, purpose: Purpose<'_>) -> Stay {
+    let message = format!("understand what an earlier run made: {why}");
+    let error = Error::new(ErrorKind::Io, message)
+        .object(path.display())
+        .hint("read it, delete by hand what it names, then remove the file");
+    let name = path.file_stem().unwrap_or_default();
+    Stay {
+        run: name.to_string_lossy().into_owned(),
+        volume: None,
+        is_asked_for: purpose.is_about(None),
+        error,
+    }
+}
+
+/// The same for the one volume that the caller holds and works on next. Whatever stays of an earlier run keeps the next one from
+/// beginning: it would leave as much again.
+///
+/// # Errors
+/// What keeps something of an earlier run from being taken back.
 pub(super) fn dead_runs_of(
     driver: &Driver,
     options: &CsiOptions,
@@ -117,15 +186,35 @@ pub(super) fn dead_runs_of(
         purpose: Purpose::Work(Some(volume)),
         is_committed,
     };
-    let mut told = Vec::new();
+    let (mut told, mut stays) = (Vec::new(), None);
     for found in journal::dead(&options.journals())? {
         if let Found::Dead(journal) = found
             && is_of(&journal, &driver.name, &driver.socket, volume)
         {
-            told.extend(taker.told(*journal, false));
+            let run = journal.session().to_owned();
+            match taker.take_up(*journal, false) {
+                Ok(text) => told.extend(text),
+                Err(error) => {
+                    tracing::warn!(run, error = with_causes(&error), "it stays");
+                    stays.get_or_insert((run, error));
+                }
+            }
         }
     }
-    Ok(told)
+    match stays {
+        None => Ok(told),
+        Some((run, error)) => Err(not_begun(&run, error)),
+    }
+}
+
+fn not_begun(run: &str, error: Error) -> Error {
+    let what = "nothing new is made while something of an earlier run is left";
+    let hint = match error.hint_text() {
+        Some(hint) => format!("{hint}; {what}"),
+        None => format!("look at the log of the driver, then run again: {what}"),
+    };
+    let message = format!("begin before what run {run} left behind is removed");
+    error.context(message).hint(hint)
 }
 
 fn is_of(journal: &Journal, driver: &str, socket: &Path, volume: &str) -> bool {
@@ -148,16 +237,6 @@ struct Taker<'a> {
 }
 
 impl Taker<'_> {
-    fn told(&self, journal: Journal, locks: bool) -> Option<String> {
-        let session = journal.session().to_owned();
-        self.take_up(journal, locks).unwrap_or_else(|error| {
-            Some(format!(
-                "what run {session} left behind cannot be removed yet: {}; the next run tries again",
-                with_causes(&error)
-            ))
-        })
-    }
-
     fn take_up(&self, mut journal: Journal, locks: bool) -> Result<Option<String>> {
         let driver = self.driver;
         let Some(begun) = journal.state().begun.clone() else {
@@ -169,8 +248,13 @@ impl Taker<'_> {
         }
         let _lock = match &begun.volume {
             Some(volume) if locks => match self.bases.lock(&begun.driver, &begun.socket, volume) {
-                // Whoever works on it looked before, and looks again when it holds the volume.
-                Err(error) if error.kind() == ErrorKind::Unavailable => return Ok(None),
+                // Whoever works on it looks when it holds the volume, and nobody was asked to remove it.
+                Err(error)
+                    if error.kind() == ErrorKind::Unavailable
+                        && !self.purpose.releases(Some(volume)) =>
+                {
+                    return Ok(None);
+                }
                 lock => Some(lock?),
             },
             _ => None,
@@ -184,12 +268,18 @@ impl Taker<'_> {
             releases,
             self.is_committed,
         );
+        let back = Back {
+            driver,
+            bases: self.bases,
+            stop: None,
+            counts: self.purpose.counts(begun.volume.as_deref()),
+        };
         if !matches!(fate, Ok(Fate::TakeBack)) {
-            undo::clone(driver, self.bases, &mut journal)?;
+            back.clone_of(&mut journal)?;
             return fate.map(|_| Some(undecided(&begun)));
         }
         let left = journal.state().next_undo().is_some();
-        undo::all(driver, self.bases, journal)?;
+        back.all(journal)?;
         tracing::info!(
             driver = driver.name,
             "removed what a run that died left behind"

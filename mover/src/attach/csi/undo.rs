@@ -1,23 +1,38 @@
 //! Takes back what a run made, from what its journal says.
 //!
-//! Owns: the calls for each step back, and the entry after each. Must not: decide the order (`state` does), or touch anything that
-//! the journal does not name.
+//! Owns: the calls for each step back, the entry after each, and when a search is given up. Must not: decide the order (`state`
+//! does), look for what may exist (`search` does), or touch anything that the journal does not name.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use csi_proto::Code;
 
-use super::answer::Purpose;
 use super::base::{Bases, KeptBase};
-use super::call::CallError;
 use super::driver::Driver;
 use super::journal::{self, Journal};
-use super::state::{Entry, Undo};
+use super::search::{self, Search};
+use super::state::{Entry, State, Thing, Undo, WantedSnapshot, WantedVolume};
+use super::sweep;
 use super::working_copy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::StopFlag;
+
+/// How often runs ask in vain for what may exist before they give it up.
+const IN_VAIN: u32 = 3;
+
+/// How things are taken back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Back<'a> {
+    pub driver: &'a Driver,
+    pub bases: &'a Bases,
+    /// Ends the search for what may exist. Nothing ends what is known to have to go.
+    pub stop: Option<&'a StopFlag>,
+    /// Whether a search in vain counts: whoever only passes by does not bring the end of the search nearer.
+    pub counts: bool,
+}
 
 /// Takes everything back, and removes the journal.
 ///
@@ -34,14 +49,16 @@ pub(super) fn all(driver: &Driver, bases: &Bases, journal: Journal) -> Result<()
 pub(super) fn all_unless(
     driver: &Driver,
     bases: &Bases,
-    mut journal: Journal,
+    journal: Journal,
     stop: Option<&StopFlag>,
 ) -> Result<()> {
-    while let Some(undo) = journal.state().next_undo() {
-        tracing::debug!(?undo, "take back");
-        one(driver, bases, &mut journal, (undo, new_stop(stop)))?;
-    }
-    journal.end()
+    let back = Back {
+        driver,
+        bases,
+        stop,
+        counts: true,
+    };
+    back.all(journal)
 }
 
 /// Takes back everything but the snapshot, which may be the base of a point; the journal goes on to know of it.
@@ -49,11 +66,13 @@ pub(super) fn all_unless(
 /// # Errors
 /// As [`all`].
 pub(super) fn clone(driver: &Driver, bases: &Bases, journal: &mut Journal) -> Result<()> {
-    while let Some(undo) = journal.state().undo_clone() {
-        tracing::debug!(?undo, "take back");
-        one(driver, bases, journal, (undo, None))?;
-    }
-    Ok(())
+    let back = Back {
+        driver,
+        bases,
+        stop: None,
+        counts: true,
+    };
+    back.clone_of(journal)
 }
 
 /// A stop that came before is why things are taken back: it does not end that, too.
@@ -61,25 +80,110 @@ fn new_stop(stop: Option<&StopFlag>) -> Option<&StopFlag> {
     stop.filter(|stop| !stop.is_stopped())
 }
 
-fn one(
-    driver: &Driver,
-    bases: &Bases,
-    journal: &mut Journal,
-    (undo, stop): (Undo, Option<&StopFlag>),
-) -> Result<()> {
-    let purpose = Purpose::Undo;
-    let entry = match undo {
-        Undo::FindSnapshot(wanted) => match driver.create_snapshot(&wanted, purpose, stop) {
-            Ok(snapshot) => Entry::SnapshotMade {
+impl Back<'_> {
+    /// As [`all`].
+    pub(super) fn all(&self, mut journal: Journal) -> Result<()> {
+        while let Some(undo) = journal.state().next_undo() {
+            tracing::debug!(?undo, "take back");
+            self.one(&mut journal, undo)?;
+        }
+        journal.end()
+    }
+
+    /// As [`clone`].
+    pub(super) fn clone_of(&self, journal: &mut Journal) -> Result<()> {
+        while let Some(undo) = journal.state().undo_clone() {
+            tracing::debug!(?undo, "take back");
+            self.one(journal, undo)?;
+        }
+        Ok(())
+    }
+
+    fn one(&self, journal: &mut Journal, undo: Undo) -> Result<()> {
+        match undo {
+            Undo::FindSnapshot(wanted) => self.find_snapshot(journal, &wanted),
+            Undo::FindVolume(wanted) => self.find_volume(journal, &wanted),
+            known => {
+                let entry = take_back(self.driver, self.bases, journal, known)?;
+                journal.write(&entry)
+            }
+        }
+    }
+
+    fn find_snapshot(&self, journal: &mut Journal, wanted: &WantedSnapshot) -> Result<()> {
+        let known = known(self.bases, journal.state());
+        match search::snapshot(self.driver, wanted, &known, new_stop(self.stop))? {
+            Search::There(snapshot) => journal.write(&Entry::SnapshotMade {
                 id: snapshot.id,
                 created: snapshot.created,
-            },
-            Err(failed) => never_made(failed, Entry::SnapshotRefused)?,
-        },
-        Undo::FindVolume(wanted) => match driver.create_volume(&wanted, purpose, stop) {
-            Ok(volume) => return working_copy::note_volume(journal, &volume),
-            Err(failed) => never_made(failed, Entry::VolumeRefused)?,
-        },
+            }),
+            Search::Never => journal.write(&Entry::SnapshotRefused),
+            Search::InVain(error) => {
+                self.in_vain(journal, (&wanted.name, &Entry::SnapshotRefused), error)
+            }
+        }
+    }
+
+    fn find_volume(&self, journal: &mut Journal, wanted: &WantedVolume) -> Result<()> {
+        let own = match &journal.state().snapshot {
+            Thing::Made(id) => Some(id.clone()),
+            Thing::Absent | Thing::Wanted(_) => None,
+        };
+        match search::volume(self.driver, wanted, own.as_deref(), new_stop(self.stop))? {
+            Search::There(volume) => working_copy::note_volume(journal, &volume),
+            Search::Never => journal.write(&Entry::VolumeRefused),
+            Search::InVain(error) => {
+                self.in_vain(journal, (&wanted.name, &Entry::VolumeRefused), error)
+            }
+        }
+    }
+
+    /// Nobody waits for ever for a driver that says nothing of use: after some runs it is taken at its word.
+    fn in_vain(
+        &self,
+        journal: &mut Journal,
+        (name, given_up): (&str, &Entry),
+        error: Error,
+    ) -> Result<()> {
+        if !self.counts {
+            return Err(error);
+        }
+        let asked = journal.state().in_vain + 1;
+        if asked >= IN_VAIN {
+            tracing::warn!(
+                name,
+                error = sweep::with_causes(&error),
+                "given up: if the storage system has something by this name, delete it there"
+            );
+            return journal.write(given_up);
+        }
+        journal.write(&Entry::AskedInVain)?;
+        let why = error.hint_text().unwrap_or_default();
+        let hint = format!(
+            "{why}; after {} more runs that is given up",
+            IN_VAIN - asked
+        );
+        Err(error.hint(hint))
+    }
+}
+
+/// The snapshots of which something is known: none of them can be the one that a run never heard of.
+fn known(bases: &Bases, state: &State) -> BTreeSet<String> {
+    // Notes that cannot be read leave their snapshots among those that may be it.
+    let noted = bases.all().unwrap_or_default();
+    let mut known: BTreeSet<String> = noted.into_iter().map(|base| base.snapshot).collect();
+    known.extend(state.old_base.clone());
+    known.extend(state.stale_bases.iter().cloned());
+    known
+}
+
+fn take_back(driver: &Driver, bases: &Bases, journal: &Journal, undo: Undo) -> Result<Entry> {
+    Ok(match undo {
+        // Asked for before, by whoever is on the way back.
+        Undo::FindSnapshot(_) | Undo::FindVolume(_) => {
+            let message = "take back what was not found";
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
         Undo::Unpublish(id, path) => {
             driver.unpublish(&id, &path)?;
             remove_target(&path)?;
@@ -116,8 +220,7 @@ fn one(
             driver.delete_snapshot(&id)?;
             Entry::SnapshotDeleted
         }
-    };
-    journal.write(&entry)
+    })
 }
 
 fn note_base(bases: &Bases, journal: &Journal, snapshot: String) -> Result<Entry> {
@@ -133,26 +236,6 @@ fn note_base(bases: &Bases, journal: &Journal, snapshot: String) -> Result<Entry
     } else {
         Entry::BaseSuperseded
     })
-}
-
-/// Only where its source is gone, or nothing of its size can be, was it never made: secrets that are missing now were there then,
-/// and what is full or out of order now was not.
-fn never_made(failed: CallError, entry: Entry) -> Result<Entry> {
-    match failed.code {
-        Some(Code::NotFound | Code::OutOfRange) => Ok(entry),
-        _ => Err(still_unknown(failed.error)),
-    }
-}
-
-fn still_unknown(error: Error) -> Error {
-    let why = error.hint_text().unwrap_or_default();
-    let hint = format!(
-        "{why}; whether that run made something is known only when the driver answers the same request: run again with the secrets \
-         of that run"
-    );
-    error
-        .context("look whether a run made something of which it never heard")
-        .hint(hint)
 }
 
 /// A driver that does not know the volume any more cannot say that it is detached, and will not ever.
@@ -203,7 +286,6 @@ fn remove_folder(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::answer::Outcome;
     use super::*;
 
     #[test]
@@ -212,32 +294,5 @@ mod tests {
         assert!(new_stop(Some(&stop)).is_some());
         stop.stop();
         assert!(new_stop(Some(&stop)).is_none());
-    }
-
-    #[test]
-    fn only_a_source_that_is_gone_says_that_nothing_was_made() {
-        for number in 1..=16 {
-            let code = Code::from(number);
-            let failed = CallError {
-                error: Error::new(ErrorKind::AccessDenied, "create").hint("give the secrets"),
-                outcome: Outcome::NotDone,
-                code: Some(code),
-            };
-            let is_clear = matches!(code, Code::NotFound | Code::OutOfRange);
-            match never_made(failed, Entry::VolumeRefused) {
-                Ok(entry) => assert!(is_clear && entry == Entry::VolumeRefused, "{code:?}"),
-                Err(error) => {
-                    assert!(!is_clear, "{code:?}");
-                    let hint = error.hint_text().unwrap();
-                    assert!(hint.starts_with("give the secrets; "), "{hint}");
-                }
-            }
-        }
-        let stopped = CallError {
-            error: Error::new(ErrorKind::Interrupted, "stop").hint("run again"),
-            outcome: Outcome::Unknown,
-            code: None,
-        };
-        never_made(stopped, Entry::SnapshotRefused).unwrap_err();
     }
 }

@@ -22,13 +22,15 @@ const CODES: [Code; 17] = [
     Code::Unauthenticated,
 ];
 
-const RPCS: [Rpc; 16] = [
+const RPCS: [Rpc; 18] = [
     Rpc::Probe,
     Rpc::GetPluginInfo,
     Rpc::GetPluginCapabilities,
     Rpc::ControllerGetCapabilities,
     Rpc::NodeGetCapabilities,
     Rpc::NodeGetInfo,
+    Rpc::ListSnapshots,
+    Rpc::ListVolumes,
     Rpc::CreateSnapshot,
     Rpc::DeleteSnapshot,
     Rpc::CreateVolume,
@@ -58,11 +60,14 @@ fn row(rpc: Rpc) -> String {
 fn the_table_is_the_one_of_the_specification() {
     //                 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
     let ask = "dannannnnnannnann";
-    let make = "dannannnunannnann";
+    let make = "dannannnnnannnann";
+    // What failed in a way that the specification does not know may have been made before.
+    let named = "daunannnnnannuaun";
     let undo = "daanadnnaaannaann";
     for rpc in RPCS {
         let wanted = match rpc.purpose() {
             Purpose::Ask => ask,
+            Purpose::Make if rpc.is_named() => named,
             Purpose::Make => make,
             Purpose::Undo if rpc == Rpc::ControllerUnpublish => "daanaannaaannaann",
             Purpose::Undo => undo,
@@ -127,4 +132,34 @@ fn every_failure_says_what_to_do() {
 fn names_are_distinct() {
     let names: std::collections::HashSet<_> = RPCS.iter().map(|rpc| rpc.name()).collect();
     assert_eq!(names.len(), RPCS.len());
+}
+
+#[test]
+fn what_is_missing_is_named_by_call() {
+    let hint = |rpc| meaning(rpc, Code::NotFound);
+    let (kind, text) = hint(Rpc::CreateSnapshot);
+    assert_eq!(kind, ErrorKind::NotFound);
+    assert!(text.contains("volumeHandle"), "{text}");
+    let (kind, text) = hint(Rpc::ListSnapshots);
+    assert_eq!(kind, ErrorKind::NotFound);
+    assert!(text.contains("snapshotHandle"), "{text}");
+    // What the run made itself: no name of the user is wrong.
+    for (rpc, what) in [
+        (Rpc::CreateVolume, "the snapshot"),
+        (Rpc::ControllerPublish, "this node"),
+        (Rpc::NodeStage, "the volume that this run made"),
+        (Rpc::NodePublish, "the volume that this run made"),
+    ] {
+        let (kind, text) = hint(rpc);
+        assert_eq!(kind, ErrorKind::Io, "{}", rpc.name());
+        assert!(text.contains(what), "{}: {text}", rpc.name());
+        assert!(!text.contains("volumeHandle"), "{}: {text}", rpc.name());
+    }
+}
+
+#[test]
+fn a_page_that_is_taken_back_is_asked_for_from_the_beginning() {
+    for rpc in [Rpc::NextSnapshots, Rpc::NextVolumes] {
+        assert_eq!(next(rpc, Code::Aborted), Next::Stop(Outcome::NotDone));
+    }
 }

@@ -75,6 +75,30 @@ fn a_refusal_after_an_unknown_outcome_leaves_it_unknown() {
 }
 
 #[test]
+fn a_storage_that_is_full_made_nothing_unless_it_was_asked_before() {
+    for rpc in [Rpc::CreateSnapshot, Rpc::CreateVolume] {
+        let (calls, result) = run(rpc, &[Code::ResourceExhausted], None);
+        assert_eq!((calls, result.unwrap_err().outcome), (1, Outcome::NotDone));
+        for unknown in [Code::DeadlineExceeded, Code::Unavailable, Code::Aborted] {
+            let (calls, result) = run(rpc, &[unknown, Code::ResourceExhausted], None);
+            assert_eq!((calls, result.unwrap_err().outcome), (2, Outcome::Unknown));
+        }
+    }
+}
+
+#[test]
+fn a_driver_that_failed_may_have_made_it() {
+    for code in [Code::Unknown, Code::Internal, Code::DataLoss] {
+        for rpc in [Rpc::CreateSnapshot, Rpc::CreateVolume] {
+            let (calls, result) = run(rpc, &[code], None);
+            assert_eq!((calls, result.unwrap_err().outcome), (1, Outcome::Unknown));
+        }
+        let (calls, result) = run(Rpc::NodeStage, &[code], None);
+        assert_eq!((calls, result.unwrap_err().outcome), (1, Outcome::NotDone));
+    }
+}
+
+#[test]
 fn what_is_not_there_is_taken_back() {
     let (calls, result) = run(Rpc::DeleteVolume, &[Code::NotFound], None);
     assert_eq!((calls, result.unwrap()), (1, None));

@@ -9,7 +9,7 @@ use csi_proto::csi;
 use super::super::answer::{Purpose, Rpc};
 use super::super::secrets::Group;
 use super::super::state::{WantedSnapshot, WantedVolume};
-use super::{Answer, Driver, MadeSnapshot, MadeVolume};
+use super::{Answer, Driver, MadeSnapshot, MadeVolume, capability};
 use crate::pipeline::progress::StopFlag;
 
 impl Driver {
@@ -77,7 +77,9 @@ impl Driver {
         let message = csi::CreateVolumeRequest {
             name: wanted.name.clone(),
             capacity_range: (wanted.bytes > 0).then_some(range),
-            volume_capabilities: Vec::from([self.capability()]),
+            volume_capabilities: Vec::from([capability(
+                wanted.mode.unwrap_or_else(|| self.access_mode()),
+            )]),
             parameters: wanted.parameters.clone(),
             secrets: self.caller.secrets.of(Group::Provisioner),
             volume_content_source: source,
@@ -96,13 +98,7 @@ impl Driver {
         let volume = answer.and_then(|answer| answer.volume);
         let volume = volume.filter(|volume| !volume.volume_id.is_empty());
         let volume = volume.ok_or_else(|| self.unclear(rpc, "volume"))?;
-        Ok(MadeVolume {
-            id: volume.volume_id,
-            bytes: volume.capacity_bytes.max(0),
-            source: volume.content_source.and_then(|source| source.r#type),
-            context: volume.volume_context,
-            publish: BTreeMap::new(),
-        })
+        Ok(MadeVolume::from(volume))
     }
 
     pub(in crate::attach::csi) fn delete_volume(&self, id: &str) -> Answer<()> {

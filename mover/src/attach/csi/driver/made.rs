@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use csi_proto::csi::Snapshot;
 use csi_proto::csi::volume_content_source::Type;
+use csi_proto::csi::{Snapshot, Volume};
 
 use super::super::state::{WantedSnapshot, WantedVolume};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,7 +56,25 @@ impl From<Snapshot> for MadeSnapshot {
     }
 }
 
+impl From<Volume> for MadeVolume {
+    fn from(volume: Volume) -> Self {
+        Self {
+            id: volume.volume_id,
+            bytes: volume.capacity_bytes.max(0),
+            source: volume.content_source.and_then(|source| source.r#type),
+            context: volume.volume_context,
+            publish: BTreeMap::new(),
+        }
+    }
+}
+
 impl MadeVolume {
+    /// Whether the driver says that it was made of this snapshot.
+    #[must_use]
+    pub fn is_made_of(&self, snapshot: &str) -> bool {
+        matches!(&self.source, Some(Type::Snapshot(source)) if source.snapshot_id == snapshot)
+    }
+
     /// That it is not the volume of the user: what is noted as made is deleted in the end.
     ///
     /// # Errors
@@ -96,6 +114,17 @@ impl MadeVolume {
 }
 
 impl MadeSnapshot {
+    /// One of which only the id is known, because it is listed.
+    pub(in crate::attach::csi) fn listed(id: String, wanted: &WantedSnapshot) -> Self {
+        Self {
+            id,
+            bytes: 0,
+            ready: false,
+            created: None,
+            source: wanted.volume.clone(),
+        }
+    }
+
     /// Whether it is of this volume, as far as the driver says.
     #[must_use]
     pub fn is_of(&self, volume: &str) -> bool {
@@ -153,6 +182,7 @@ mod tests {
             bytes: 0,
             parameters: BTreeMap::new(),
             topology: None,
+            mode: None,
         };
         let of_volume = Some(Type::Volume(VolumeSource {
             volume_id: "s".to_owned(),

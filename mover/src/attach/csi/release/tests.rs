@@ -63,7 +63,11 @@ fn one_that_stays_does_not_keep_the_others() {
     };
     let released = release_each(&bed.bases, &noted, &delete);
     assert_eq!(released.gone, [noted[2].clone()]);
-    let kinds: Vec<_> = released.failed.iter().map(Error::kind).collect();
-    assert_eq!(kinds, [ErrorKind::Unavailable, ErrorKind::Io]);
+    let failed = released.failed.iter();
+    let kinds: Vec<_> = failed
+        .map(|(base, error)| (&*base.volume, error.kind()))
+        .collect();
+    let wanted = [("busy", ErrorKind::Unavailable), ("failing", ErrorKind::Io)];
+    assert_eq!(kinds, wanted);
     assert_eq!(bed.bases.all().unwrap().len(), 2);
 }

@@ -42,6 +42,9 @@ pub struct WantedVolume {
     pub parameters: BTreeMap<String, String>,
     /// Where it must be reachable, where the driver cares.
     pub topology: Option<BTreeMap<String, String>>,
+    /// How it is to be used, by the number of the access mode; none in journals of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<i32>,
 }
 
 /// A snapshot to be made.
@@ -82,6 +85,8 @@ pub enum Entry {
     },
     /// The driver refused, finally.
     VolumeRefused,
+    /// What may exist was asked for again, and the driver only failed.
+    AskedInVain,
     /// A folder of ours will be made for it.
     FolderWanted {
         /// Where.
@@ -170,6 +175,7 @@ names! {
     Self::VolumeWanted(_) => "volume-wanted",
     Self::VolumeMade { .. } => "volume-made",
     Self::VolumeRefused => "volume-refused",
+    Self::AskedInVain => "asked-in-vain",
     Self::FolderWanted { .. } => "folder-wanted",
     Self::AttachWanted { .. } => "attach-wanted",
     Self::StageWanted { .. } => "stage-wanted",

@@ -31,6 +31,7 @@ fn volume() -> WantedVolume {
         bytes: 1 << 20,
         parameters: BTreeMap::new(),
         topology: None,
+        mode: Some(7),
     }
 }
 
@@ -240,6 +241,38 @@ fn a_line_of_an_earlier_version_says_no_time() {
     let id = "s1".to_owned();
     assert_eq!(entry, Entry::SnapshotMade { id, created: None });
     assert_eq!(serde_json::to_string(&entry).unwrap(), line);
+}
+
+#[test]
+fn a_volume_is_asked_for_again_as_it_was_wanted() {
+    let text = serde_json::to_string(&Entry::VolumeWanted(volume())).unwrap();
+    assert!(text.contains("\"mode\":7"), "{text}");
+    let earlier = text.replace(",\"mode\":7", "");
+    let entry: Entry = serde_json::from_str(&earlier).unwrap();
+    let wanted = WantedVolume {
+        mode: None,
+        ..volume()
+    };
+    assert_eq!(entry, Entry::VolumeWanted(wanted));
+    assert_eq!(serde_json::to_string(&entry).unwrap(), earlier);
+}
+
+#[test]
+fn what_is_asked_in_vain_is_counted_until_the_driver_says_something() {
+    let run = whole_run();
+    let counted = |len: usize, entry: Entry| {
+        let mut entries = run[..len].to_vec();
+        entries.extend([Entry::AskedInVain, Entry::AskedInVain]);
+        let before = State::of(&entries);
+        assert_eq!(before.in_vain, 2);
+        assert_eq!(before.next_undo(), State::of(&run[..len]).next_undo());
+        entries.push(entry);
+        State::of(&entries).in_vain
+    };
+    assert_eq!(counted(2, run[2].clone()), 0);
+    assert_eq!(counted(2, Entry::SnapshotRefused), 0);
+    assert_eq!(counted(4, run[4].clone()), 0);
+    assert_eq!(counted(4, Entry::VolumeRefused), 0);
 }
 
 #[test]

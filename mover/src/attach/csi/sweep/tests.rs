@@ -98,6 +98,16 @@ fn only_the_volume_that_is_named_is_released() {
     assert!(Purpose::Work(Some("v")).is_about(Some("v")));
     assert!(!Purpose::Work(Some("v")).is_about(Some("w")));
     assert!(!Purpose::Work(None).is_about(None));
+    for (purpose, volume, counts) in [
+        (Purpose::Work(Some("v")), Some("v"), true),
+        (Purpose::Work(Some("v")), Some("w"), false),
+        (Purpose::Work(Some("v")), None, false),
+        (Purpose::Work(None), None, true),
+        (Purpose::Work(None), Some("v"), false),
+        (Purpose::Only, None, true),
+    ] {
+        assert_eq!(purpose.counts(volume), counts, "{purpose:?} {volume:?}");
+    }
 }
 
 #[test]
@@ -106,4 +116,32 @@ fn what_to_do_is_told_with_the_causes() {
         .hint("do this")
         .source(std::io::Error::other("inner"));
     assert_eq!(with_causes(&error), "outer: inner (do this)");
+}
+
+#[test]
+fn a_journal_that_nobody_understands_stays_for_who_wants_everything_gone() {
+    let stay = |purpose| unreadable(Path::new("/s/run-1.jsonl"), "line 2", purpose);
+    assert_eq!(stay(Purpose::Only).run, "run-1");
+    assert!(stay(Purpose::Only).is_asked_for && stay(Purpose::Release(None)).is_asked_for);
+    assert!(!stay(Purpose::Work(Some("v"))).is_asked_for);
+    assert!(!stay(Purpose::Release(Some("v"))).is_asked_for);
+    let text = stay(Purpose::Only).text();
+    assert!(
+        text.contains("line 2") && text.contains("remove the file"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_run_that_may_not_begin_says_whose_fault_it_is() {
+    let bare = not_begun("run-1", Error::new(ErrorKind::Io, "no"));
+    assert!(bare.message().contains("run-1"));
+    assert!(bare.hint_text().unwrap().contains("log of the driver"));
+    let hinted = not_begun(
+        "run-1",
+        Error::new(ErrorKind::NoSpace, "no").hint("free some"),
+    );
+    assert_eq!(hinted.kind(), ErrorKind::NoSpace);
+    let hint = hinted.hint_text().unwrap();
+    assert!(hint.starts_with("free some; nothing new is made"), "{hint}");
 }

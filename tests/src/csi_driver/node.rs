@@ -95,11 +95,10 @@ fn capabilities(
     job: &Job,
     _request: &NodeGetCapabilitiesRequest,
 ) -> Result<NodeGetCapabilitiesResponse, Status> {
-    let mut calls = vec![
-        RpcType::GetVolumeStats,
-        RpcType::ExpandVolume,
-        RpcType::SingleNodeMultiWriter,
-    ];
+    let mut calls = vec![RpcType::GetVolumeStats, RpcType::ExpandVolume];
+    if job.core.options.node_multi_writer {
+        calls.push(RpcType::SingleNodeMultiWriter);
+    }
     if job.core.options.stage {
         calls.push(RpcType::StageUnstageVolume);
     }

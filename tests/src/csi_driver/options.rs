@@ -30,6 +30,12 @@ pub struct Options {
     pub filters: bool,
     /// How many snapshots ListSnapshots tells at once where the request does not say; 0 for all.
     pub page: i32,
+    /// Whether ControllerGetVolume is served.
+    pub get_volume: bool,
+    /// Whether the controller knows the access modes SINGLE_NODE_SINGLE_WRITER and SINGLE_NODE_MULTI_WRITER.
+    pub controller_multi_writer: bool,
+    /// Whether the node does.
+    pub node_multi_writer: bool,
     /// What every call that carries secrets must bring, if anything.
     pub secrets: BTreeMap<String, String>,
     /// Where the kubelet is told of the driver, if it is.
@@ -51,6 +57,9 @@ impl Options {
             odd_handles: false,
             filters: true,
             page: 0,
+            get_volume: true,
+            controller_multi_writer: true,
+            node_multi_writer: true,
             secrets: BTreeMap::new(),
             registration: None,
         }
@@ -71,6 +80,9 @@ impl Options {
                 "--fixed" => options.fixed = true,
                 "--odd-handles" => options.odd_handles = true,
                 "--no-filters" => options.filters = false,
+                "--no-get-volume" => options.get_volume = false,
+                "--no-controller-multi-writer" => options.controller_multi_writer = false,
+                "--no-node-multi-writer" => options.node_multi_writer = false,
                 _ => {
                     let value = args
                         .next()
@@ -127,6 +139,12 @@ impl Options {
             (self.fixed, "--fixed"),
             (self.odd_handles, "--odd-handles"),
             (!self.filters, "--no-filters"),
+            (!self.get_volume, "--no-get-volume"),
+            (
+                !self.controller_multi_writer,
+                "--no-controller-multi-writer",
+            ),
+            (!self.node_multi_writer, "--no-node-multi-writer"),
         ];
         args.extend(
             switches
@@ -159,6 +177,9 @@ mod tests {
         options.odd_handles = true;
         options.granularity = 512;
         options.filters = false;
+        options.get_volume = false;
+        options.controller_multi_writer = false;
+        options.node_multi_writer = false;
         options.page = 3;
         options.secrets.insert("user".to_owned(), "a=b".to_owned());
         options.registration = Some("/reg.sock".into());

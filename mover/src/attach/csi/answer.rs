@@ -29,6 +29,10 @@ pub enum Rpc {
     ListSnapshots,
     /// Is it on the next page?
     NextSnapshots,
+    /// How large is this volume?
+    ControllerGetVolume,
+    /// Which volumes are there, and how large?
+    ListVolumes,
     /// Freezes a volume.
     CreateSnapshot,
     /// Removes a snapshot.
@@ -74,6 +78,8 @@ impl Rpc {
             Self::NodeGetCapabilities => "NodeGetCapabilities",
             Self::NodeGetInfo => "NodeGetInfo",
             Self::ListSnapshots | Self::NextSnapshots => "ListSnapshots",
+            Self::ControllerGetVolume => "ControllerGetVolume",
+            Self::ListVolumes => "ListVolumes",
             Self::CreateSnapshot => "CreateSnapshot",
             Self::DeleteSnapshot => "DeleteSnapshot",
             Self::CreateVolume => "CreateVolume",
@@ -98,7 +104,9 @@ impl Rpc {
             | Self::NodeGetCapabilities
             | Self::NodeGetInfo
             | Self::ListSnapshots
-            | Self::NextSnapshots => Purpose::Ask,
+            | Self::NextSnapshots
+            | Self::ControllerGetVolume
+            | Self::ListVolumes => Purpose::Ask,
             Self::CreateSnapshot
             | Self::CreateVolume
             | Self::ControllerPublish

@@ -3,6 +3,7 @@
 //! Owns: the connection, and what of an answer is believed. Must not: know the order of the calls, or write the journal.
 
 mod abilities;
+mod capacity;
 mod controller;
 mod listing;
 mod made;
@@ -213,20 +214,6 @@ impl Driver {
         let mut request = Request::new(message);
         request.set_timeout(self.caller.deadlines.call);
         request
-    }
-
-    /// How a volume is used: as a block device, on one node. The mode is the one that Kubernetes asks for ReadWriteOnce.
-    fn capability(&self) -> csi::VolumeCapability {
-        use csi::volume_capability::{AccessMode, AccessType, BlockVolume, access_mode::Mode};
-        let mode = if self.abilities.multi_writer {
-            Mode::SingleNodeMultiWriter
-        } else {
-            Mode::SingleNodeWriter
-        };
-        csi::VolumeCapability {
-            access_type: Some(AccessType::Block(BlockVolume {})),
-            access_mode: Some(AccessMode { mode: mode.into() }),
-        }
     }
 
     /// Something was made, and nobody knows what it is called.

@@ -77,7 +77,7 @@ impl Driver {
         let message = csi::CreateVolumeRequest {
             name: wanted.name.clone(),
             capacity_range: (wanted.bytes > 0).then_some(range),
-            volume_capabilities: Vec::from([self.capability()]),
+            volume_capabilities: Vec::from([self.abilities.controller_capability()]),
             parameters: wanted.parameters.clone(),
             secrets: self.caller.secrets.of(Group::Provisioner),
             volume_content_source: source,
@@ -128,7 +128,7 @@ impl Driver {
         let message = csi::ControllerPublishVolumeRequest {
             volume_id: volume.id.clone(),
             node_id: self.node.clone(),
-            volume_capability: Some(self.capability()),
+            volume_capability: Some(self.abilities.controller_capability()),
             readonly: readonly && self.abilities.attach_readonly,
             secrets: self.caller.secrets.of(Group::ControllerPublish),
             volume_context: volume.context.clone(),

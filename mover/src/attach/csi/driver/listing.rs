@@ -76,7 +76,7 @@ impl Driver {
             snapshot_id: id.to_owned(),
             source_volume_id: volume.to_owned(),
             starting_token: token.to_owned(),
-            secrets: self.caller.secrets.of(Group::Snapshotter),
+            secrets: self.caller.secrets.of(Group::SnapshotterList),
             ..csi::ListSnapshotsRequest::default()
         };
         let rpc = if token.is_empty() {

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 from dataclasses import dataclass
 
-from . import bucket, ceph, cluster, collection, images
+from . import bucket, ceph, cluster, collection, csi, images
 from .images import CHUNK, KIB, MIB, TIB, Rewrite, add_piece, allocated, reflink, write_pieces
 from .measure import ratio, seconds
 from .tools import last_json, remove
@@ -463,6 +463,7 @@ ALL = {
     "rbd": cleaned(rbd),
     "s3": cleaned(s3),
     "cluster": cleaned(cluster.cluster),
+    "csi": cleaned(csi.csi),
 }
 
 IMAGES = {
@@ -470,7 +471,7 @@ IMAGES = {
     "verify": "reference", "beside-gc": "incompressible reference", "gc": "",
     "gc-frees": "incompressible", "beside-rewrite": "incompressible",
     "incompressible": "incompressible", "tmpfs": "incompressible", "s3": "incompressible",
-    "wide": "wide", "requests": "scattered", "reflink": "scattered million", "rbd": "", "cluster": "",
+    "wide": "wide", "requests": "scattered", "reflink": "scattered million", "rbd": "", "cluster": "", "csi": "",
 }
 
 

@@ -37,7 +37,7 @@ class Tools:
         self.secret.write_text(SECRET)
         self.secret.chmod(0o600)
         # The clients of S3 and Kubernetes take minutes to build; without their phases they are left out, as in `cargo demo`.
-        features = ["--features", "s3"] if {"s3", "cluster"} & set(phases) else ["--no-default-features"]
+        features = ["--features", "s3"] if {"s3", "cluster", "csi"} & set(phases) else ["--no-default-features"]
         probes = options.probes or build(["-p", "bench", *features])
         self.ceiling = Ceiling(self, probes.resolve() / "ceiling-probe")
         self.put_probe = probes.resolve() / "put-probe"

@@ -15,15 +15,12 @@ use prost_reflect::{
 use serde_json::{Map, Value};
 
 /// What the interface has and `proto/` leaves out on purpose.
-const LEFT_OUT: [&str; 10] = [
+const LEFT_OUT: [&str; 7] = [
     "VolumeCondition",
-    "ControllerGetVolumeRequest",
-    "ControllerGetVolumeResponse",
-    "ControllerGetVolumeResponse.VolumeStatus",
     "ControllerModifyVolumeRequest",
     "ControllerModifyVolumeResponse",
-    "ControllerGetVolume",
     "ControllerModifyVolume",
+    "ControllerGetVolumeResponse.VolumeStatus.volume_condition",
     "ListVolumesResponse.VolumeStatus.volume_condition",
     "NodeGetVolumeStatsResponse.volume_condition",
 ];

@@ -9,8 +9,12 @@ mod adoption;
 mod deaths;
 #[path = "csi/faults.rs"]
 mod faults;
+#[path = "csi/held.rs"]
+mod held;
 #[path = "csi/load.rs"]
 mod load;
+#[path = "csi/requests.rs"]
+mod requests;
 #[path = "csi/rig.rs"]
 mod rig;
 #[path = "csi/steps.rs"]
@@ -105,6 +109,13 @@ const OWN: &[OwnCase] = &[
     ("sweeps_of_late_runs_die", ways::sweeps_of_late_runs_die),
     ("releases_die", ways::releases_die),
     ("hundred_in_a_row", load::hundred_calls_apart),
+    ("ten_large_at_once", load::ten_large_at_once),
+    ("modes_of_access", requests::modes_of_access),
+    ("sizes_of_clones", requests::sizes_of_clones),
+    ("secrets_of_lists", requests::secrets_of_lists),
+    ("litter_of_the_driver", held::litter_of_the_driver),
+    ("clone_in_use", held::clone_in_use),
+    ("looked_at_while_backed_up", held::looked_at_while_backed_up),
 ];
 
 fn main() -> ExitCode {

@@ -48,7 +48,7 @@ pub use driver::Driver;
 pub use new_volume::NewVolume;
 pub use options::{CsiOptions, Deadlines};
 pub use session::{Backup, KeepBase};
-pub use view::SnapshotView;
+pub use view::{HeldVolumes, SnapshotView};
 
 /// What a SOURCE begins with that is a volume of a driver, and a TARGET that is to be one.
 pub const PREFIX: &str = "csi:";

@@ -27,8 +27,10 @@ const SHOWN: u64 = 40;
 
 pub(super) fn run(run: &Run, args: &ChangedArgs) -> Result<Outcome> {
     // Nothing is committed: a source that is in use may be looked at.
-    let (source, _) = open(run, args, &args.source)?;
-    let base = args.base.as_deref().map(|base| open(run, args, base));
+    let mut held = csi::HeldVolumes::default();
+    let (source, _) = open(run, args, &mut held, &args.source)?;
+    let base = args.base.as_deref();
+    let base = base.map(|base| open(run, args, &mut held, base));
     let (base, named) = base.transpose()?.unzip();
     let monitor = run.watch("changed", ON_STOP)?;
     let mut map = HeatMap::new(ByteLen(source.size()), CELLS);
@@ -48,7 +50,7 @@ pub(super) fn run(run: &Run, args: &ChangedArgs) -> Result<Outcome> {
         audit: args.audit,
     };
     let result = changed::run(&request, &run.stop_flag(), &mut sink);
-    drop(monitor);
+    drop((monitor, held));
     let report = result?;
     match failure {
         Some(error) => Err(error),
@@ -61,9 +63,14 @@ pub(super) fn run(run: &Run, args: &ChangedArgs) -> Result<Outcome> {
 }
 
 /// What is looked at, and how a record names it.
-fn open(run: &Run, args: &ChangedArgs, source: &Path) -> Result<(Box<dyn SourceDevice>, String)> {
+fn open(
+    run: &Run,
+    args: &ChangedArgs,
+    held: &mut csi::HeldVolumes,
+    source: &Path,
+) -> Result<(Box<dyn SourceDevice>, String)> {
     if csi::is_meant(source) {
-        let (view, snapshot) = csi::view(source, &args.driver, &run.stop_flag())?;
+        let (view, snapshot) = csi::view(source, &args.driver, held, &run.stop_flag())?;
         return Ok((view, snapshot.to_owned()));
     }
     let opened = open_source(source, true)?;

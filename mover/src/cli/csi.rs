@@ -31,6 +31,7 @@ use crate::pipeline::progress::StopFlag;
 use crate::repository::access::Repository;
 use crate::repository::session::resolve::resolve;
 
+pub(super) use crate::attach::csi::HeldVolumes;
 use backup::volume_and_snapshot;
 pub(super) use backup::{run as backup, volume_name};
 pub(super) use restore::run as restore;
@@ -54,6 +55,7 @@ pub(super) fn run(run: &Run, args: &CsiArgs) -> Result<Outcome> {
 pub(super) fn view<'a>(
     source: &'a Path,
     driver: &CsiDriverArgs,
+    held: &mut HeldVolumes,
     stop: &StopFlag,
 ) -> Result<(Box<dyn SourceDevice>, &'a str)> {
     let (volume, snapshot) = volume_and_snapshot(source)?;
@@ -63,7 +65,7 @@ pub(super) fn view<'a>(
             .hint("name a snapshot of it: csi:VOLUME_ID@SNAPSHOT_ID")
     })?;
     let options = options(driver, None, None)?;
-    let view = SnapshotView::open(&options, (volume, snapshot), stop)?;
+    let view = SnapshotView::open(&options, (volume, snapshot), held, stop)?;
     Ok((Box::new(view), snapshot))
 }
 

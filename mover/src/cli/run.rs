@@ -108,14 +108,15 @@ impl Run {
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(store));
     }
 
-    /// Tells a person now, and scripts in the result line.
+    /// Tells a person now, and scripts in the result line; what two parts of a run come upon is told once.
     pub(super) fn warn(&self, warning: impl Into<String>) {
         let warning = warning.into();
-        self.output.warning(&warning);
-        self.warnings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(warning);
+        let warnings = self.warnings.lock();
+        let mut warnings = warnings.unwrap_or_else(PoisonError::into_inner);
+        if !warnings.contains(&warning) {
+            self.output.warning(&warning);
+            warnings.push(warning);
+        }
     }
 
     /// Set once the process is asked to stop.

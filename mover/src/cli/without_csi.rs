@@ -10,6 +10,10 @@ use crate::device::source::SourceDevice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::StopFlag;
 
+/// The volumes that are looked at: none.
+#[derive(Debug, Default)]
+pub(super) struct HeldVolumes;
+
 /// Whether a SOURCE or TARGET is meant as a volume of a driver.
 pub(super) fn is_meant(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.starts_with("csi:"))
@@ -48,6 +52,7 @@ pub(super) fn restore(
 pub(super) fn view<'a>(
     _: &'a Path,
     _: &CsiDriverArgs,
+    _: &mut HeldVolumes,
     _: &StopFlag,
 ) -> Result<(Box<dyn SourceDevice>, &'a str)> {
     refused().and(Err(Error::new(

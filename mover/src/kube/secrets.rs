@@ -45,6 +45,9 @@ const OLD_PROVISIONER: [(&str, &str); 2] = [
     ),
 ];
 
+/// The groups that a VolumeSnapshotClass names; all others are those of a StorageClass.
+const OF_SNAPSHOTS: [Group; 2] = [Group::Snapshotter, Group::SnapshotterList];
+
 /// Where a secret is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretPlace {
@@ -161,14 +164,12 @@ pub async fn read_of_classes(
     let names = Names::default();
     let mut all = places(&class.parameters.unwrap_or_default(), &names)
         .map_err(|error| unusable(storage, error))?;
-    all.remove(&Group::Snapshotter);
+    all.retain(|group, _| !OF_SNAPSHOTS.contains(group));
     if let Some(name) = snapshot {
         let parameters = snapshot_class(client, name).await?;
-        let found = places(&parameters, &names).map_err(|error| unusable(name, error))?;
-        let snapshotter = found
-            .into_iter()
-            .find(|(group, _)| *group == Group::Snapshotter);
-        all.extend(snapshotter);
+        let mut found = places(&parameters, &names).map_err(|error| unusable(name, error))?;
+        found.retain(|group, _| OF_SNAPSHOTS.contains(group));
+        all.extend(found);
     }
     read(client, &all).await
 }

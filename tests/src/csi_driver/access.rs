@@ -26,15 +26,21 @@ pub(super) struct Mount {
 }
 
 impl Access {
-    /// Reads a capability; it must have an access type and a known mode.
-    pub(super) fn read(capability: Option<&VolumeCapability>) -> Result<Self, Status> {
+    /// Reads a capability; it must have an access type and a known mode, and one of the newer two only where the service that
+    /// is asked declares them.
+    pub(super) fn read(
+        capability: Option<&VolumeCapability>,
+        knows_newer_modes: bool,
+    ) -> Result<Self, Status> {
         let capability = capability
             .ok_or_else(|| Status::invalid_argument("the volume capability is missing"))?;
         let mode = capability
             .access_mode
             .as_ref()
             .map_or(0, |access| access.mode);
-        if matches!(Mode::try_from(mode), Err(_) | Ok(Mode::Unknown)) {
+        let newer = [Mode::SingleNodeSingleWriter, Mode::SingleNodeMultiWriter];
+        let known = Mode::try_from(mode).unwrap_or(Mode::Unknown);
+        if known == Mode::Unknown || (newer.contains(&known) && !knows_newer_modes) {
             return Err(Status::invalid_argument(format!(
                 "{mode} is no access mode"
             )));

@@ -6,13 +6,14 @@ use csi_proto::csi::controller_service_capability::{Rpc, Type};
 use csi_proto::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse,
     ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse,
-    ControllerPublishVolumeRequest, ControllerPublishVolumeResponse, ControllerServiceCapability,
-    ControllerUnpublishVolumeRequest, ControllerUnpublishVolumeResponse, CreateSnapshotRequest,
-    CreateSnapshotResponse, CreateVolumeRequest, CreateVolumeResponse, DeleteSnapshotRequest,
-    DeleteSnapshotResponse, DeleteVolumeRequest, DeleteVolumeResponse, GetCapacityRequest,
-    GetCapacityResponse, GetSnapshotRequest, GetSnapshotResponse, ListSnapshotsRequest,
-    ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse,
-    ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse,
+    ControllerGetVolumeRequest, ControllerGetVolumeResponse, ControllerPublishVolumeRequest,
+    ControllerPublishVolumeResponse, ControllerServiceCapability, ControllerUnpublishVolumeRequest,
+    ControllerUnpublishVolumeResponse, CreateSnapshotRequest, CreateSnapshotResponse,
+    CreateVolumeRequest, CreateVolumeResponse, DeleteSnapshotRequest, DeleteSnapshotResponse,
+    DeleteVolumeRequest, DeleteVolumeResponse, GetCapacityRequest, GetCapacityResponse,
+    GetSnapshotRequest, GetSnapshotResponse, ListSnapshotsRequest, ListSnapshotsResponse,
+    ListVolumesRequest, ListVolumesResponse, ValidateVolumeCapabilitiesRequest,
+    ValidateVolumeCapabilitiesResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -113,6 +114,13 @@ impl Controller for Service {
     ) -> Answer<ControllerExpandVolumeResponse> {
         self.0.run(request, volumes::expand).await
     }
+
+    async fn controller_get_volume(
+        &self,
+        request: Request<ControllerGetVolumeRequest>,
+    ) -> Answer<ControllerGetVolumeResponse> {
+        self.0.run(request, volumes::get).await
+    }
 }
 
 fn capacity(job: &Job, _request: &GetCapacityRequest) -> Result<GetCapacityResponse, Status> {
@@ -137,7 +145,10 @@ fn capabilities(
         RpcType::CloneVolume,
         RpcType::ExpandVolume,
     ];
-    if job.core.options.multi_writer {
+    if job.core.options.get_volume {
+        calls.push(RpcType::GetVolume);
+    }
+    if job.core.options.controller_multi_writer {
         calls.push(RpcType::SingleNodeMultiWriter);
     }
     if job.core.options.attach {

@@ -33,6 +33,12 @@ pub struct Subject {
     /// Target path.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub target: String,
+    /// Number of the access mode, 0 for none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mode: i32,
+    /// How many bytes a new volume must have at least, where the request says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<i64>,
     /// Whether `readonly` was set.
     #[serde(skip_serializing_if = "is_false")]
     pub readonly: bool,
@@ -53,6 +59,11 @@ pub struct Subject {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(value: &i32) -> bool {
+    *value == 0
 }
 
 impl Subject {
@@ -119,6 +130,11 @@ fn source(content: Option<&VolumeContentSource>) -> (String, String) {
     }
 }
 
+fn mode(capability: Option<&csi::VolumeCapability>) -> i32 {
+    let access = capability.and_then(|capability| capability.access_mode.as_ref());
+    access.map_or(0, |access| access.mode)
+}
+
 /// `describe!(Message, "Call", |request| {fields of Subject})`, with `secrets` last where the message has them.
 macro_rules! describe {
     ($message:ty, $call:literal, |$request:ident| {$($field:ident: $value:expr),* $(,)?}) => {
@@ -171,17 +187,21 @@ describe!(
 );
 describe!(csi::NodeGetInfoRequest, "NodeGetInfo", |_r| {});
 describe!(csi::ListVolumesRequest, "ListVolumes", |_r| {});
+describe!(csi::ControllerGetVolumeRequest, "ControllerGetVolume", |r| { volume: r.volume_id.clone() });
 describe!(csi::GetCapacityRequest, "GetCapacity", |_r| {});
 describe!(csi::CreateVolumeRequest, "CreateVolume", |r| {
     name: r.name.clone(),
     snapshot: source(r.volume_content_source.as_ref()).0,
     volume: source(r.volume_content_source.as_ref()).1,
+    mode: mode(r.volume_capabilities.first()),
+    bytes: r.capacity_range.as_ref().map(|range| range.required_bytes),
     parameters: r.parameters.clone(),
 }, secrets);
 describe!(csi::DeleteVolumeRequest, "DeleteVolume", |r| { volume: r.volume_id.clone() }, secrets);
 describe!(csi::ControllerPublishVolumeRequest, "ControllerPublishVolume", |r| {
     volume: r.volume_id.clone(),
     node: r.node_id.clone(),
+    mode: mode(r.volume_capability.as_ref()),
     readonly: r.readonly,
 }, secrets);
 describe!(csi::ControllerUnpublishVolumeRequest, "ControllerUnpublishVolume", |r| {
@@ -215,6 +235,7 @@ describe!(csi::GetVolumeGroupSnapshotRequest, "GetVolumeGroupSnapshot", |r| {
 describe!(csi::NodeStageVolumeRequest, "NodeStageVolume", |r| {
     volume: r.volume_id.clone(),
     staging: r.staging_target_path.clone(),
+    mode: mode(r.volume_capability.as_ref()),
 }, secrets);
 describe!(csi::NodeUnstageVolumeRequest, "NodeUnstageVolume", |r| {
     volume: r.volume_id.clone(),
@@ -224,6 +245,7 @@ describe!(csi::NodePublishVolumeRequest, "NodePublishVolume", |r| {
     volume: r.volume_id.clone(),
     staging: r.staging_target_path.clone(),
     target: r.target_path.clone(),
+    mode: mode(r.volume_capability.as_ref()),
     readonly: r.readonly,
 }, secrets);
 describe!(csi::NodeUnpublishVolumeRequest, "NodeUnpublishVolume", |r| {

@@ -135,8 +135,15 @@ pub enum Fault {
         /// By how many bytes.
         bytes: u64,
     },
-    /// CreateSnapshot, CreateVolume: the size in the answer is 0, which means unknown.
+    /// NodeStageVolume: leaves a file in the staging folder, of which it never knows again.
+    Litter,
+    /// CreateSnapshot, CreateVolume, ControllerGetVolume, ListVolumes: the size in the answer is 0, which means unknown.
     UnknownSize,
+    /// CreateSnapshot, ControllerGetVolume: the size in the answer is this one.
+    OtherSize {
+        /// Bytes.
+        bytes: u64,
+    },
     /// CreateVolume: the volume is empty, whatever it was to be made of.
     IgnoreSource,
     /// CreateSnapshot: the answer names another volume as the source. CreateVolume: it has the id of the volume that the snapshot

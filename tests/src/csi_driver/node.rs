@@ -96,7 +96,7 @@ fn capabilities(
     _request: &NodeGetCapabilitiesRequest,
 ) -> Result<NodeGetCapabilitiesResponse, Status> {
     let mut calls = vec![RpcType::GetVolumeStats, RpcType::ExpandVolume];
-    if job.core.options.multi_writer {
+    if job.core.options.node_multi_writer {
         calls.push(RpcType::SingleNodeMultiWriter);
     }
     if job.core.options.stage {

@@ -31,7 +31,8 @@ pub(super) fn stage(
     }
     need(&request.volume_id, "the volume")?;
     need(&request.staging_target_path, "the staging path")?;
-    let access = Access::read(request.volume_capability.as_ref())?;
+    let newer = job.core.options.node_multi_writer;
+    let access = Access::read(request.volume_capability.as_ref(), newer)?;
     let path = PathBuf::from(&request.staging_target_path);
     job.core.store.change(|state| {
         let volume = state.volume(&request.volume_id)?;
@@ -61,6 +62,10 @@ pub(super) fn stage(
         )?;
         if let Some(mount) = &wanted.1.mount {
             device::mount(&device, &wanted.0, mount)?;
+        }
+        if job.fault == Some(Fault::Litter) {
+            let file = wanted.0.join("left-by-the-driver");
+            std::fs::write(file, "litter").map_err(|error| Status::internal(error.to_string()))?;
         }
         volume.staged = Some(wanted);
         Ok(NodeStageVolumeResponse {})
@@ -125,7 +130,8 @@ pub(super) fn publish(
 ) -> Result<NodePublishVolumeResponse, Status> {
     need(&request.volume_id, "the volume")?;
     need(&request.target_path, "the target path")?;
-    let access = Access::read(request.volume_capability.as_ref())?;
+    let newer = job.core.options.node_multi_writer;
+    let access = Access::read(request.volume_capability.as_ref(), newer)?;
     let target = PathBuf::from(&request.target_path);
     job.core.store.change(|state| {
         let volume = state.volume(&request.volume_id)?;

@@ -28,12 +28,16 @@ pub struct Options {
     pub odd_handles: bool,
     /// Whether handles hold the names that were asked for.
     pub named_handles: bool,
-    /// Whether volumes can be written by several pods of a node, so that they are asked for in another access mode.
-    pub multi_writer: bool,
     /// Whether ListSnapshots looks at the filters of the request.
     pub filters: bool,
     /// How many snapshots ListSnapshots tells at once where the request does not say; 0 for all.
     pub page: i32,
+    /// Whether ControllerGetVolume is served.
+    pub get_volume: bool,
+    /// Whether the controller knows the access modes SINGLE_NODE_SINGLE_WRITER and SINGLE_NODE_MULTI_WRITER.
+    pub controller_multi_writer: bool,
+    /// Whether the node does.
+    pub node_multi_writer: bool,
     /// What every call that carries secrets must bring, if anything.
     pub secrets: BTreeMap<String, String>,
     /// Where the kubelet is told of the driver, if it is.
@@ -54,9 +58,11 @@ impl Options {
             granularity: 4096,
             odd_handles: false,
             named_handles: false,
-            multi_writer: true,
             filters: true,
             page: 0,
+            get_volume: true,
+            controller_multi_writer: true,
+            node_multi_writer: true,
             secrets: BTreeMap::new(),
             registration: None,
         }
@@ -77,8 +83,10 @@ impl Options {
                 "--fixed" => options.fixed = true,
                 "--odd-handles" => options.odd_handles = true,
                 "--named-handles" => options.named_handles = true,
-                "--no-multi-writer" => options.multi_writer = false,
                 "--no-filters" => options.filters = false,
+                "--no-get-volume" => options.get_volume = false,
+                "--no-controller-multi-writer" => options.controller_multi_writer = false,
+                "--no-node-multi-writer" => options.node_multi_writer = false,
                 _ => {
                     let value = args
                         .next()
@@ -135,8 +143,13 @@ impl Options {
             (self.fixed, "--fixed"),
             (self.odd_handles, "--odd-handles"),
             (self.named_handles, "--named-handles"),
-            (!self.multi_writer, "--no-multi-writer"),
             (!self.filters, "--no-filters"),
+            (!self.get_volume, "--no-get-volume"),
+            (
+                !self.controller_multi_writer,
+                "--no-controller-multi-writer",
+            ),
+            (!self.node_multi_writer, "--no-node-multi-writer"),
         ];
         args.extend(
             switches
@@ -168,9 +181,11 @@ mod tests {
         options.fixed = true;
         options.odd_handles = true;
         options.named_handles = true;
-        options.multi_writer = false;
         options.granularity = 512;
         options.filters = false;
+        options.get_volume = false;
+        options.controller_multi_writer = false;
+        options.node_multi_writer = false;
         options.page = 3;
         options.secrets.insert("user".to_owned(), "a=b".to_owned());
         options.registration = Some("/reg.sock".into());

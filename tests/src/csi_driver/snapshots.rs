@@ -44,6 +44,9 @@ pub(super) fn create(
         if job.fault == Some(Fault::UnknownSize) {
             snapshot.size_bytes = 0;
         }
+        if let Some(Fault::OtherSize { bytes }) = job.fault {
+            snapshot.size_bytes = signed(bytes);
+        }
         if job.fault == Some(Fault::OtherSource) {
             snapshot.source_volume_id.push_str("-other");
         }

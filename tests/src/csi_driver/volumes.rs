@@ -5,16 +5,17 @@
 use std::collections::BTreeMap;
 
 use csi_proto::Status;
+use csi_proto::csi::controller_get_volume_response as get_status;
 use csi_proto::csi::list_volumes_response::{Entry, VolumeStatus};
 use csi_proto::csi::validate_volume_capabilities_response::Confirmed;
 use csi_proto::csi::volume_content_source::{SnapshotSource, Type, VolumeSource};
 use csi_proto::csi::{
     self, CapacityRange, ControllerExpandVolumeRequest, ControllerExpandVolumeResponse,
-    ControllerPublishVolumeRequest, ControllerPublishVolumeResponse,
-    ControllerUnpublishVolumeRequest, ControllerUnpublishVolumeResponse, CreateVolumeRequest,
-    CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, ListVolumesRequest,
-    ListVolumesResponse, ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse,
-    VolumeContentSource,
+    ControllerGetVolumeRequest, ControllerGetVolumeResponse, ControllerPublishVolumeRequest,
+    ControllerPublishVolumeResponse, ControllerUnpublishVolumeRequest,
+    ControllerUnpublishVolumeResponse, CreateVolumeRequest, CreateVolumeResponse,
+    DeleteVolumeRequest, DeleteVolumeResponse, ListVolumesRequest, ListVolumesResponse,
+    ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse, VolumeContentSource,
 };
 
 use super::access::Access;
@@ -41,8 +42,9 @@ pub(super) fn create(
     if request.volume_capabilities.is_empty() {
         return Err(Status::invalid_argument("volume_capabilities are missing"));
     }
+    // A request that was answered before is answered again, whatever is declared by now.
     let accesses = request.volume_capabilities.iter();
-    let accesses = accesses.map(|capability| Access::read(Some(capability)));
+    let accesses = accesses.map(|capability| Access::read(Some(capability), true));
     let accesses: Vec<Access> = accesses.collect::<Result<_, _>>()?;
     let mut source = read_source(request.volume_content_source.as_ref())?;
     let asked = source.clone();
@@ -64,6 +66,9 @@ pub(super) fn create(
                 ));
             }
             return Ok(answer(id, volume));
+        }
+        for capability in &request.volume_capabilities {
+            Access::read(Some(capability), job.core.options.controller_multi_writer)?;
         }
         let volume = Volume {
             accesses,
@@ -271,7 +276,8 @@ pub(super) fn publish(
     supported(job)?;
     need(&request.volume_id, "the volume")?;
     need(&request.node_id, "the node")?;
-    let access = Access::read(request.volume_capability.as_ref())?;
+    let newer = job.core.options.controller_multi_writer;
+    let access = Access::read(request.volume_capability.as_ref(), newer)?;
     job.core.store.change(|state| {
         let volume = state.volume(&request.volume_id)?;
         check_context(volume, &request.volume_context)?;
@@ -344,7 +350,8 @@ pub(super) fn validate(
         .store
         .read(|state| state.volume(&request.volume_id).map(drop))?;
     for capability in &request.volume_capabilities {
-        if let Err(status) = Access::read(Some(capability)) {
+        let newer = job.core.options.controller_multi_writer;
+        if let Err(status) = Access::read(Some(capability), newer) {
             let message = status.message().to_owned();
             return Ok(ValidateVolumeCapabilitiesResponse {
                 confirmed: None,
@@ -364,10 +371,43 @@ pub(super) fn validate(
     })
 }
 
+pub(super) fn get(
+    job: &Job,
+    request: &ControllerGetVolumeRequest,
+) -> Result<ControllerGetVolumeResponse, Status> {
+    if !job.core.options.get_volume {
+        return Err(Status::unimplemented("volumes are told in lists only"));
+    }
+    need(&request.volume_id, "the volume")?;
+    job.core.store.read(|state| {
+        let Some(volume) = state.volumes.get(&request.volume_id) else {
+            return Err(Status::not_found("there is no such volume"));
+        };
+        let status = get_status::VolumeStatus {
+            published_node_ids: volume.published.keys().cloned().collect(),
+        };
+        Ok(ControllerGetVolumeResponse {
+            volume: Some(told(job, &request.volume_id, volume)),
+            status: Some(status),
+        })
+    })
+}
+
+/// A volume as it is told of, whose size a fault may hide.
+fn told(job: &Job, id: &str, volume: &Volume) -> csi::Volume {
+    let mut told = answer(id, volume);
+    match job.fault {
+        Some(Fault::UnknownSize) => told.capacity_bytes = 0,
+        Some(Fault::OtherSize { bytes }) => told.capacity_bytes = signed(bytes),
+        _ => {}
+    }
+    told
+}
+
 pub(super) fn list(job: &Job, request: &ListVolumesRequest) -> Result<ListVolumesResponse, Status> {
     let entries = job.core.store.read(|state| {
         let entry = |(id, volume): (&String, &Volume)| Entry {
-            volume: Some(answer(id, volume)),
+            volume: Some(told(job, id, volume)),
             status: Some(VolumeStatus {
                 published_node_ids: volume.published.keys().cloned().collect(),
             }),

@@ -33,9 +33,9 @@ pub(crate) const BACKUP: [&str; 17] = [
     "unpublished",
     "unstaged",
     "detached",
-    "folder-removed",
     "volume-deleted",
     "old-base-deleted",
+    "folder-removed",
 ];
 
 /// And of a restore to a new volume.

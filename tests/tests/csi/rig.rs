@@ -65,6 +65,13 @@ impl<'a> Rig<'a> {
 
     /// A volume that is in use: attached elsewhere and written to.
     pub(crate) fn volume(&mut self, name: &str, size: u64) -> Result<Volume> {
+        let mut volume = self.empty_volume(name, size)?;
+        volume.write(size / 4, size / 4, &mut self.random)?;
+        Ok(volume)
+    }
+
+    /// The same before anybody has written to it.
+    pub(crate) fn empty_volume(&self, name: &str, size: u64) -> Result<Volume> {
         let made = self.client.create_volume(name, size, None)?;
         let context = self
             .client
@@ -73,14 +80,12 @@ impl<'a> Rig<'a> {
         let block = tests::csi::client::block();
         let writer = Attached::new(self.plugin, name, &made, &block, context)?;
         let mirror = Image::sparse(&self.scratch.join(&format!("{name}.img")), size)?;
-        let mut volume = Volume {
+        Ok(Volume {
             id: made.volume_id,
             name: name.to_owned(),
             mirror,
             writer,
-        };
-        volume.write(size / 4, size / 4, &mut self.random)?;
-        Ok(volume)
+        })
     }
 
     /// The words of a backup.

@@ -32,8 +32,8 @@ pub(crate) const REFUSED_RESTORE: &[&str] = &[
     "stage-wanted",
     "unstaged",
     "detached",
-    "folder-removed",
     "volume-deleted",
+    "folder-removed",
 ];
 pub(crate) const WITHOUT_BASE: &[&str] = &[
     "begin",
@@ -49,10 +49,10 @@ pub(crate) const WITHOUT_BASE: &[&str] = &[
     "unpublished",
     "unstaged",
     "detached",
-    "folder-removed",
     "volume-deleted",
     "snapshot-deleted",
     "old-base-deleted",
+    "folder-removed",
 ];
 pub(crate) const STALE_BASE: &[&str] = &[
     "begin",
@@ -70,18 +70,18 @@ pub(crate) const STALE_BASE: &[&str] = &[
     "unpublished",
     "unstaged",
     "detached",
-    "folder-removed",
     "volume-deleted",
     "old-base-deleted",
     "stale-base-deleted",
+    "folder-removed",
 ];
 pub(crate) const SWEEP: &[&str] = &[
     "unpublished",
     "unstaged",
     "detached",
-    "folder-removed",
     "volume-deleted",
     "snapshot-deleted",
+    "folder-removed",
 ];
 pub(crate) const SWEEP_SNAPSHOT: &[&str] = &["snapshot-made", "snapshot-deleted"];
 pub(crate) const SWEEP_VOLUME: &[&str] = &["volume-made", "volume-deleted", "snapshot-deleted"];
@@ -92,10 +92,10 @@ pub(crate) const SWEEP_LATE: &[&str] = &[
     "unpublished",
     "unstaged",
     "detached",
-    "folder-removed",
     "volume-deleted",
     "snapshot-deleted",
     "old-base-deleted",
+    "folder-removed",
 ];
 pub(crate) const SWEEP_COMMITTED: &[&str] = &[
     "keep-base",
@@ -103,9 +103,9 @@ pub(crate) const SWEEP_COMMITTED: &[&str] = &[
     "unpublished",
     "unstaged",
     "detached",
-    "folder-removed",
     "volume-deleted",
     "old-base-deleted",
+    "folder-removed",
 ];
 /// What a run does with a device, wherever it comes from: other ways die there.
 pub(crate) const DEVICE: &[&str] = &[

@@ -53,7 +53,7 @@ pub(crate) fn dies_while_another_waits(driver: &mut TestDriver) -> Result<()> {
 }
 
 /// Waits until the process sleeps between two looks at a lock that another one holds: the only time that it sleeps for a while.
-fn wait_for_lock(running: &Running) -> Result<()> {
+pub(crate) fn wait_for_lock(running: &Running) -> Result<()> {
     let call = format!("/proc/{}/syscall", running.id());
     let sleeps = format!("{} ", nix::libc::SYS_clock_nanosleep);
     let begin = Instant::now();
@@ -183,6 +183,7 @@ pub(crate) fn commit_without_an_answer(driver: &mut TestDriver) -> Result<()> {
         keep: KeepBase::Auto,
         recorded: None,
         snapshot: None,
+        allow_live: false,
     };
     let lost = |committed: mover::Result<Option<bool>>| -> Result<(String, mover::Result<()>)> {
         let mut backup = Backup::begin(&connected, &options, &subject, &|_, _| Ok(Some(false)))?;
@@ -251,6 +252,7 @@ pub(crate) fn snapshots_of_others(driver: &mut TestDriver) -> Result<()> {
     rig.backup(&volume, &[])?.expect(64)?;
     let changed = |source: &str, base: &str| -> Result<tests::snaphaul::Outcome> {
         let socket = driver.socket().display().to_string();
+        let state = rig.scratch.join("state").display().to_string();
         let (source, base) = (
             format!("csi:{whole}@{source}"),
             format!("csi:{whole}@{base}"),
@@ -262,6 +264,8 @@ pub(crate) fn snapshots_of_others(driver: &mut TestDriver) -> Result<()> {
             &*base,
             "--csi-socket",
             &*socket,
+            "--csi-state",
+            &*state,
         ];
         Snaphaul::new(&words)?.run()?.expect(0)
     };

@@ -141,7 +141,7 @@ pub(crate) fn refused_after_an_unknown_outcome(driver: &mut TestDriver) -> Resul
 /// What a run asked for is asked for in the same words, whatever the driver can do by then.
 pub(crate) fn asked_again_as_before(driver: &mut TestDriver) -> Result<()> {
     for later in [false, true] {
-        driver.restart_as(|options| options.multi_writer = !later)?;
+        driver.restart_as(|options| options.controller_multi_writer = !later)?;
         let (scratch, repo, before) = {
             let driver = &*driver;
             let mut rig = Rig::new("csi-same-words", driver)?;
@@ -160,7 +160,7 @@ pub(crate) fn asked_again_as_before(driver: &mut TestDriver) -> Result<()> {
             driver.order(&[])?;
             (rig.scratch, rig.repo, before)
         };
-        driver.restart_as(|options| options.multi_writer = later)?;
+        driver.restart_as(|options| options.controller_multi_writer = later)?;
         let rig = Rig::again(&*driver, scratch, repo)?;
         rig.csi(&["release", "--all"])?;
         rig.left(&before, 0, 0)?;

@@ -20,7 +20,15 @@ pub(crate) fn sizes(driver: &mut TestDriver) -> Result<()> {
         rig.good_backup(&volume, &[]).context(call)?;
         rig.left(&before, 1, 0).context(call)?;
     }
+    // The volume itself tells it then.
     driver.order(&[unknown("CreateSnapshot"), unknown("CreateVolume")])?;
+    rig.good_backup(&volume, &[])?;
+    rig.left(&before, 1, 0)?;
+    driver.order(&[
+        unknown("CreateSnapshot"),
+        unknown("CreateVolume"),
+        unknown("ControllerGetVolume"),
+    ])?;
     rig.backup(&volume, &[])?
         .expect(69)?
         .names("tells no size")?;
@@ -98,6 +106,7 @@ pub(crate) fn secrets(_: &mut TestDriver) -> Result<()> {
         "node-stage",
         "node-publish",
         "snapshotter",
+        "snapshotter-list",
     ] {
         std::fs::create_dir_all(folder.join(group))?;
         std::fs::write(folder.join(group).join("userKey"), format!("{SECRET}\n"))?;

@@ -29,6 +29,8 @@ pub enum Rpc {
     ListSnapshots,
     /// Is it on the next page?
     NextSnapshots,
+    /// How large is this volume?
+    ControllerGetVolume,
     /// Which volumes are there?
     ListVolumes,
     /// And on the next page?
@@ -78,6 +80,7 @@ impl Rpc {
             Self::NodeGetCapabilities => "NodeGetCapabilities",
             Self::NodeGetInfo => "NodeGetInfo",
             Self::ListSnapshots | Self::NextSnapshots => "ListSnapshots",
+            Self::ControllerGetVolume => "ControllerGetVolume",
             Self::ListVolumes | Self::NextVolumes => "ListVolumes",
             Self::CreateSnapshot => "CreateSnapshot",
             Self::DeleteSnapshot => "DeleteSnapshot",
@@ -110,6 +113,7 @@ impl Rpc {
             | Self::NodeGetInfo
             | Self::ListSnapshots
             | Self::NextSnapshots
+            | Self::ControllerGetVolume
             | Self::ListVolumes
             | Self::NextVolumes => Purpose::Ask,
             Self::CreateSnapshot

@@ -3,6 +3,7 @@
 //! Owns: the connection, and what of an answer is believed. Must not: know the order of the calls, or write the journal.
 
 mod abilities;
+mod capacity;
 mod controller;
 mod listing;
 mod made;
@@ -215,22 +216,6 @@ impl Driver {
         request
     }
 
-    /// How a volume is used: as a block device, on one node.
-    fn capability(&self) -> csi::VolumeCapability {
-        capability(self.access_mode())
-    }
-
-    /// The number of the access mode: the one that Kubernetes asks for ReadWriteOnce. It changes with what the driver can do.
-    pub(super) fn access_mode(&self) -> i32 {
-        use csi::volume_capability::access_mode::Mode;
-        let mode = if self.abilities.multi_writer {
-            Mode::SingleNodeMultiWriter
-        } else {
-            Mode::SingleNodeWriter
-        };
-        mode.into()
-    }
-
     /// Something was made, and nobody knows what it is called.
     fn unclear(&self, rpc: Rpc, what: &str) -> CallError {
         CallError {
@@ -238,15 +223,6 @@ impl Driver {
             outcome: super::answer::Outcome::Unknown,
             code: None,
         }
-    }
-}
-
-/// A block device in this access mode.
-fn capability(mode: i32) -> csi::VolumeCapability {
-    use csi::volume_capability::{AccessMode, AccessType, BlockVolume};
-    csi::VolumeCapability {
-        access_type: Some(AccessType::Block(BlockVolume {})),
-        access_mode: Some(AccessMode { mode }),
     }
 }
 

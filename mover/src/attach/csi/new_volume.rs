@@ -80,7 +80,7 @@ impl NewVolume {
             bytes,
             parameters: self.options.parameters.clone(),
             topology: self.driver.place(),
-            mode: Some(self.driver.access_mode()),
+            mode: Some(self.driver.abilities.controller_mode()),
         })?;
         copy.device(volume, &self.options.devices(), false)
     }

@@ -34,16 +34,19 @@ pub enum Group {
     NodePublish,
     /// CreateSnapshot, DeleteSnapshot, and what changed between two.
     Snapshotter,
+    /// ListSnapshots; where there are none, those of the snapshotter are taken.
+    SnapshotterList,
 }
 
 impl Group {
     /// Every group, with the name of its folder.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Provisioner, "provisioner"),
         (Self::ControllerPublish, "controller-publish"),
         (Self::NodeStage, "node-stage"),
         (Self::NodePublish, "node-publish"),
         (Self::Snapshotter, "snapshotter"),
+        (Self::SnapshotterList, "snapshotter-list"),
     ];
 }
 
@@ -111,7 +114,12 @@ impl Secrets {
     /// Those of a group; none where there are none.
     #[must_use]
     pub fn of(&self, group: Group) -> SecretMap {
-        self.0.get(&group).cloned().unwrap_or_default()
+        let mut found = self.0.get(&group);
+        // Not every class names a secret for lists, and drivers that want one take any that is theirs.
+        if found.is_none() && group == Group::SnapshotterList {
+            found = self.0.get(&Group::Snapshotter);
+        }
+        found.cloned().unwrap_or_default()
     }
 
     /// Cuts out of a text of a driver what is a secret.
@@ -202,6 +210,25 @@ mod tests {
         assert_eq!(secrets.of(Group::Snapshotter)["userID"], "admin");
         assert_eq!(secrets.of(Group::Provisioner).len(), 1);
         assert!(secrets.of(Group::NodeStage).is_empty());
+    }
+
+    #[test]
+    fn lists_have_their_own_or_those_of_the_snapshotter() {
+        let own = [
+            ("snapshotter/key", "takes"),
+            ("snapshotter-list/key", "lists"),
+        ];
+        let of_list = |files: &[(&str, &str)]| {
+            let folder = folder(files);
+            let secrets = Secrets::read(folder.path()).unwrap();
+            secrets.of(Group::SnapshotterList).get("key").cloned()
+        };
+        assert_eq!(of_list(&own).as_deref(), Some("lists"));
+        assert_eq!(of_list(&own[..1]).as_deref(), Some("takes"));
+        assert_eq!(of_list(&[("provisioner/key", "makes")]), None);
+        let folder = folder(&own[1..]);
+        let secrets = Secrets::read(folder.path()).unwrap();
+        assert!(secrets.of(Group::Snapshotter).is_empty());
     }
 
     #[test]

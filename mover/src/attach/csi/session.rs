@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::StopFlag;
 
 /// How long a volume is waited for that somebody else holds: who cleans up after others does not hold it longer.
-const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whether a snapshot stays for the next delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,9 @@ pub struct Subject<'a> {
     pub recorded: Option<&'a Recorded>,
     /// A snapshot that somebody else made, to be backed up in place of a new one: it is read and never deleted.
     pub snapshot: Option<&'a str>,
+    /// Read the device although somebody else uses it. A volume that was made for this backup is used by nobody, unless the
+    /// machine takes hold of what it finds on it, or the driver hands out another device.
+    pub allow_live: bool,
 }
 
 /// A backup that is under way. One that is dropped without an end is taken back by the next run.
@@ -67,6 +70,7 @@ pub struct Backup {
     /// A snapshot that no delta may be asked from, and why.
     refused: Option<(String, String)>,
     foreign: Option<String>,
+    allow_live: bool,
     _lock: VolumeLock,
 }
 
@@ -116,6 +120,7 @@ impl Backup {
             told,
             refused: judged.refused,
             foreign: subject.snapshot.map(str::to_owned),
+            allow_live: subject.allow_live,
             _lock: lock,
         })
     }
@@ -134,6 +139,11 @@ impl Backup {
         self.stop = stop.clone();
         let name = format!("snaphaul-{}", self.journal.session());
         let volume = self.begun.volume.clone().unwrap_or_default();
+        // Before the snapshot, so that nobody waits for it afterwards.
+        let mut capacity = match &self.foreign {
+            None => self.driver.capacity(&volume, Some(stop)),
+            Some(_) => 0,
+        };
         let mut copy = WorkingCopy {
             driver: &self.driver,
             journal: &mut self.journal,
@@ -148,28 +158,34 @@ impl Backup {
             })?,
         };
         stop.check()?;
-        let clone = copy.volume(&WantedVolume {
+        // The volume may have grown since somebody took his snapshot, which then tells better; unless it tells nothing.
+        if self.foreign.is_some() && snapshot.bytes == 0 {
+            capacity = self.driver.capacity(&volume, Some(stop));
+        }
+        let wanted = WantedVolume {
             name,
             snapshot: Some(snapshot.id.clone()),
             bytes: snapshot.bytes,
             parameters: self.options.parameters.clone(),
             topology: self.driver.place(),
-            mode: Some(self.driver.access_mode()),
-        })?;
-        let claimed = clone.bytes;
+            mode: Some(self.driver.abilities.controller_mode()),
+        };
+        let (clone, asked) = copy.clone_of(wanted, capacity)?;
+        let promised = asked.max(clone.bytes);
         let path = copy.device(clone, &self.options.devices(), true)?;
-        self.open(&path, (&snapshot, claimed), &volume, stop)
+        self.open(&path, (&snapshot, promised), &volume, stop)
     }
 
     fn open(
         &self,
         path: &Path,
-        (snapshot, claimed): (&MadeSnapshot, i64),
+        (snapshot, promised): (&MadeSnapshot, i64),
         volume: &str,
         stop: &StopFlag,
     ) -> Result<CsiDevice> {
-        let source = Source::open(path, &SourceOptions::default())?;
-        let promised = u64::try_from(snapshot.bytes.max(claimed)).unwrap_or(0);
+        let allow_live = self.allow_live;
+        let source = Source::open(path, &SourceOptions { allow_live })?;
+        let promised = u64::try_from(snapshot.bytes.max(promised)).unwrap_or(0);
         let warning = fitness::check_size(&self.driver.name, promised, source.size())
             .map_err(|error| error.object(volume))?;
         let warnings = Vec::from_iter(warning);
@@ -190,11 +206,23 @@ impl Backup {
         Ok(device)
     }
 
-    /// The point is committed: the snapshot becomes the base where one is needed, and everything else goes. Whether a base is kept.
-    ///
-    /// # Errors
-    /// What could not be taken back, although the point is good: the next run goes on with it.
-    pub fn committed(mut self) -> Result<bool> {
+    /// The point is committed: the snapshot becomes the base where one is needed, and everything else goes. Whether a base is
+    /// kept, and what could not be taken back, although the point is good: the next run goes on with it.
+    pub fn committed(mut self) -> (bool, Result<()>) {
+        let snapshot = self.snapshot().map(str::to_owned);
+        let begun = self.begun.clone();
+        let bases = self.bases.clone();
+        let cleaned = self.announce_base().and_then(|()| {
+            let journal = self.journal;
+            undo::all(&self.driver, &bases, journal)
+        });
+        // The note is written before anything is taken back, and says it whatever came of that.
+        let noted = bases.find(&begun).ok().flatten();
+        let is_kept = begun.keeps_base && noted.map(|base| base.snapshot) == snapshot;
+        (is_kept, cleaned)
+    }
+
+    fn announce_base(&mut self) -> Result<()> {
         let old = self.bases.find(&self.begun)?.map(|base| base.snapshot);
         // Whoever named our own base as the snapshot to read still has it afterwards.
         let old = old.filter(|old| self.foreign.as_deref() != Some(old.as_str()));
@@ -203,9 +231,7 @@ impl Backup {
             (false, Some(old)) => self.journal.write(&Entry::DropBase { old })?,
             (false, None) => {}
         }
-        let keeps = self.begun.keeps_base;
-        undo::all(&self.driver, &self.bases, self.journal)?;
-        Ok(keeps)
+        Ok(())
     }
 
     /// The backup failed, and whether there is a point may be known: where it was committed all the same, its snapshot is the
@@ -217,7 +243,7 @@ impl Backup {
         let snapshot = self.snapshot().filter(|_| self.begun.keeps_base);
         let known = snapshot.map_or(Ok(Some(false)), |id| is_committed(&self.begun, id));
         match known {
-            Ok(Some(true)) => self.committed().map(drop),
+            Ok(Some(true)) => self.committed().1,
             Ok(Some(false)) => self.failed(),
             Ok(None) => undo::clone(&self.driver, &self.bases, &mut self.journal),
             Err(error) => {

@@ -148,13 +148,14 @@ impl State {
     /// What is to be taken back next: the last thing first. `None` where nothing is left.
     ///
     /// What may exist under an unknown id is asked for again before anything that it needs goes. A base is noted before anything
-    /// else, because it is the one thing that must not go.
+    /// else, because it is the one thing that must not go. The folder comes last: what somebody else put in there keeps it, and
+    /// must keep nothing that costs space.
     #[must_use]
     pub fn next_undo(&self) -> Option<Undo> {
         if let (true, Thing::Made(id)) = (self.base_wanted, &self.snapshot) {
             return Some(Undo::NoteBase(id.clone()));
         }
-        if let Some(undo) = self.undo_clone() {
+        if let Some(undo) = self.undo_volume() {
             return Some(undo);
         }
         match &self.snapshot {
@@ -165,35 +166,32 @@ impl State {
         if let Some(id) = &self.old_base {
             return Some(Undo::DeleteOldBase(id.clone()));
         }
-        let stale = self.stale_bases.first();
-        stale.map(|id| Undo::DeleteStaleBase(id.clone()))
+        if let Some(id) = self.stale_bases.first() {
+            return Some(Undo::DeleteStaleBase(id.clone()));
+        }
+        self.undo_folder()
     }
 
     /// What is to be taken back next of the volume and its device; the snapshot stays.
     #[must_use]
     pub fn undo_clone(&self) -> Option<Undo> {
+        self.undo_volume().or_else(|| self.undo_folder())
+    }
+
+    fn undo_volume(&self) -> Option<Undo> {
         match &self.volume {
             Thing::Wanted(wanted) => Some(Undo::FindVolume(wanted.clone())),
-            Thing::Made(id) => Some(self.undo_volume(id)),
-            // What belongs to the user is detached, and stays.
-            Thing::Absent => {
-                let kept = self.kept_volume.as_ref();
-                kept.and_then(|id| self.undo_attach(id)).or_else(|| {
-                    let folder = self.folder.as_ref();
-                    folder.map(|path| Undo::RemoveFolder(path.clone()))
-                })
+            Thing::Made(id) => {
+                let attach = self.undo_attach(id);
+                Some(attach.unwrap_or_else(|| Undo::DeleteVolume(id.clone())))
             }
+            // What belongs to the user is detached, and stays.
+            Thing::Absent => self.undo_attach(self.kept_volume.as_ref()?),
         }
     }
 
-    fn undo_volume(&self, id: &str) -> Undo {
-        self.undo_attach(id)
-            .unwrap_or_else(|| Undo::DeleteVolume(id.to_owned()))
-    }
-
     /// What is to be taken back next before the volume itself.
-    #[must_use]
-    pub fn undo_attach(&self, id: &str) -> Option<Undo> {
+    fn undo_attach(&self, id: &str) -> Option<Undo> {
         let id = id.to_owned();
         if let Some(path) = &self.published {
             return Some(Undo::Unpublish(id, path.clone()));
@@ -201,11 +199,13 @@ impl State {
         if let Some(path) = &self.staged {
             return Some(Undo::Unstage(id, path.clone()));
         }
-        if let Some(node) = &self.attached {
-            return Some(Undo::Detach(id, node.clone()));
-        }
-        let folder = self.folder.as_ref();
-        folder.map(|path| Undo::RemoveFolder(path.clone()))
+        let node = self.attached.as_ref()?;
+        Some(Undo::Detach(id, node.clone()))
+    }
+
+    fn undo_folder(&self) -> Option<Undo> {
+        let folder = self.folder.as_ref()?;
+        Some(Undo::RemoveFolder(folder.clone()))
     }
 }
 

@@ -12,13 +12,16 @@ use csi_proto::Code;
 
 use super::base::{Bases, KeptBase};
 use super::driver::Driver;
-use super::journal::{self, Journal};
+use super::journal::Journal;
 use super::search::{self, Search};
 use super::state::{Entry, State, Thing, Undo, WantedSnapshot, WantedVolume};
 use super::sweep;
 use super::working_copy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::progress::StopFlag;
+
+/// How many names of what a driver left in a folder are told.
+const NAMED: usize = 3;
 
 /// How often runs ask in vain for what may exist before they give it up.
 const IN_VAIN: u32 = 3;
@@ -186,7 +189,7 @@ fn take_back(driver: &Driver, bases: &Bases, journal: &Journal, undo: Undo) -> R
         }
         Undo::Unpublish(id, path) => {
             driver.unpublish(&id, &path)?;
-            remove_target(&path)?;
+            remove_target(&path);
             Entry::Unpublished
         }
         Undo::Unstage(id, path) => {
@@ -253,40 +256,99 @@ fn detach(driver: &Driver, id: &str, node: &str) -> Result<()> {
     }
 }
 
-/// The driver removes what it made; an empty file that it left is of no use to anybody.
-fn remove_target(path: &Path) -> Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {
-            fs::remove_file(path).map_err(|error| journal::failed(path, error))
-        }
-        _ => Ok(()),
+/// The driver removes what it made; an empty file that it left is of no use to anybody. One that stays keeps the folder, which is
+/// told, and nothing else.
+fn remove_target(path: &Path) {
+    let is_empty = |metadata: &fs::Metadata| metadata.is_file() && metadata.len() == 0;
+    if fs::symlink_metadata(path).is_ok_and(|metadata| is_empty(&metadata))
+        && let Err(error) = fs::remove_file(path)
+    {
+        tracing::warn!(path = %path.display(), %error, "the driver left a file that cannot be removed");
     }
 }
 
-/// Folders only, and empty ones only: whatever else is in there is somebody's.
+/// Folders only, and empty ones only: whatever else is in there is somebody's, and what is mounted there has content of its own.
 fn remove_folder(path: &Path) -> Result<()> {
-    for folder in [
+    let parts = [
         path.join(working_copy::STAGING),
         path.join(working_copy::PUBLISH),
-        path.to_owned(),
-    ] {
-        match fs::remove_dir(&folder) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(Error::new(ErrorKind::Io, "remove the folder of a device")
-                    .object(folder.display())
-                    .hint("the driver left something in there: look what it is, and unmount or remove it")
-                    .source(error));
-            }
-        }
+    ];
+    // All of them, so that only what cannot go stays.
+    let parts = parts.map(|folder| remove_empty(&folder));
+    parts.into_iter().collect::<Result<()>>()?;
+    remove_empty(path)
+}
+
+fn remove_empty(folder: &Path) -> Result<()> {
+    let error = match fs::remove_dir(folder) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => error,
+    };
+    // What is mounted there shows what is on the volume, not what was left.
+    let names = (error.kind() == io::ErrorKind::DirectoryNotEmpty).then(|| inside(folder));
+    let message = match names.flatten() {
+        Some(names) => format!("remove the folder of a device: the driver left {names} in it"),
+        None => "remove the folder of a device".to_owned(),
+    };
+    Err(Error::new(ErrorKind::Io, message)
+        .object(folder.display())
+        .hint("everything that was made is gone, only this folder is left: unmount or remove what is in it, if nobody needs it")
+        .source(error))
+}
+
+/// Some names of what is in a folder, as a driver chose them.
+fn inside(folder: &Path) -> Option<String> {
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    let names = entries.map(|entry| format!("{:?}", entry.file_name()));
+    let mut names: Vec<String> = names.take(NAMED + 1).collect();
+    if names.len() > NAMED {
+        names[NAMED] = "more".to_owned();
     }
-    Ok(())
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_go_and_what_others_left_in_them_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("f");
+        let staging = folder.join(working_copy::STAGING);
+        let publish = folder.join(working_copy::PUBLISH);
+        let make = || {
+            fs::create_dir_all(&staging).unwrap();
+            fs::create_dir_all(&publish).unwrap();
+        };
+        make();
+        remove_folder(&folder).unwrap();
+        assert!(!folder.exists());
+        remove_folder(&folder).unwrap();
+        make();
+        fs::create_dir_all(staging.join("deep/er")).unwrap();
+        fs::write(staging.join("deep/er/note"), "somebody's").unwrap();
+        let refused = remove_folder(&folder).unwrap_err();
+        assert!(
+            refused.message().contains("left \"deep\" in it"),
+            "{refused}"
+        );
+        assert_eq!(refused.object_name(), Some(&*staging.display().to_string()));
+        assert_eq!(
+            fs::read_to_string(staging.join("deep/er/note")).unwrap(),
+            "somebody's"
+        );
+        assert!(!publish.exists(), "the empty one went");
+        for name in ["b", "c", "d"] {
+            fs::write(staging.join(name), "").unwrap();
+        }
+        let refused = remove_folder(&folder).unwrap_err();
+        assert!(refused.message().contains(", more in it"), "{refused}");
+        fs::remove_dir_all(&staging).unwrap();
+        remove_folder(&folder).unwrap();
+        assert!(!folder.exists());
+    }
 
     #[test]
     fn the_stop_that_ended_the_run_does_not_end_what_follows() {

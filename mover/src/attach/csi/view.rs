@@ -1,13 +1,18 @@
 //! A snapshot of a driver that is asked what it holds, and not attached.
 //!
 //! Owns: what names it and how large it is. Must not: make, attach or delete anything, or read data: there is no device.
+//!
+//! The volume is held meanwhile: a backup of it would delete the snapshot that stayed for it under the eyes of whoever compares
+//! with that one, and a driver is asked one thing about a volume at a time.
 
 use changed_blocks::ChangedBlocks;
 use changed_blocks::csi::{self, CsiSnapshot, CsiSource, DriverMetadata, Notices, StopCheck};
 
+use super::base::{Bases, VolumeLock};
 use super::driver::Driver;
 use super::options::CsiOptions;
 use super::secrets::Group;
+use super::session::LOCK_PATIENCE;
 use crate::device::queue::{IoQueue, QueueOptions};
 use crate::device::source::{DeltaSources, SourceDevice, SourceIdentity, Unusable};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,17 +28,37 @@ pub struct SnapshotView {
     stop: StopFlag,
 }
 
+/// The volumes that are looked at: each is held once, however many of its snapshots are compared.
+#[derive(Debug, Default)]
+pub struct HeldVolumes(Vec<(String, VolumeLock)>);
+
+impl HeldVolumes {
+    fn hold(&mut self, driver: &Driver, options: &CsiOptions, volume: &str) -> Result<()> {
+        if self.0.iter().any(|(held, _)| held == volume) {
+            return Ok(());
+        }
+        let bases = Bases::at(options.bases(), options.locks());
+        let wanted = (&*driver.name, &*driver.socket, volume);
+        let lock = bases.lock_within(wanted, LOCK_PATIENCE)?;
+        self.0.push((volume.to_owned(), lock));
+        Ok(())
+    }
+}
+
 impl SnapshotView {
-    /// Looks it up.
+    /// Takes hold of its volume, as long as `held` lives, and looks it up.
     ///
     /// # Errors
-    /// `InvalidRequest` where the driver does not list snapshots, or not how large they are; `NotFound`; what the driver answers.
+    /// `InvalidRequest` where the driver does not list snapshots, or not how large they are; `NotFound`; `Unavailable` while
+    /// another run works on the volume; what the driver answers.
     pub fn open(
         options: &CsiOptions,
         (volume, snapshot): (&str, &str),
+        held: &mut HeldVolumes,
         stop: &StopFlag,
     ) -> Result<Self> {
         let driver = Driver::connect(options)?;
+        held.hold(&driver, options, volume)?;
         let refused =
             |message: &str| Error::new(ErrorKind::InvalidRequest, message).object(snapshot);
         if !driver.abilities.list_snapshots {

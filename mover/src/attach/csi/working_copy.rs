@@ -87,27 +87,69 @@ impl WorkingCopy<'_> {
         let answer = self
             .driver
             .create_snapshot(wanted, Purpose::Make, Some(self.stop));
-        answer.or_else(|failed| self.refused(failed, &Entry::SnapshotRefused))
+        answer.or_else(|failed| {
+            self.note_refusal(&failed, &Entry::SnapshotRefused)?;
+            Err(failed.error)
+        })
     }
 
     /// Makes a volume.
     pub(super) fn volume(&mut self, wanted: &WantedVolume) -> Result<MadeVolume> {
+        self.asked_volume(wanted)?.map_err(Error::from)
+    }
+
+    /// Makes a volume of a snapshot, and tells how large it was to be. Some drivers tell of a snapshot how much it holds, not how
+    /// large its volume is: the larger of both is asked for, and where the driver makes no such volume the size of the snapshot.
+    pub(super) fn clone_of(
+        &mut self,
+        wanted: WantedVolume,
+        capacity: i64,
+    ) -> Result<(MadeVolume, i64)> {
+        let bytes = wanted.bytes.max(capacity);
+        let is_larger = wanted.bytes > 0 && bytes > wanted.bytes;
+        let larger = WantedVolume {
+            bytes,
+            ..wanted.clone()
+        };
+        match self.asked_volume(&larger)? {
+            Err(failed)
+                if is_larger
+                    && failed.outcome == Outcome::NotDone
+                    && failed.code == Some(Code::OutOfRange) =>
+            {
+                tracing::info!(error = %failed.error, bytes, "ask for the size of the snapshot");
+                Ok((self.volume(&wanted)?, wanted.bytes))
+            }
+            answer => Ok((answer?, bytes)),
+        }
+    }
+
+    fn asked_volume(
+        &mut self,
+        wanted: &WantedVolume,
+    ) -> Result<std::result::Result<MadeVolume, CallError>> {
         self.journal.write(&Entry::VolumeWanted(wanted.clone()))?;
         let answer = self
             .driver
             .create_volume(wanted, Purpose::Make, Some(self.stop));
-        let volume = answer.or_else(|failed| self.refused(failed, &Entry::VolumeRefused))?;
+        let volume = match answer {
+            Ok(volume) => volume,
+            Err(failed) => {
+                self.note_refusal(&failed, &Entry::VolumeRefused)?;
+                return Ok(Err(failed));
+            }
+        };
         note_volume(self.journal, &volume)?;
         volume.check_filled(wanted)?;
-        Ok(volume)
+        Ok(Ok(volume))
     }
 
     /// A final refusal is noted, so that nobody asks again.
-    fn refused<T>(&mut self, failed: CallError, entry: &Entry) -> Result<T> {
+    fn note_refusal(&mut self, failed: &CallError, entry: &Entry) -> Result<()> {
         if failed.outcome == Outcome::NotDone {
             self.journal.write(entry)?;
         }
-        Err(failed.error)
+        Ok(())
     }
 
     /// Makes the device of a volume appear below `devices`.

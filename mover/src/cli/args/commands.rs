@@ -134,7 +134,8 @@ pub struct BackupArgs {
     #[arg(long, value_name = "ID")]
     pub group: Option<String>,
 
-    /// Accept a source that is mounted or written to; if it changes while it is read, the point is marked `fuzzy`
+    /// Accept a source that is mounted or written to; if it changes while it is read, the point is marked `fuzzy`. Volumes of CSI
+    /// drivers need it never: what is read is made for the backup alone
     #[arg(long)]
     pub allow_live: bool,
 

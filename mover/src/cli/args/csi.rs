@@ -76,8 +76,8 @@ pub struct CsiDriverArgs {
     pub csi_node_socket: Option<PathBuf>,
 
     /// Secrets of the driver: a folder with one folder for each group of calls (provisioner, controller-publish, node-stage,
-    /// node-publish, snapshotter), in which each file is a key; or from a cluster, k8s:NAMESPACE/NAME for one secret that every
-    /// call gets, k8s-class:STORAGECLASS[/SNAPSHOTCLASS] for those that classes name
+    /// node-publish, snapshotter, snapshotter-list), in which each file is a key; or from a cluster, k8s:NAMESPACE/NAME for one
+    /// secret that every call gets, k8s-class:STORAGECLASS[/SNAPSHOTCLASS] for those that classes name
     #[arg(long, value_name = "DIR|k8s:…")]
     pub csi_secrets: Option<PathBuf>,
 

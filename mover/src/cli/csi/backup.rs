@@ -74,6 +74,7 @@ pub(in crate::cli) fn run(
             KeepBaseFlag::Auto => KeepBase::Auto,
             KeepBaseFlag::Never => KeepBase::Never,
         },
+        allow_live: request.allow_live,
     };
     let committed =
         |begun: &Begun, snapshot: &str| is_committed(Some(&repository), begun, snapshot);
@@ -87,7 +88,8 @@ pub(in crate::cli) fn run(
     if let Some(key) = report.session {
         memory::took(run, &repository, &request.volume, key);
     }
-    let base_kept = cleaned(run, session.committed()).unwrap_or(false);
+    let (base_kept, left) = session.committed();
+    let is_clean = cleaned(run, left).is_some();
     drop(monitor);
     run.metrics.observe_backup(&report);
     for warning in &report.warnings {
@@ -107,7 +109,7 @@ pub(in crate::cli) fn run(
         ?times,
         "first byte after the snapshot existed: in all, and ours"
     );
-    let text = format!("{}{}", to_text(&report), csi_text(&csi));
+    let text = format!("{}{}", to_text(&report), csi_text(&csi, is_clean));
     let report = Report {
         backup: &report,
         csi,
@@ -158,15 +160,18 @@ pub(super) fn cleaned<T>(run: &Run, result: Result<T>) -> Option<T> {
     }
 }
 
-fn csi_text(csi: &CsiReport) -> String {
+fn csi_text(csi: &CsiReport, is_clean: bool) -> String {
     let mut pairs = vec![(
         "snapshot",
         if csi.snapshot_given {
             format!("{} stays: it is not ours", csi.snapshot_id)
         } else if csi.base_kept {
             format!("{} stays for the next backup", csi.snapshot_id)
-        } else {
+        } else if is_clean {
             "removed".to_owned()
+        } else {
+            // What is left may be something else, which the warning says.
+            format!("{} is not kept", csi.snapshot_id)
         },
     )];
     if let (Some(all), Some(own)) = (csi.first_byte_seconds, csi.own_seconds) {

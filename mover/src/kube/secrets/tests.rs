@@ -142,6 +142,19 @@ fn each_group_has_the_secret_of_its_parameters() {
         places(&old, &names()).unwrap()[&Group::Provisioner],
         place("ns", "old")
     );
+    let of_snapshots = parameters(&[
+        ("snapshotter-secret-name", "takes"),
+        ("snapshotter-secret-namespace", "ceph"),
+        ("snapshotter-list-secret-name", "lists"),
+        ("snapshotter-list-secret-namespace", "ceph"),
+    ]);
+    assert_eq!(
+        places(&of_snapshots, &names()).unwrap(),
+        Places::from([
+            (Group::Snapshotter, place("ceph", "takes")),
+            (Group::SnapshotterList, place("ceph", "lists")),
+        ])
+    );
     let half = parameters(&[("snapshotter-secret-name", "s")]);
     assert!(matches!(
         places(&half, &names()),

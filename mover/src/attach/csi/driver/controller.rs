@@ -9,7 +9,8 @@ use csi_proto::csi;
 use super::super::answer::{Purpose, Rpc};
 use super::super::secrets::Group;
 use super::super::state::{WantedSnapshot, WantedVolume};
-use super::{Answer, Driver, MadeSnapshot, MadeVolume, capability};
+use super::abilities::block;
+use super::{Answer, Driver, MadeSnapshot, MadeVolume};
 use crate::pipeline::progress::StopFlag;
 
 impl Driver {
@@ -74,12 +75,12 @@ impl Driver {
         let place = wanted.topology.as_ref().map(|segments| csi::Topology {
             segments: segments.clone(),
         });
+        let now = || self.abilities.controller_mode();
+        let mode = wanted.mode.unwrap_or_else(now);
         let message = csi::CreateVolumeRequest {
             name: wanted.name.clone(),
             capacity_range: (wanted.bytes > 0).then_some(range),
-            volume_capabilities: Vec::from([capability(
-                wanted.mode.unwrap_or_else(|| self.access_mode()),
-            )]),
+            volume_capabilities: Vec::from([block(mode)]),
             parameters: wanted.parameters.clone(),
             secrets: self.caller.secrets.of(Group::Provisioner),
             volume_content_source: source,
@@ -124,7 +125,7 @@ impl Driver {
         let message = csi::ControllerPublishVolumeRequest {
             volume_id: volume.id.clone(),
             node_id: self.node.clone(),
-            volume_capability: Some(self.capability()),
+            volume_capability: Some(self.abilities.controller_capability()),
             readonly: readonly && self.abilities.attach_readonly,
             secrets: self.caller.secrets.of(Group::ControllerPublish),
             volume_context: volume.context.clone(),

@@ -22,7 +22,7 @@ impl Driver {
             volume_id: volume.id.clone(),
             publish_context: volume.publish.clone(),
             staging_target_path: path.display().to_string(),
-            volume_capability: Some(self.capability()),
+            volume_capability: Some(self.abilities.node_capability()),
             secrets: self.caller.secrets.of(Group::NodeStage),
             volume_context: volume.context.clone(),
         };
@@ -61,7 +61,7 @@ impl Driver {
                 .map(|path| path.display().to_string())
                 .unwrap_or_default(),
             target_path: path.display().to_string(),
-            volume_capability: Some(self.capability()),
+            volume_capability: Some(self.abilities.node_capability()),
             readonly,
             secrets: self.caller.secrets.of(Group::NodePublish),
             volume_context: volume.context.clone(),

@@ -65,9 +65,9 @@ fn whole_run() -> Vec<Entry> {
         Entry::Unpublished,
         Entry::Unstaged,
         Entry::Detached,
-        Entry::FolderRemoved,
         Entry::VolumeDeleted,
         Entry::OldBaseDeleted,
+        Entry::FolderRemoved,
     ]
 }
 
@@ -143,9 +143,9 @@ fn the_order_is_the_reverse() {
             Undo::Unpublish(id(), "/f/p".into()),
             Undo::Unstage(id(), "/f/s".into()),
             Undo::Detach(id(), "n".to_owned()),
-            Undo::RemoveFolder("/f".into()),
             Undo::DeleteVolume(id()),
             Undo::DeleteSnapshot("s1".to_owned()),
+            Undo::RemoveFolder("/f".into()),
         ]
     );
 }

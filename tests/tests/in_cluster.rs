@@ -120,6 +120,10 @@ const CASES: &[Case] = &[
         removal::controller_and_namespace,
     ),
     ("definitions_deleted", removal::definitions),
+    (
+        "controller_definitions_and_namespace_deleted",
+        removal::controller_definitions_and_namespace,
+    ),
     ("every_rule_is_used", rules::all_are_used),
 ];
 

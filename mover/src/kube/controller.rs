@@ -13,6 +13,7 @@ pub mod apply;
 pub mod attempts;
 pub mod backup;
 pub mod conditions;
+pub mod definitions;
 pub mod events;
 pub mod holder;
 pub mod lease;
@@ -182,7 +183,9 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 async fn lead(connection: Connection, settings: Settings, telemetry: Arc<Telemetry>) -> Result<()> {
     let queue = Arc::new(Queue::default());
     let mut tasks = JoinSet::new();
-    let stores = watches::start(&connection.watches, &settings.namespace, &queue, &mut tasks);
+    let definitions = telemetry.definitions();
+    let watched = (&connection.watches, &*settings.namespace);
+    let stores = watches::start(watched, &definitions, &queue, &mut tasks);
     let client = connection.requests;
     let cluster_uid = cluster_uid(&client).await?;
     let mut settings = settings;

@@ -24,6 +24,7 @@ use serde_json::json;
 
 use super::apply::{self, Object};
 use super::owner::{self, Owner};
+use super::watches::Kind;
 use super::working_copy::is_foreign;
 use super::{Context, backup, volumes};
 use crate::error::Result;
@@ -377,6 +378,8 @@ async fn bases(context: &Context) -> Result<()> {
         .filter_map(|volume| volume.spec?.csi)
         .map(|csi| (csi.driver, csi.volume_handle))
         .collect();
+    // Whoever applies the definition again has the same repositories again.
+    let undefined = context.stores.definitions.lacks(Kind::Repository);
     for base in &bases {
         let note = |key: &str| base.annotations().get(key).cloned().unwrap_or_default();
         let age = base.creation_timestamp().map_or(Duration::ZERO, |time| {
@@ -386,10 +389,11 @@ async fn bases(context: &Context) -> Result<()> {
             "too old"
         } else if !volumes.contains(&(base.spec.driver.clone(), note(names::BASE_VOLUME))) {
             "its volume is gone"
-        } else if context
-            .stores
-            .repository(&note(names::BASE_REPOSITORY))
-            .is_none()
+        } else if !undefined
+            && context
+                .stores
+                .repository(&note(names::BASE_REPOSITORY))
+                .is_none()
         {
             "its repository is gone"
         } else {

@@ -28,6 +28,7 @@ use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
+use super::definitions::Definitions;
 use super::nodes;
 use super::owner::Owner;
 use super::queue::Queue;
@@ -105,6 +106,8 @@ pub struct Stores {
     pub pods: Store<Pod>,
     /// Names and labels of the nodes.
     pub nodes: Store<PartialObjectMeta<Node>>,
+    /// Which of our kinds there are at all.
+    pub definitions: Arc<Definitions>,
     /// Since when a node is without a ready agent, as far as this process saw it.
     lost: Arc<Mutex<HashMap<String, Instant>>>,
 }
@@ -190,7 +193,7 @@ impl Stores {
             .collect()
     }
 
-    /// Waits until everything was listed once.
+    /// Waits until everything was listed once. A kind without a definition is an empty one.
     ///
     /// # Errors
     /// `Unavailable` where a watch ended.
@@ -206,16 +209,16 @@ impl Stores {
 
 /// Starts all watches as tasks of `tasks`; changes reach `queue`. They end with the set.
 pub fn start(
-    client: &Client,
-    namespace: &str,
+    (client, namespace): (&Client, &str),
+    definitions: &Arc<Definitions>,
     queue: &Arc<Queue<Key>>,
     tasks: &mut JoinSet<()>,
 ) -> Stores {
     let ours = || Config::default().labels(names::OWNER_UID);
     let (backups, restores, repositories) = (
-        own(client, Kind::Backup, queue, tasks),
-        own(client, Kind::Restore, queue, tasks),
-        own(client, Kind::Repository, queue, tasks),
+        own(client, (Kind::Backup, definitions), queue, tasks),
+        own(client, (Kind::Restore, definitions), queue, tasks),
+        own(client, (Kind::Repository, definitions), queue, tasks),
     );
     let pods = pods(client, namespace, queue, tasks);
     let nodes = nodes_of(client, tasks);
@@ -234,22 +237,28 @@ pub fn start(
         repositories,
         pods,
         nodes,
+        definitions: Arc::clone(definitions),
         lost: Arc::default(),
     }
 }
 
-fn own<K>(client: &Client, kind: Kind, queue: &Arc<Queue<Key>>, tasks: &mut JoinSet<()>) -> Store<K>
+fn own<K>(
+    client: &Client,
+    (kind, definitions): (Kind, &Arc<Definitions>),
+    queue: &Arc<Queue<Key>>,
+    tasks: &mut JoinSet<()>,
+) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let queue = Arc::clone(queue);
     let (store, writer) = reflector::store();
-    follow(
-        watcher::watcher(Api::<K>::all(client.clone()), Config::default()),
-        writer,
-        tasks,
-        move |object: &K| queue.add(Key::of(kind, object)),
-    );
+    let api = Api::<K>::all(client.clone());
+    let begin = move || watcher::watcher(api.clone(), Config::default()).default_backoff();
+    let events = Arc::clone(definitions).known(kind, begin);
+    follow(events, writer, tasks, move |object: &K| {
+        queue.add(Key::of(kind, object))
+    });
     store
 }
 
@@ -264,7 +273,7 @@ fn pods(
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let config = Config::default().labels("app.kubernetes.io/name=snaphaul");
     follow(
-        watcher::watcher(api, config),
+        watcher::watcher(api, config).default_backoff(),
         writer,
         tasks,
         move |pod: &Pod| {
@@ -280,7 +289,7 @@ fn nodes_of(client: &Client, tasks: &mut JoinSet<()>) -> Store<PartialObjectMeta
     let (store, writer) = reflector::store();
     let api = Api::<PartialObjectMeta<Node>>::all(client.clone());
     follow(
-        watcher::watcher(api, Config::default()),
+        watcher::watcher(api, Config::default()).default_backoff(),
         writer,
         tasks,
         |_| {},
@@ -335,7 +344,7 @@ fn follow<K, S>(
     S: futures::Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
 {
     tasks.spawn(async move {
-        let events = reflector(writer, events.default_backoff());
+        let events = reflector(writer, events);
         tokio::pin!(events);
         while let Some(event) = events.next().await {
             match event {

@@ -21,6 +21,7 @@ pub mod looks;
 pub mod maintenance;
 pub mod milestones;
 pub mod nodes;
+pub mod ordered;
 pub mod owner;
 pub mod quantity;
 pub mod queue;
@@ -33,6 +34,7 @@ pub mod sweep;
 pub mod telemetry;
 pub mod volumes;
 pub mod watches;
+pub mod witness;
 pub mod working_copy;
 
 use std::collections::BTreeMap;
@@ -79,6 +81,8 @@ pub struct Context {
     pub cluster_alias: String,
     /// When repositories were looked at.
     pub looks: looks::Looks,
+    /// What this process saw hold, and for how long.
+    pub witness: witness::Witness,
     profiles: RwLock<Profiles>,
 }
 
@@ -199,6 +203,7 @@ async fn lead(connection: Connection, settings: Settings, telemetry: Arc<Telemet
         cluster_alias: alias.unwrap_or_else(|| cluster_uid.chars().take(8).collect()),
         cluster_uid,
         looks: looks::Looks::default(),
+        witness: witness::Witness::default(),
         profiles: RwLock::default(),
         client,
         settings,

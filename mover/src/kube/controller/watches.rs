@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 
 use super::definitions::Definitions;
 use super::nodes;
+use super::ordered::Ordered;
 use super::owner::Owner;
 use super::queue::Queue;
 use crate::error::{Error, ErrorKind, Result};
@@ -149,6 +150,28 @@ impl Stores {
         }
         let since = *lost.entry(node.to_owned()).or_insert_with(Instant::now);
         Some(since.elapsed())
+    }
+
+    /// Whether the agent of a node moves data for anybody: then an order may wait for a slot of it.
+    #[must_use]
+    pub fn moves_data(&self, node: &str) -> bool {
+        let backup = self.backups.find(|backup| {
+            backup.status.as_ref().is_some_and(|status| {
+                !status.phase.unwrap_or_default().is_terminal()
+                    && Ordered::of(&status.order, &status.transfer, status.node.as_deref())
+                        .is_some_and(|order| order.moves_on(node))
+            })
+        });
+        let restore = || {
+            self.restores.find(|restore| {
+                restore.status.as_ref().is_some_and(|status| {
+                    !status.phase.unwrap_or_default().is_terminal()
+                        && Ordered::of(&status.order, &status.transfer, status.node.as_deref())
+                            .is_some_and(|order| order.moves_on(node))
+                })
+            })
+        };
+        backup.is_some() || restore().is_some()
     }
 
     /// The backup, as last seen.

@@ -40,6 +40,10 @@ pub struct Observation {
     pub holder: Option<Holder>,
     /// Whether the agent of the work's node is ready.
     pub agent: Agent,
+    /// For how long that agent was seen to be ready, to move nothing, and not to take the order.
+    pub untaken: SignedDuration,
+    /// For how long this process has been taking back what was made.
+    pub cleaning: SignedDuration,
     /// Whether any node with a ready agent can reach the volume.
     pub reachable: bool,
     /// The claim of the target's name in the user's namespace.

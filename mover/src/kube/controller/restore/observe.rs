@@ -11,6 +11,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
 use super::super::apply::Object;
+use super::super::ordered::Ordered;
 use super::super::slots::Slot as Place;
 use super::super::working_copy::is_foreign;
 use super::super::{Context, holder, nodes};
@@ -22,7 +23,7 @@ use super::{next, target, volume};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
 use crate::kube::api::restore::{RecordedClaim, RestoreMode};
-use crate::kube::api::{Phase, PodVolumeRestore};
+use crate::kube::api::{Phase, PodVolumeRestore, PodVolumeRestoreStatus};
 
 /// Reads an object that may not be there.
 pub(super) async fn read<K: Object>(api: Api<K>, name: &str) -> Result<Option<K>> {
@@ -51,6 +52,8 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
         attached_to: Vec::new(),
         holder: None,
         agent: Agent::default(),
+        untaken: SignedDuration::ZERO,
+        cleaning: SignedDuration::ZERO,
         reachable: true,
         target: None,
         target_users: Vec::new(),
@@ -66,7 +69,8 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
     intermediates(context, &mut seen).await?;
     // Work is where its pod is; the status says where it was ordered last.
     let node = seen.holder.as_ref().and_then(|holder| holder.node.clone());
-    seen.agent = agent(context, node.or(status.node).as_deref());
+    seen.agent = agent(context, node.or_else(|| status.node.clone()).as_deref());
+    witnessed(context, &status, &mut seen);
     attachments(context, &mut seen).await?;
     if status.recorded.is_none() && !seen.namespace_terminating {
         let labels = place
@@ -110,6 +114,25 @@ fn agent(context: &Context, node: Option<&str>) -> Agent {
         Some(_) => Agent::Gone,
         None => Agent::Ready,
     }
+}
+
+/// What is a matter of time, of which only what this process saw counts.
+fn witnessed(context: &Context, status: &PodVolumeRestoreStatus, seen: &mut Observation) {
+    let uid = seen.restore.uid().unwrap_or_default();
+    let lasts = |what: &str, holds| {
+        let time = context.witness.lasts(what, holds);
+        SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX)
+    };
+    let ended = next::gives_up(&seen.restore);
+    seen.cleaning = lasts(&format!("{uid} is taken back"), ended);
+    let Some(order) = &status.order else {
+        return;
+    };
+    let open = Ordered::of(&status.order, &status.transfer, status.node.as_deref());
+    let idle = open
+        .filter(|_| seen.agent == Agent::Ready && !ended)
+        .is_some_and(|open| open.answer.is_none() && !context.stores.moves_data(open.node));
+    seen.untaken = lasts(&format!("{uid} is not taken: {}", order.attempt), idle);
 }
 
 async fn target(context: &Context, seen: &mut Observation) -> Result<()> {

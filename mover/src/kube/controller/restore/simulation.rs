@@ -254,7 +254,7 @@ proptest! {
         fault in prop_oneof![
             Just(Fault::Cancel), Just(Fault::Delete), Just(Fault::TransferFails),
             Just(Fault::ForeignClaim), Just(Fault::ClaimDeleted), Just(Fault::Evicted),
-            Just(Fault::AgentLost), Just(Fault::Late), Just(Fault::PodUsesClaim),
+            Just(Fault::AgentLost), Just(Fault::Late), Just(Fault::PodUsesClaim), Just(Fault::Deaf), Just(Fault::Away),
         ],
         steps in prop::collection::vec(any::<u64>(), 0..400),
     ) {
@@ -304,6 +304,48 @@ proptest! {
         let world = run(mode, policy, &[Fault::Crash, Fault::NodeDies], &steps);
         ended(&world, Ending::Completed);
     }
+}
+
+#[test]
+fn a_restore_that_a_ready_agent_never_takes_is_ordered_again_and_ends() {
+    for (hears, phase) in [(true, Phase::Completed), (false, Phase::Failed)] {
+        for mode in [
+            RestoreMode::NewClaim,
+            RestoreMode::Replace,
+            RestoreMode::InPlace,
+        ] {
+            let mut play = Play::new(mode, false, "Delete", &[]);
+            play.world.deaf = true;
+            play.until(|world| world.open_attempt() == Some(2));
+            if hears {
+                play.settle();
+            } else {
+                play.rest();
+            }
+            ended(&play.world, Ending::Any);
+            let status = play.world.restore.status.clone().unwrap();
+            assert_eq!(status.phase, Some(phase), "{}", play.world.story());
+            let message = status.message.unwrap_or_default();
+            let told = message.contains("did not take the order");
+            assert_eq!(told, !hears, "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_controller_that_was_away_leaves_nothing_behind() {
+    let mut play = Play::new(RestoreMode::NewClaim, false, "Delete", &[]);
+    play.until(|world| world.open_attempt().is_some());
+    play.world.restore.spec.cancel = Some(true);
+    play.until(|world| super::next::gives_up(&world.restore));
+    play.away();
+    play.world.driver_gone = true;
+    play.until(|world| world.holder.is_none());
+    let phase = play.world.restore.status.as_ref().unwrap().phase;
+    assert_eq!(phase, Some(Phase::Canceling), "{}", play.world.story());
+    play.world.driver_gone = false;
+    play.settle();
+    ended(&play.world, Ending::Any);
 }
 
 #[test]

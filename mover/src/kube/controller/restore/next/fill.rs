@@ -322,10 +322,37 @@ fn without_agent(mut draft: Draft<'_>, last: bool) -> Decision {
     draft.wait()
 }
 
+/// The agent is ready and moves nothing, and yet does not take the order: the device is made again, and ordered again where that is.
+fn without_answer(mut draft: Draft<'_>) -> Decision {
+    let attempts = draft.seen.settings.attempts;
+    let node = draft.status.node.clone().unwrap_or_default();
+    let message = format!(
+        "the agent of node {node} is ready and moves nothing, and did not take the order in time"
+    );
+    let last = draft.status.order.as_ref();
+    if last.is_some_and(|order| order.attempt >= attempts) {
+        let message = format!("given up after {attempts} attempts: {message}");
+        return give_up::begin(draft, Reason::AgentLost, &message);
+    }
+    draft.set((DEVICE_READY, Some(false)), Reason::AgentLost, &message);
+    draft.act(Action::Event {
+        warning: true,
+        reason: Reason::AgentLost,
+        message,
+    });
+    if let Some(holder) = &draft.seen.holder {
+        draft.delete_holder(holder);
+    }
+    draft.wait()
+}
+
 /// A transfer that runs, or an order that nobody has taken yet: an agent does so many at once as it has slots, and whoever waits for one
 /// waits for as long as they take.
 fn watch(mut draft: Draft<'_>, running: bool) -> Decision {
     let seen = draft.seen;
+    if !running && seen.untaken >= seen.settings.progress_deadline {
+        return without_answer(draft);
+    }
     if !running {
         draft.say("the device is open; waiting for a free slot of the agent");
         draft.set((DEVICE_READY, Some(true)), Reason::Exposed, "");

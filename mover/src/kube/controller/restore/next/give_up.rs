@@ -64,13 +64,9 @@ pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
     draft.wait()
 }
 
-/// Whether what was made should have been taken back by now.
+/// Whether what was made should have been taken back by now: a controller that was away asked nobody meanwhile.
 fn is_overdue(draft: &Draft<'_>) -> bool {
-    let known = super::status::condition(&draft.status, SUCCEEDED);
-    known.is_some_and(|known| {
-        let begun = known.last_transition_time.0;
-        draft.seen.now.duration_since(begun) >= draft.seen.settings.clean_deadline
-    })
+    draft.seen.cleaning >= draft.seen.settings.clean_deadline
 }
 
 /// Whether nothing but the status names the storage, or soon nothing will.

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::super::decision::{Action, ObjectId};
-use super::super::next::next;
+use super::super::next::{gives_up, next};
 use super::super::observation::{Agent, Holder, Observation, Settings, Slot};
 use super::super::point::{PointAnswer, PointRecord};
 use super::super::target;
@@ -41,6 +41,10 @@ pub(super) enum Fault {
     Late,
     PodUsesClaim,
     NodeDies,
+    /// The agent is ready and hears of no order for a while.
+    Deaf,
+    /// No controller leads for hours.
+    Away,
 }
 
 impl Fault {
@@ -56,6 +60,8 @@ impl Fault {
         Self::Late,
         Self::PodUsesClaim,
         Self::NodeDies,
+        Self::Deaf,
+        Self::Away,
     ];
 }
 
@@ -64,6 +70,10 @@ pub(super) struct Play {
     faults: Vec<Fault>,
     pod_uses_claim: bool,
     removed: bool,
+    /// Since when this controller saw the attempt not taken.
+    untaken: Option<(i64, Timestamp)>,
+    /// Since when it saw that the restore is taken back.
+    cleaning: Option<Timestamp>,
 }
 
 const SIZE: i64 = 1 << 30;
@@ -87,6 +97,7 @@ impl Play {
             attached: [].into(),
             holder: None,
             agent: true,
+            deaf: false,
             dead_node: None,
             bound_to_node: false,
             driver_gone: false,
@@ -101,6 +112,8 @@ impl Play {
             faults: faults.to_vec(),
             pod_uses_claim: false,
             removed: false,
+            untaken: None,
+            cleaning: None,
         };
         if mode != RestoreMode::NewClaim {
             play.add_old_claim(mode);
@@ -179,6 +192,8 @@ impl Play {
             }
             Fault::AgentLost => self.world.agent = !self.world.agent,
             Fault::Late => self.world.now += SignedDuration::from_mins(31),
+            Fault::Deaf => self.world.deaf = !self.world.deaf,
+            Fault::Away => self.away(),
             Fault::PodUsesClaim => self.pod_uses_claim = !self.pod_uses_claim,
             Fault::NodeDies => {
                 // One dies, once.
@@ -192,6 +207,12 @@ impl Play {
             Fault::Crash | Fault::TransferFails | Fault::ForeignClaim => {}
         }
         self.world.check();
+    }
+
+    /// No controller leads for hours.
+    pub(super) fn away(&mut self) {
+        (self.untaken, self.cleaning) = (None, None);
+        self.world.now += SignedDuration::from_hours(2);
     }
 
     fn delete_target(&mut self) {
@@ -215,7 +236,8 @@ impl Play {
                 self.world.step(which);
             }
             self.control(u64::MAX);
-            self.world.now += SignedDuration::from_secs(1);
+            let pause = if self.world.deaf { 30 } else { 1 };
+            self.world.now += SignedDuration::from_secs(pause);
         }
         panic!("never\n{}", self.world.story());
     }
@@ -224,6 +246,12 @@ impl Play {
     pub(super) fn settle(&mut self) {
         self.world.log.push("settles".to_owned());
         self.world.agent = true;
+        self.world.deaf = false;
+        self.rest();
+    }
+
+    /// The same with an agent that is as it is.
+    pub(super) fn rest(&mut self) {
         self.pod_uses_claim = false;
         for round in 0..600 {
             for which in 0..9 {
@@ -231,7 +259,7 @@ impl Play {
             }
             self.world.run_agent(TransferState::Succeeded);
             self.control(u64::MAX);
-            let waits = self.world.driver_gone || self.world.dead_node.is_some();
+            let waits = self.world.driver_gone || self.world.dead_node.is_some() || self.world.deaf;
             self.world.now += SignedDuration::from_secs(if waits { 30 } else { 1 });
             if round > 300 && self.removed {
                 break;
@@ -337,6 +365,7 @@ impl Play {
         let target_volume = target_name
             .and_then(|name| self.world.volumes.get(&name))
             .cloned();
+        let (untaken, cleaning) = self.witness();
         Observation {
             now: self.world.now,
             namespace_terminating: false,
@@ -354,6 +383,8 @@ impl Play {
             final_volume,
             holder: self.world.holder.clone(),
             agent: self.agent(),
+            untaken,
+            cleaning,
             reachable: self.world.dead_node.is_none() || !self.world.bound_to_node,
             target,
             target_users: self
@@ -379,6 +410,21 @@ impl Play {
         } else {
             SignedDuration::from_hours(10_000)
         }
+    }
+
+    /// What the controller saw for so long, without a break. An agent that hears of orders waits for a slot.
+    fn witness(&mut self) -> (SignedDuration, SignedDuration) {
+        let now = self.world.now;
+        let ended = gives_up(&self.world.restore);
+        let open = self.world.open_attempt();
+        let deaf = open.filter(|_| self.world.deaf && !ended && self.agent() == Agent::Ready);
+        let begun = self.untaken.filter(|(known, _)| Some(*known) == deaf);
+        self.untaken = deaf.map(|attempt| begun.unwrap_or((attempt, now)));
+        self.cleaning = ended.then(|| self.cleaning.unwrap_or(now));
+        let since = |begun: Option<Timestamp>| begun.map(|begun| now.duration_since(begun));
+        let untaken = since(self.untaken.map(|(_, begun)| begun));
+        let cleaning = since(self.cleaning);
+        (untaken.unwrap_or_default(), cleaning.unwrap_or_default())
     }
 
     fn agent(&self) -> Agent {

@@ -89,7 +89,7 @@ impl Definitions {
                     }
                     Err(error) => {
                         if is_undefined(&error) {
-                        tokio::time::sleep(PAUSE).await;
+                            tokio::time::sleep(PAUSE).await;
                             watch.set(begin());
                         }
                         vec![Err(error)]

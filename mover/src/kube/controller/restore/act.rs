@@ -18,7 +18,7 @@ use super::observe;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
 use crate::kube::api::PodVolumeRestore;
-use crate::kube::api::names::RESTORED_POINT;
+use crate::kube::api::names::{KEPT_OF, RESTORED_POINT};
 
 /// Takes one action.
 pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -> Result<()> {
@@ -72,6 +72,12 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
         }
         Action::SetClaimRef(id, owner) => {
             let change = json!({"metadata": version(&id), "spec": {"claimRef": whole(&owner)}});
+            apply::merge(&volumes, &id.name, &change).await.map(drop)
+        }
+        Action::KeepVolume(id, owner) => {
+            let mut metadata = version(&id);
+            metadata["labels"] = json!({KEPT_OF: restore.uid()});
+            let change = json!({"metadata": metadata, "spec": {"claimRef": whole(&owner)}});
             apply::merge(&volumes, &id.name, &change).await.map(drop)
         }
         Action::Event {

@@ -3,7 +3,7 @@
 //! Owns: the controller's loop as `act` has it: read, decide, write the status, act; reads and writes may be far apart.
 
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedObjectReference,
+    ObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedObjectReference,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -17,7 +17,7 @@ use super::super::point::{PointAnswer, PointRecord};
 use super::super::target;
 use super::super::volume::DELETE;
 use super::world::{CLAIM, SHOP, SYSTEM, World, provisioned};
-use crate::kube::api::names::FINALIZER;
+use crate::kube::api::names::{FINALIZER, KEPT_OF};
 use crate::kube::api::restore::{RecordedClaim, RestoreMode, VolumeMode};
 use crate::kube::api::transfer::TransferState;
 use crate::kube::api::{PodVolumeRestore, PodVolumeRestoreSpec};
@@ -224,6 +224,15 @@ impl Play {
         target.metadata.deletion_timestamp = Some(Time(now));
         // From here its volume may go, as the user wants; only a volume that is no claim's yet may not.
         self.world.user_deleted_claim = true;
+    }
+
+    /// The same while the agent fills the volume.
+    pub(super) fn until_filled(&mut self, there: impl Fn(&World) -> bool) {
+        self.until(|world| world.open_attempt().is_some());
+        for _ in 0..2 {
+            self.world.run_agent(TransferState::Succeeded);
+        }
+        self.until(there);
     }
 
     /// Goes on undisturbed until it happens.
@@ -498,7 +507,14 @@ impl Play {
             }
             Action::SetClaimRef(id, owner) => {
                 return self.change(&id, |volume| {
-                    volume.spec.as_mut().unwrap().claim_ref = Some(*owner);
+                    volume.spec.as_mut().unwrap().claim_ref = Some(stored(*owner));
+                });
+            }
+            Action::KeepVolume(id, owner) => {
+                return self.change(&id, |volume| {
+                    let labels = volume.metadata.labels.get_or_insert_default();
+                    labels.insert(KEPT_OF.to_owned(), "u".to_owned());
+                    volume.spec.as_mut().unwrap().claim_ref = Some(stored(*owner));
                 });
             }
         }
@@ -529,6 +545,12 @@ impl Play {
         }
         same
     }
+}
+
+/// As the API server keeps it: an empty UID is none.
+fn stored(mut owner: ObjectReference) -> ObjectReference {
+    owner.uid = owner.uid.filter(|uid| !uid.is_empty());
+    owner
 }
 
 fn claim(mode: &str) -> PersistentVolumeClaim {

@@ -110,6 +110,7 @@ const CASES: &[Case] = &[
         left::by_a_driver_that_is_gone,
     ),
     ("two_nodes", nodes::two),
+    ("cordoned_node", nodes::cordoned),
     ("api_server_killed", outages::api_server),
     ("controller_manager_killed", outages::controller_manager),
     ("deaths", deaths::anywhere),

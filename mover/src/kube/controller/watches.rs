@@ -10,7 +10,7 @@
 //!
 //! Lists come as pages and not as streams: etcd before 3.4.31 and 3.5.13 answers streamed lists with an error.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,12 +24,12 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use kube::runtime::watcher::{self, Config, Event};
 use kube::runtime::{WatchStreamExt as _, reflector};
-use kube::{Client, Resource, ResourceExt as _};
+use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::definitions::Definitions;
-use super::nodes;
+use super::nodes::{self, Nodes};
 use super::ordered::Ordered;
 use super::owner::Owner;
 use super::queue::Queue;
@@ -105,8 +105,8 @@ pub struct Stores {
     pub repositories: Store<SnapshotRepository>,
     /// Pods of the system namespace: agents and holders.
     pub pods: Store<Pod>,
-    /// Names and labels of the nodes.
-    pub nodes: Store<PartialObjectMeta<Node>>,
+    /// Names, labels and taints of the nodes.
+    pub nodes: Store<Node>,
     /// Which of our kinds there are at all.
     pub definitions: Arc<Definitions>,
     /// Since when a node is without a ready agent, as far as this process saw it.
@@ -124,14 +124,10 @@ impl Stores {
             .collect()
     }
 
-    /// Labels of the nodes.
+    /// What matters of the nodes.
     #[must_use]
-    pub fn node_labels(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        self.nodes
-            .state()
-            .iter()
-            .map(|node| (node.name_any(), node.labels().clone()))
-            .collect()
+    pub fn nodes(&self) -> Nodes {
+        Nodes::of(self.nodes.state().iter().map(AsRef::as_ref))
     }
 
     /// For how long this node has been without a ready agent; nothing while it has one. Counted from when this process noticed.
@@ -308,11 +304,13 @@ fn pods(
     store
 }
 
-fn nodes_of(client: &Client, tasks: &mut JoinSet<()>) -> Store<PartialObjectMeta<Node>> {
+fn nodes_of(client: &Client, tasks: &mut JoinSet<()>) -> Store<Node> {
     let (store, writer) = reflector::store();
-    let api = Api::<PartialObjectMeta<Node>>::all(client.clone());
+    let api = Api::<Node>::all(client.clone());
     follow(
-        watcher::watcher(api, Config::default()).default_backoff(),
+        watcher::watcher(api, Config::default())
+            .default_backoff()
+            .modify(nodes::strip),
         writer,
         tasks,
         |_| {},

@@ -98,6 +98,8 @@ pub struct Source {
     pub volume: String,
     /// Nodes with an agent that the volume can be attached to.
     pub nodes: BTreeSet<String>,
+    /// Such that take no pods, for they were cordoned.
+    pub cordoned: BTreeSet<String>,
 }
 
 /// A VolumeSnapshot.

@@ -147,7 +147,7 @@ async fn delete_volume(volumes: &Api<PersistentVolume>, id: &ObjectId) -> Result
 }
 
 async fn create_holder(context: &Context, seen: &Observation) -> Result<()> {
-    let allowed = observe::eligible(context, seen);
+    let allowed = observe::eligible(context, seen).open;
     if allowed.is_empty() {
         return Err(Error::new(
             ErrorKind::Unavailable,
@@ -167,7 +167,7 @@ async fn create_holder(context: &Context, seen: &Observation) -> Result<()> {
         &context.settings.holder,
         HoldMode::Write,
         (&claim, false),
-        &allowed,
+        (&allowed, &context.stores.nodes()),
     );
     let pods = Api::<Pod>::namespaced(context.client.clone(), &context.settings.namespace);
     apply::ensure(&pods, &pod).await.map(drop)

@@ -4,6 +4,8 @@
 //!
 //! What is decided by is read now and not taken from a watch: a store that is a moment old would create or delete twice.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttachment};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -11,6 +13,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
 use super::super::apply::Object;
+use super::super::nodes::Eligible;
 use super::super::ordered::Ordered;
 use super::super::slots::Slot as Place;
 use super::super::working_copy::is_foreign;
@@ -55,6 +58,7 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
         untaken: SignedDuration::ZERO,
         cleaning: SignedDuration::ZERO,
         reachable: true,
+        cordoned: BTreeSet::new(),
         target: None,
         target_users: Vec::new(),
         target_attached_to: Vec::new(),
@@ -84,8 +88,10 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
         seen.point = lookup::point(context, &seen.restore, &asking).await?;
     }
     class(context, &mut seen).await?;
-    seen.reachable = !eligible(context, &seen).is_empty();
-    slot(context, &mut seen);
+    let eligible = eligible(context, &seen);
+    seen.reachable = !eligible.open.is_empty();
+    seen.cordoned.clone_from(&eligible.cordoned);
+    slot(context, &eligible.open, &mut seen);
     Ok(seen)
 }
 
@@ -325,7 +331,7 @@ async fn class(context: &Context, seen: &mut Observation) -> Result<()> {
 }
 
 /// Asks for a place where the next step makes something.
-fn slot(context: &Context, seen: &mut Observation) {
+fn slot(context: &Context, open: &BTreeSet<String>, seen: &mut Observation) {
     let uid = seen.restore.uid().unwrap_or_default();
     if !next::wants_slot(seen) {
         // Who waits for something else must not hold a place in the queue of those that could begin.
@@ -336,10 +342,7 @@ fn slot(context: &Context, seen: &mut Observation) {
     }
     let created = seen.restore.metadata.creation_timestamp.as_ref();
     let created = created.map_or(0, |time| time.0.as_second());
-    seen.slot = match context
-        .slots
-        .request(&uid, created, &eligible(context, seen))
-    {
+    seen.slot = match context.slots.request(&uid, created, open) {
         Place::Waiting { ahead } => Slot::Waiting(ahead),
         Place::NoNode => Slot::NoNode,
         Place::NotAsked | Place::Granted(_) => Slot::Granted,
@@ -347,19 +350,15 @@ fn slot(context: &Context, seen: &mut Observation) {
 }
 
 /// Nodes whose agent can reach the volume.
-pub(super) fn eligible(
-    context: &Context,
-    seen: &Observation,
-) -> std::collections::BTreeSet<String> {
+pub(super) fn eligible(context: &Context, seen: &Observation) -> Eligible {
     let volume = seen.working_volume.as_ref().or(seen.target_volume.as_ref());
     let affinity = volume.and_then(|volume| volume.spec.as_ref()?.node_affinity.as_ref());
     // The old volume of a claim that is replaced says nothing about the new one.
     let affinity = affinity.filter(|_| {
         seen.working_volume.is_some() || seen.restore.spec.mode == RestoreMode::InPlace
     });
-    nodes::eligible(
-        &context.stores.agents(),
-        &context.stores.node_labels(),
-        affinity,
-    )
+    context
+        .stores
+        .nodes()
+        .eligible(&context.stores.agents(), affinity)
 }

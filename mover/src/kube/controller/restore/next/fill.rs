@@ -14,7 +14,7 @@ use crate::kube::api::backup::AttachStrategy;
 use crate::kube::api::conditions::{DEVICE_READY, Reason};
 use crate::kube::api::restore::{HandoverStatus, HandoverStep, RestoreMode};
 use crate::kube::api::transfer::{TransferOrder, TransferState};
-use crate::kube::controller::attempts;
+use crate::kube::controller::{attempts, nodes};
 
 /// Between two looks for somebody who came to use a claim that is being written over.
 const IN_PLACE_WAIT: SignedDuration = SignedDuration::from_secs(1);
@@ -86,10 +86,7 @@ fn without_slot(mut draft: Draft<'_>) -> Decision {
             Reason::WaitingForSlot,
             format!("{ahead} volumes are moved first"),
         ),
-        _ => (
-            Reason::NoAgent,
-            "no node with an agent can reach the volume".to_owned(),
-        ),
+        _ => (Reason::NoAgent, unreachable(&draft)),
     };
     let limit = draft.seen.settings.expose_deadline;
     if reason == Reason::NoAgent && draft.lasts((DEVICE_READY, reason), limit) {
@@ -97,6 +94,12 @@ fn without_slot(mut draft: Draft<'_>) -> Decision {
     }
     draft.set((DEVICE_READY, Some(false)), reason, &message);
     draft.wait()
+}
+
+/// Why there is no node.
+fn unreachable(draft: &Draft<'_>) -> String {
+    nodes::unreachable(&draft.seen.cordoned)
+        .unwrap_or_else(|| "no node with an agent can reach the volume".to_owned())
 }
 
 /// Whether a claim that asks to be filled, and for something else than was accepted, was created after the restore.
@@ -238,10 +241,7 @@ fn expose(mut draft: Draft<'_>) -> Decision {
     );
     let lost = seen.holder.is_none() && !seen.reachable;
     let (message, ready) = match &seen.holder {
-        None if lost => (
-            "no node with an agent can reach the volume".to_owned(),
-            None,
-        ),
+        None if lost => (unreachable(&draft), None),
         None => ("the holder pod is being made".to_owned(), None),
         Some(holder) if holder.ending => ("the old holder pod is ending".to_owned(), None),
         Some(holder) => match (&holder.node, holder.ready) {

@@ -395,6 +395,7 @@ impl Play {
             untaken,
             cleaning,
             reachable: self.world.dead_node.is_none() || !self.world.bound_to_node,
+            cordoned: Default::default(),
             target,
             target_users: self
                 .pod_uses_claim

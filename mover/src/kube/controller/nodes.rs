@@ -337,7 +337,7 @@ mod tests {
         let agents: BTreeSet<String> = set(&["a", "b"]);
         let found = nodes.eligible(&agents, None);
         assert_eq!(found.open, set(&["a"]));
-        assert_eq!(unreachable(&found.cordoned).is_some(), true);
+        assert!(unreachable(&found.cordoned).is_some());
         // Only there: it is said which node it is.
         let found = nodes.eligible(&set(&["b"]), None);
         assert!(found.open.is_empty());

@@ -276,7 +276,7 @@ where
     let begin = move || watcher::watcher(api.clone(), Config::default()).default_backoff();
     let events = Arc::clone(definitions).known(kind, begin);
     follow(events, writer, tasks, move |object: &K| {
-        queue.add(Key::of(kind, object))
+        queue.add(Key::of(kind, object));
     });
     store
 }

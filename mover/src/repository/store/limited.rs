@@ -357,10 +357,10 @@ mod tests {
         bucket.take(100_000, &|| false);
         let stop = Arc::new(AtomicBool::new(false));
         let (heard, waits) = (Arc::clone(&stop), Arc::clone(&bucket));
-        let (asks, asked) = std::sync::mpsc::channel();
+        let (asks, asked) = crossbeam_channel::bounded(1);
         let thread = std::thread::spawn(move || {
             waits.take(1, &|| {
-                let _ = asks.send(());
+                let _ = asks.try_send(());
                 heard.load(Ordering::Relaxed)
             });
         });

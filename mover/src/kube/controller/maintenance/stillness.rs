@@ -81,7 +81,7 @@ pub(super) async fn watched<T>(
     stop.stop();
     match tokio::time::timeout(patience.stop, &mut run).await {
         // That it was stopped says less than why.
-        Ok(ended) => Ended::Itself(joined(ended).or_else(|_| Err(hangs(patience.still)))),
+        Ok(ended) => Ended::Itself(joined(ended).map_err(|_| hangs(patience.still))),
         Err(_) => Ended::Never(run),
     }
 }
@@ -101,8 +101,6 @@ pub(super) fn hangs(still: Duration) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     const SOON: Patience = Patience {
@@ -135,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_run_that_hears_nothing_is_left_to_itself() {
-        let (release, wait) = mpsc::channel::<()>();
+        let (release, wait) = crossbeam_channel::bounded::<()>(1);
         let runtime = runtime();
         let stop = StopFlag::default();
         let run = runtime.spawn_blocking(move || {

@@ -70,16 +70,8 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
             });
             apply::merge(&volumes, &id.name, &change).await.map(drop)
         }
-        Action::SetClaimRef(id, owner) => {
-            let change = json!({"metadata": version(&id), "spec": {"claimRef": whole(&owner)}});
-            apply::merge(&volumes, &id.name, &change).await.map(drop)
-        }
-        Action::KeepVolume(id, owner) => {
-            let mut metadata = version(&id);
-            metadata["labels"] = json!({KEPT_OF: restore.uid()});
-            let change = json!({"metadata": metadata, "spec": {"claimRef": whole(&owner)}});
-            apply::merge(&volumes, &id.name, &change).await.map(drop)
-        }
+        Action::SetClaimRef(id, owner) => belong(&volumes, &id, &owner, None).await,
+        Action::KeepVolume(id, owner) => belong(&volumes, &id, &owner, restore.uid()).await,
         Action::Event {
             warning,
             reason,
@@ -113,6 +105,21 @@ async fn finalizer(context: &Context, restore: &PodVolumeRestore, present: bool)
 
 fn version(id: &ObjectId) -> serde_json::Value {
     json!({"uid": id.uid, "resourceVersion": id.resource_version})
+}
+
+/// Sets whom a volume belongs to, and where it is kept for a person, by which restore.
+async fn belong(
+    volumes: &Api<PersistentVolume>,
+    id: &ObjectId,
+    owner: &ObjectReference,
+    kept_of: Option<String>,
+) -> Result<()> {
+    let mut metadata = version(id);
+    if let Some(uid) = kept_of {
+        metadata["labels"] = json!({KEPT_OF: uid});
+    }
+    let change = json!({"metadata": metadata, "spec": {"claimRef": whole(owner)}});
+    apply::merge(volumes, &id.name, &change).await.map(drop)
 }
 
 /// A reference for a merge, which keeps what is not named.

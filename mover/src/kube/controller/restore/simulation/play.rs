@@ -404,12 +404,16 @@ impl Play {
                 .collect(),
             target_attached_to: Vec::new(),
             target_volume,
-            settings: Settings {
-                system_namespace: SYSTEM.to_owned(),
-                clean_deadline: self.clean_deadline(),
-                ..Settings::default()
-            },
+            settings: self.settings(),
             restore,
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            system_namespace: SYSTEM.to_owned(),
+            clean_deadline: self.clean_deadline(),
+            ..Settings::default()
         }
     }
 
@@ -506,20 +510,20 @@ impl Play {
                         .persistent_volume_reclaim_policy = Some(policy);
                 });
             }
-            Action::SetClaimRef(id, owner) => {
-                return self.change(&id, |volume| {
-                    volume.spec.as_mut().unwrap().claim_ref = Some(stored(*owner));
-                });
-            }
-            Action::KeepVolume(id, owner) => {
-                return self.change(&id, |volume| {
-                    let labels = volume.metadata.labels.get_or_insert_default();
-                    labels.insert(KEPT_OF.to_owned(), "u".to_owned());
-                    volume.spec.as_mut().unwrap().claim_ref = Some(stored(*owner));
-                });
-            }
+            Action::SetClaimRef(id, owner) => return self.belong(&id, *owner, None),
+            Action::KeepVolume(id, owner) => return self.belong(&id, *owner, Some(KEPT_OF)),
         }
         true
+    }
+
+    /// As the API server keeps it: an empty UID is none.
+    fn belong(&mut self, id: &ObjectId, mut owner: ObjectReference, label: Option<&str>) -> bool {
+        owner.uid = owner.uid.filter(|uid| !uid.is_empty());
+        self.change(id, |volume| {
+            let label = label.map(|key| (key.to_owned(), "u".to_owned()));
+            volume.metadata.labels.get_or_insert_default().extend(label);
+            volume.spec.as_mut().unwrap().claim_ref = Some(owner);
+        })
     }
 
     fn create_holder(&mut self) {
@@ -546,12 +550,6 @@ impl Play {
         }
         same
     }
-}
-
-/// As the API server keeps it: an empty UID is none.
-fn stored(mut owner: ObjectReference) -> ObjectReference {
-    owner.uid = owner.uid.filter(|uid| !uid.is_empty());
-    owner
 }
 
 fn claim(mode: &str) -> PersistentVolumeClaim {

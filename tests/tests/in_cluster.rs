@@ -105,6 +105,7 @@ const CASES: &[Case] = &[
     ("failures_are_told", maintenance::failures_are_told),
     ("prometheus_sees", metrics::prometheus_sees),
     ("many_queued", queue::many),
+    ("order_that_nobody_takes", queue::not_taken),
     (
         "left_by_a_driver_that_is_gone",
         left::by_a_driver_that_is_gone,

@@ -105,11 +105,13 @@ const CASES: &[Case] = &[
     ("failures_are_told", maintenance::failures_are_told),
     ("prometheus_sees", metrics::prometheus_sees),
     ("many_queued", queue::many),
+    ("order_that_nobody_takes", queue::not_taken),
     (
         "left_by_a_driver_that_is_gone",
         left::by_a_driver_that_is_gone,
     ),
     ("two_nodes", nodes::two),
+    ("cordoned_node", nodes::cordoned),
     ("api_server_killed", outages::api_server),
     ("controller_manager_killed", outages::controller_manager),
     ("deaths", deaths::anywhere),
@@ -120,6 +122,10 @@ const CASES: &[Case] = &[
         removal::controller_and_namespace,
     ),
     ("definitions_deleted", removal::definitions),
+    (
+        "controller_definitions_and_namespace_deleted",
+        removal::controller_definitions_and_namespace,
+    ),
     ("every_rule_is_used", rules::all_are_used),
 ];
 

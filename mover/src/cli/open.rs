@@ -15,11 +15,14 @@ use crate::repository::format::RecoveryKey;
 use crate::repository::format::crypto::Cipher;
 use crate::repository::format::key_slot::Secret;
 use crate::repository::store::Store;
-use crate::repository::store::connect::{StoreOptions, connect};
+use crate::repository::store::connect::{StoreOptions, connect_for};
+use crate::repository::store::limited::Hurry;
 
 /// Reaches the store that the flags name; `create` makes a missing directory.
 pub(super) fn store(options: &StoreOptions, create: bool, run: &Run) -> Result<Arc<dyn Store>> {
-    let store = connect(options, None, create)?;
+    let stop = run.stop_flag();
+    let hurry = Hurry::new(move || stop.is_stopped());
+    let store = connect_for(options, None, create, Some(hurry))?;
     run.uses(&store);
     Ok(store)
 }

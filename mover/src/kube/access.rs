@@ -22,10 +22,12 @@ use k8s_openapi::api::core::v1::Secret as SecretObject;
 use super::answer::failed;
 use super::api::{NameRef, SnapshotRepository, SnapshotRepositorySpec};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::progress::StopFlag;
 use crate::repository::access::{self, Repository};
 use crate::repository::format::Secret;
 use crate::repository::store::Store;
-use crate::repository::store::connect::{StoreOptions, connect};
+use crate::repository::store::connect::{StoreOptions, connect_for};
+use crate::repository::store::limited::Hurry;
 use secrets::Credentials;
 
 /// Bandwidth that all runs of the process share, in bytes a second.
@@ -123,6 +125,15 @@ impl RepositoryAccess {
     /// # Errors
     /// What the store answers.
     pub fn connect(&self, bandwidth: Bandwidth, create: bool) -> Result<Arc<dyn Store>> {
+        self.connect_for(bandwidth, create, None)
+    }
+
+    fn connect_for(
+        &self,
+        bandwidth: Bandwidth,
+        create: bool,
+        hurry: Option<Hurry>,
+    ) -> Result<Arc<dyn Store>> {
         if let Some(directory) = &self.spec.directory {
             let options = StoreOptions {
                 url: directory.path.clone(),
@@ -130,9 +141,9 @@ impl RepositoryAccess {
                 limit_download: bandwidth.download,
                 ..StoreOptions::default()
             };
-            return connect(&options, None, create);
+            return connect_for(&options, None, create, hurry);
         }
-        self.bucket(bandwidth)
+        self.bucket(bandwidth, hurry)
     }
 
     /// Opens the repository and proves that it is the one that is meant. Waits, as [`connect`](Self::connect).
@@ -140,6 +151,19 @@ impl RepositoryAccess {
     /// # Errors
     /// What opening answers; `InvalidRequest` where another repository lies in the place, or none was recorded yet.
     pub fn open(&self, bandwidth: Bandwidth) -> Result<Repository> {
+        self.open_with(bandwidth, None)
+    }
+
+    /// The same for a run that hears `stop`: it waits for bandwidth no longer then.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_for(&self, bandwidth: Bandwidth, stop: &StopFlag) -> Result<Repository> {
+        let stop = stop.clone();
+        self.open_with(bandwidth, Some(Hurry::new(move || stop.is_stopped())))
+    }
+
+    fn open_with(&self, bandwidth: Bandwidth, hurry: Option<Hurry>) -> Result<Repository> {
         let Some(expected) = &self.expected else {
             return Err(Error::new(
                 ErrorKind::Unavailable,
@@ -148,7 +172,7 @@ impl RepositoryAccess {
             .object(&self.name)
             .hint("its status.message says what is missing"));
         };
-        let store = self.connect(bandwidth, false)?;
+        let store = self.connect_for(bandwidth, false, hurry)?;
         let (repository, warnings) = access::open(store, self.secret.as_ref())?;
         for warning in warnings {
             tracing::warn!(repository = self.name, "{warning}");
@@ -166,7 +190,7 @@ impl RepositoryAccess {
     }
 
     #[cfg(feature = "s3")]
-    fn bucket(&self, bandwidth: Bandwidth) -> Result<Arc<dyn Store>> {
+    fn bucket(&self, bandwidth: Bandwidth, hurry: Option<Hurry>) -> Result<Arc<dyn Store>> {
         use crate::repository::store::connect::connect_bucket;
         use crate::repository::store::s3::S3Options;
 
@@ -186,11 +210,11 @@ impl RepositoryAccess {
             credentials: self.credentials.as_ref().map(Credentials::to_s3),
             ..S3Options::default()
         };
-        connect_bucket(&options, (bandwidth.upload, bandwidth.download))
+        connect_bucket(&options, (bandwidth.upload, bandwidth.download), hurry)
     }
 
     #[cfg(not(feature = "s3"))]
-    fn bucket(&self, _bandwidth: Bandwidth) -> Result<Arc<dyn Store>> {
+    fn bucket(&self, _bandwidth: Bandwidth, _hurry: Option<Hurry>) -> Result<Arc<dyn Store>> {
         let _ = &self.credentials;
         Err(Error::new(
             ErrorKind::InvalidRequest,

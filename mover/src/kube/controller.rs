@@ -13,6 +13,7 @@ pub mod apply;
 pub mod attempts;
 pub mod backup;
 pub mod conditions;
+pub mod definitions;
 pub mod events;
 pub mod holder;
 pub mod lease;
@@ -20,6 +21,7 @@ pub mod looks;
 pub mod maintenance;
 pub mod milestones;
 pub mod nodes;
+pub mod ordered;
 pub mod owner;
 pub mod quantity;
 pub mod queue;
@@ -32,6 +34,7 @@ pub mod sweep;
 pub mod telemetry;
 pub mod volumes;
 pub mod watches;
+pub mod witness;
 pub mod working_copy;
 
 use std::collections::BTreeMap;
@@ -78,6 +81,8 @@ pub struct Context {
     pub cluster_alias: String,
     /// When repositories were looked at.
     pub looks: looks::Looks,
+    /// What this process saw hold, and for how long.
+    pub witness: witness::Witness,
     profiles: RwLock<Profiles>,
 }
 
@@ -182,7 +187,9 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 async fn lead(connection: Connection, settings: Settings, telemetry: Arc<Telemetry>) -> Result<()> {
     let queue = Arc::new(Queue::default());
     let mut tasks = JoinSet::new();
-    let stores = watches::start(&connection.watches, &settings.namespace, &queue, &mut tasks);
+    let definitions = telemetry.definitions();
+    let watched = (&connection.watches, &*settings.namespace);
+    let stores = watches::start(watched, &definitions, &queue, &mut tasks);
     let client = connection.requests;
     let cluster_uid = cluster_uid(&client).await?;
     let mut settings = settings;
@@ -196,6 +203,7 @@ async fn lead(connection: Connection, settings: Settings, telemetry: Arc<Telemet
         cluster_alias: alias.unwrap_or_else(|| cluster_uid.chars().take(8).collect()),
         cluster_uid,
         looks: looks::Looks::default(),
+        witness: witness::Witness::default(),
         profiles: RwLock::default(),
         client,
         settings,

@@ -42,6 +42,10 @@ pub trait Pages: Send + Sync + 'static {
     }
     /// Why the process takes no work yet, or no more; `None` once it does.
     fn not_ready(&self) -> Option<String>;
+    /// What a person should know of a process that works all the same.
+    fn remark(&self) -> Option<String> {
+        None
+    }
 }
 
 /// An address that is listened on.
@@ -128,8 +132,8 @@ fn answer(pages: &dyn Pages, method: &Method, path: &str) -> Response<String> {
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "no metrics\n")
             }
         },
-        "/healthz" => state(pages.unhealthy()),
-        "/readyz" => state(pages.not_ready()),
+        "/healthz" => state(pages.unhealthy(), None),
+        "/readyz" => state(pages.not_ready(), pages.remark()),
         _ => plain(
             StatusCode::NOT_FOUND,
             "/metrics, /healthz and /readyz are served\n",
@@ -137,9 +141,12 @@ fn answer(pages: &dyn Pages, method: &Method, path: &str) -> Response<String> {
     }
 }
 
-fn state(obstacle: Option<String>) -> Response<String> {
+fn state(obstacle: Option<String>, remark: Option<String>) -> Response<String> {
     match obstacle {
-        None => plain(StatusCode::OK, "ok\n"),
+        None => plain(
+            StatusCode::OK,
+            remark.map_or_else(|| "ok\n".to_owned(), |remark| format!("ok: {remark}\n")),
+        ),
         Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }

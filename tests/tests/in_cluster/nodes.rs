@@ -8,7 +8,7 @@ use tests::cluster::claims::Claim;
 use tests::cluster::light_node::LightNode;
 use tests::cluster::product::agent_name;
 
-use crate::bed::{Bed, NODE, phase};
+use crate::bed::{Bed, LIMIT, NODE, phase};
 
 const SECOND: &str = "second";
 /// How long a node that was taken away may show.
@@ -57,6 +57,46 @@ fn on_both(bed: &mut Bed) -> Result<()> {
     let object = bed.completed(&format!("of-{SECOND}"))?;
     ensure!(object["status"]["node"] == SECOND, "{}", object["status"]);
     bed.nothing_left()
+}
+
+/// A node that was cordoned gets no holder where another can be had; a volume of that node alone waits, and says for what.
+pub(crate) fn cordoned(bed: &mut Bed) -> Result<()> {
+    let node = bed.second_node(SECOND)?;
+    let outcome = beside_a_cordoned_one(bed);
+    let back = cordon(bed, false);
+    leave(bed, node).and(back).and(outcome)
+}
+
+fn beside_a_cordoned_one(bed: &mut Bed) -> Result<()> {
+    bed.product.start_agent(&bed.cluster, SECOND)?;
+    let (_, free) = bed.claim("free", 8)?;
+    let (claim, bound) = bed.claim("bound", 8)?;
+    bind_to(bed, &claim, NODE)?;
+    bed.count()?;
+    cordon(bed, true)?;
+    bed.backup("free", "free", &json!({}), &free)?;
+    bed.backup("bound", "bound", &json!({}), &bound)?;
+    let object = bed.completed("free")?;
+    ensure!(object["status"]["node"] == SECOND, "{}", object["status"]);
+    let mut last = String::new();
+    bed.wait(LIMIT, "a word about the node", || {
+        let object = bed.backup_object("bound")?;
+        last = object["status"].to_string();
+        let message = object["status"]["message"].as_str().unwrap_or_default();
+        Ok(message.contains("cordoned") && message.contains(NODE))
+    })
+    .with_context(|| last)?;
+    cordon(bed, false)?;
+    let object = bed.completed("bound")?;
+    ensure!(object["status"]["node"] == NODE, "{}", object["status"]);
+    bed.nothing_left()
+}
+
+/// As `kubectl cordon` and `uncordon`.
+fn cordon(bed: &Bed, is_cordoned: bool) -> Result<()> {
+    let change = json!({"spec": {"unschedulable": is_cordoned.then_some(true)}});
+    let path = format!("/api/v1/nodes/{NODE}");
+    bed.api.merge(&path, &change).map(drop)
 }
 
 /// As the volume of a driver with topology.

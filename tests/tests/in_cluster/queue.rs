@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use tests::cluster::product::agent_name;
 
-use crate::bed::{Bed, LIMIT, phase};
+use crate::bed::{Bed, LIMIT, NODE, phase};
 
 /// As many as a night brings, where time does not matter.
 const MANY: usize = 50;
@@ -49,4 +50,33 @@ pub(crate) fn many(bed: &mut Bed) -> Result<()> {
     ensure!(most <= EXPOSED, "{most} volumes were exposed at once");
     ensure!(most > 1, "they ran one after the other");
     Ok(())
+}
+
+/// An agent whose pod is ready and which takes no order: the order is given again, and says why.
+pub(crate) fn not_taken(bed: &mut Bed) -> Result<()> {
+    let (_, image) = bed.claim("data", 8)?;
+    bed.count()?;
+    // Its pod stays: nobody tells the API server that the process is gone.
+    bed.product.stop(&agent_name(NODE));
+    bed.lead_with(&["--progress-deadline", "5s"])?;
+    bed.backup("slow", "data", &json!({}), &image)?;
+    let mut last = String::new();
+    let again = bed.wait(LIMIT, "a second order", || {
+        let object = bed.backup_object("slow")?;
+        last = object["status"].to_string();
+        let told = bed.cluster.kubectl(&[
+            "get",
+            "events",
+            "--namespace",
+            &bed.namespace,
+            "--output=jsonpath={.items[*].message}",
+        ])?;
+        let attempt = object["status"]["order"]["attempt"].as_i64();
+        Ok(attempt > Some(1) && told.contains("did not take the order"))
+    });
+    // An agent that is back reports less often than that.
+    bed.lead_with(&[])?;
+    bed.revive()?;
+    again.with_context(|| last)?;
+    bed.completed("slow").map(drop)
 }

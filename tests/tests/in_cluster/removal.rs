@@ -12,6 +12,9 @@ const DEFINITIONS: [&str; 3] = [
     "snapshotrepositories.snaphaul.dev",
 ];
 
+/// Their kinds.
+const DEFINED: [&str; 3] = ["PodVolumeBackup", "PodVolumeRestore", "SnapshotRepository"];
+
 /// The namespace, and the claim in it.
 pub(crate) fn namespace(bed: &mut Bed) -> Result<()> {
     let (point, image) = begun(bed)?;
@@ -35,6 +38,28 @@ pub(crate) fn definitions(bed: &mut Bed) -> Result<()> {
     let (point, image) = begun(bed)?;
     delete_definitions(bed)?;
     definitions_are_gone(bed)?;
+    bed.reinstall()?;
+    kept(bed, &point, &image)
+}
+
+/// The controller, the definitions, and the namespace besides, while nobody leads. The next controller begins where some definitions are
+/// gone, and serves the others; those that are applied again are served, too.
+pub(crate) fn controller_definitions_and_namespace(bed: &mut Bed) -> Result<()> {
+    let (point, image) = begun(bed)?;
+    bed.product.kill(CONTROLLER)?;
+    delete_definitions(bed)?;
+    // No repository has a finalizer: its definition is gone before anybody leads again.
+    is_gone(bed, "snapshotrepositories.snaphaul.dev")?;
+    delete_namespace(bed)?;
+    bed.revive()?;
+    definitions_are_gone(bed)?;
+    namespace_is_gone(bed)?;
+    let mut said = String::new();
+    bed.wait(LIMIT, "a word about the definitions", || {
+        said = bed.page(CONTROLLER, "/readyz")?;
+        Ok(DEFINED.iter().all(|kind| said.contains(kind)))
+    })
+    .with_context(|| said)?;
     bed.reinstall()?;
     kept(bed, &point, &image)
 }
@@ -97,16 +122,20 @@ fn delete_definitions(bed: &Bed) -> Result<()> {
 
 fn definitions_are_gone(bed: &Bed) -> Result<()> {
     for name in DEFINITIONS {
-        let mut last = String::new();
-        bed.wait(LIMIT, &format!("end of {name}"), || {
-            let found = bed.api.get(&definition(name))?;
-            last = found.map_or_else(String::new, |found| found["status"].to_string());
-            Ok(last.is_empty())
-        })
-        .with_context(|| last)?;
+        is_gone(bed, name)?;
     }
     ensure!(bed.product.dead().is_empty(), "ended by themselves");
     Ok(())
+}
+
+fn is_gone(bed: &Bed, name: &str) -> Result<()> {
+    let mut last = String::new();
+    bed.wait(LIMIT, &format!("end of {name}"), || {
+        let found = bed.api.get(&definition(name))?;
+        last = found.map_or_else(String::new, |found| found["status"].to_string());
+        Ok(last.is_empty())
+    })
+    .with_context(|| last)
 }
 
 fn definition(name: &str) -> String {

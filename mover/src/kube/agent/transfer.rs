@@ -135,7 +135,7 @@ impl Transfer {
             )
             .object(device::name(&self.work.order)));
         }
-        self.access.open(self.bandwidth)
+        self.access.open_for(self.bandwidth, &self.stop)
     }
 
     fn go(

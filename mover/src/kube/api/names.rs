@@ -14,6 +14,8 @@ pub const OWNER_KIND: &str = "snaphaul.dev/owner-kind";
 pub const OWNER_NAMESPACE: &str = "snaphaul.dev/owner-namespace";
 /// Annotation: its name (a label holds at most 63 characters).
 pub const OWNER_NAME: &str = "snaphaul.dev/owner-name";
+/// Label of a volume that a restore keeps for a person: UID of that restore. Nobody sweeps it.
+pub const KEPT_OF: &str = "snaphaul.dev/kept-of";
 /// Label that keeps Velero from backing up intermediates.
 pub const VELERO_EXCLUDE: &str = "velero.io/exclude-from-backup";
 /// Label of the pair of objects that keeps a base snapshot: a hash of volume and repository.

@@ -8,12 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ExecAction, HostPathVolumeSource, NodeAffinity,
     PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecurityContext, Toleration, Volume, VolumeDevice,
-    VolumeMount,
+    ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeDevice, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::nodes;
+use super::nodes::{self, Nodes, selector};
 use super::owner::Owner;
 
 /// Where the device is inside the pod.
@@ -65,7 +64,7 @@ pub fn pod(
     settings: &HolderSettings,
     mode: HoldMode,
     (claim, read_only): (&str, bool),
-    allowed: &BTreeSet<String>,
+    (allowed, nodes): (&BTreeSet<String>, &Nodes),
 ) -> Pod {
     let mut metadata = owner.metadata(Some(&settings.namespace));
     metadata.labels.get_or_insert_default().extend(
@@ -106,19 +105,13 @@ pub fn pod(
             ]),
             affinity: Some(Affinity {
                 node_affinity: Some(NodeAffinity {
-                    required_during_scheduling_ignored_during_execution: Some(nodes::selector(
-                        allowed,
-                    )),
+                    required_during_scheduling_ignored_during_execution: Some(selector(allowed)),
                     ..NodeAffinity::default()
                 }),
                 ..Affinity::default()
             }),
-            // Agents run on every node, and the volume may be of one that is kept for others. A node that is not ready is no place for it.
-            tolerations: Some(vec![Toleration {
-                operator: Some("Exists".to_owned()),
-                effect: Some("NoSchedule".to_owned()),
-                ..Toleration::default()
-            }]),
+            // Agents run on every node, and the volume may be of one that is kept for others.
+            tolerations: Some(nodes.tolerations(allowed)),
             restart_policy: Some("Always".to_owned()),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
@@ -270,7 +263,7 @@ mod tests {
             &settings,
             HoldMode::Read,
             ("claim", false),
-            &allowed,
+            (&allowed, &Nodes::default()),
         );
         assert_eq!(possible_nodes(&pod), allowed);
         let spec = pod.spec.unwrap();

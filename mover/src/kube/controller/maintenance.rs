@@ -9,12 +9,16 @@
 //! Owns: that one run goes on at a time in this process, and that its result is told. Must not: hold up the looks at other objects, or need
 //! to be alone: the protocol of the repository admits any number of collectors and verifiers, so two leaders for a moment are harmless.
 //!
+//! A run that does nothing any more for an hour fails, and a beginning that cannot be written down is tried again later: neither holds up
+//! the others. A run that takes long does: what is due first comes next.
+//!
 //! A run that is killed with its process leaves a status that says when it began; that counts as a failure, so that one which takes
 //! the process with it is not begun again at once.
 
 pub mod due;
 pub mod outcome;
 mod run;
+mod stillness;
 
 pub use run::run;
 

@@ -5,14 +5,125 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
-    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, VolumeNodeAffinity,
+    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, NodeSpec, Pod, Taint,
+    Toleration, VolumeNodeAffinity,
 };
+use kube::ResourceExt as _;
 
 /// Labels of every pod of an agent.
 pub const AGENT_LABELS: [(&str, &str); 2] = [
     ("app.kubernetes.io/name", "snaphaul"),
     ("app.kubernetes.io/component", "agent"),
 ];
+
+/// The taint of a node that was cordoned (node controller).
+const CORDONED: &str = "node.kubernetes.io/unschedulable";
+/// Taints that Kubernetes and autoscalers set because of the state of a node, not because of what it is for: such a node is no place for
+/// a holder, though the agents of a DaemonSet stay there.
+const STATES: [&str; 4] = [
+    "node.kubernetes.io/",
+    "node.cloudprovider.kubernetes.io/",
+    "karpenter.sh/",
+    "ToBeDeletedByClusterAutoscaler",
+];
+/// The one such taint that a kubelet admits pods with requests under.
+const SHORT_OF_MEMORY: &str = "node.kubernetes.io/memory-pressure";
+
+/// What of the nodes matters here.
+#[derive(Clone, Debug, Default)]
+pub struct Nodes {
+    labels: BTreeMap<String, BTreeMap<String, String>>,
+    taints: BTreeMap<String, Vec<Taint>>,
+    cordoned: BTreeSet<String>,
+}
+
+/// Nodes with an agent that a volume can be attached to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Eligible {
+    /// Those that take pods.
+    pub open: BTreeSet<String>,
+    /// Those that were cordoned.
+    pub cordoned: BTreeSet<String>,
+}
+
+impl Nodes {
+    /// Of these nodes.
+    pub fn of<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Self {
+        let mut all = Self::default();
+        for node in nodes {
+            let (name, spec) = (node.name_any(), node.spec.clone().unwrap_or_default());
+            let taints = spec.taints.unwrap_or_default();
+            if spec.unschedulable == Some(true) || taints.iter().any(|taint| taint.key == CORDONED)
+            {
+                all.cordoned.insert(name.clone());
+            }
+            all.labels.insert(name.clone(), node.labels().clone());
+            all.taints.insert(name, taints);
+        }
+        all
+    }
+
+    /// Of `agents`, those nodes that a volume with this affinity can be attached to.
+    #[must_use]
+    pub fn eligible(
+        &self,
+        agents: &BTreeSet<String>,
+        affinity: Option<&VolumeNodeAffinity>,
+    ) -> Eligible {
+        let all = eligible(agents, &self.labels, affinity);
+        let (cordoned, open) = all
+            .into_iter()
+            .partition(|node| self.cordoned.contains(node));
+        Eligible { open, cordoned }
+    }
+
+    /// What a pod must tolerate to run on any of `allowed`, where agents run already: what these nodes are kept for. A node that is
+    /// cordoned, not ready or about to go is not tolerated.
+    #[must_use]
+    pub fn tolerations(&self, allowed: &BTreeSet<String>) -> Vec<Toleration> {
+        let taints = allowed.iter().filter_map(|node| self.taints.get(node));
+        let is_state = |key: &str| STATES.iter().any(|state| key.starts_with(state));
+        let needed = taints
+            .flatten()
+            .filter(|taint| taint.effect != "PreferNoSchedule" && !is_state(&taint.key))
+            .map(|taint| (taint.key.as_str(), taint.value.as_deref(), &*taint.effect));
+        let always = [(SHORT_OF_MEMORY, None, "NoSchedule")];
+        let all: BTreeSet<_> = needed.chain(always).collect();
+        all.into_iter()
+            .map(|(key, value, effect)| Toleration {
+                key: Some(key.to_owned()),
+                operator: Some(if value.is_some() { "Equal" } else { "Exists" }.to_owned()),
+                value: value.map(str::to_owned),
+                effect: Some(effect.to_owned()),
+                ..Toleration::default()
+            })
+            .collect()
+    }
+}
+
+/// Leaves of a node what [`Nodes`] reads.
+pub fn strip(node: &mut Node) {
+    node.metadata.managed_fields = None;
+    node.metadata.annotations = None;
+    node.status = None;
+    node.spec = node.spec.take().map(|spec| NodeSpec {
+        taints: spec.taints,
+        unschedulable: spec.unschedulable,
+        ..NodeSpec::default()
+    });
+}
+
+/// Why no node can serve a volume, where only these could and were cordoned.
+#[must_use]
+pub fn unreachable(cordoned: &BTreeSet<String>) -> Option<String> {
+    let names: Vec<&str> = cordoned.iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "the volume can be attached only where pods are not scheduled, for the node is cordoned: {}; uncordon it",
+            names.join(", ")
+        )
+    })
+}
 
 /// Whether a pod is an agent's.
 #[must_use]
@@ -51,8 +162,7 @@ pub fn node_of(pod: &Pod) -> Option<&str> {
 }
 
 /// Of `agents`, those nodes that a volume with this affinity can be attached to. `labels` are those of each node.
-#[must_use]
-pub fn eligible(
+fn eligible(
     agents: &BTreeSet<String>,
     labels: &BTreeMap<String, BTreeMap<String, String>>,
     affinity: Option<&VolumeNodeAffinity>,
@@ -194,6 +304,99 @@ mod tests {
         assert_eq!(of(&zone("Gt", &["1"])), ["b"]);
         assert_eq!(of(&zone("Near", &["1"])), [] as [&str; 0]);
         assert_eq!(eligible(&agents, &labels, None), agents);
+    }
+
+    fn node(name: &str, cordoned: bool, taints: &[(&str, Option<&str>, &str)]) -> Node {
+        let taint = |(key, value, effect): &(&str, Option<&str>, &str)| Taint {
+            key: (*key).to_owned(),
+            value: value.map(str::to_owned),
+            effect: (*effect).to_owned(),
+            ..Taint::default()
+        };
+        let mut node = Node {
+            spec: Some(NodeSpec {
+                unschedulable: cordoned.then_some(true),
+                taints: Some(taints.iter().map(taint).collect()),
+                ..NodeSpec::default()
+            }),
+            ..Node::default()
+        };
+        node.metadata.name = Some(name.to_owned());
+        strip(&mut node);
+        node
+    }
+
+    #[test]
+    fn a_cordoned_node_gets_no_holder_where_another_can() {
+        let all = [
+            node("a", false, &[]),
+            node("b", true, &[(CORDONED, None, "NoSchedule")]),
+        ];
+        let nodes = Nodes::of(&all);
+        let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let agents: BTreeSet<String> = set(&["a", "b"]);
+        let found = nodes.eligible(&agents, None);
+        assert_eq!(found.open, set(&["a"]));
+        assert!(unreachable(&found.cordoned).is_some());
+        // Only there: it is said which node it is.
+        let found = nodes.eligible(&set(&["b"]), None);
+        assert!(found.open.is_empty());
+        assert!(unreachable(&found.cordoned).unwrap().contains(": b;"));
+        assert_eq!(unreachable(&BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn a_holder_tolerates_what_nodes_are_for_and_not_how_they_are() {
+        let all = [
+            node(
+                "a",
+                false,
+                &[
+                    ("db", Some("yes"), "NoSchedule"),
+                    ("soft", None, "PreferNoSchedule"),
+                ],
+            ),
+            node(
+                "b",
+                true,
+                &[(CORDONED, None, "NoSchedule"), ("gpu", None, "NoExecute")],
+            ),
+            node(
+                "c",
+                false,
+                &[
+                    ("node.kubernetes.io/not-ready", None, "NoSchedule"),
+                    ("db", Some("yes"), "NoSchedule"),
+                ],
+            ),
+            node(
+                "d",
+                false,
+                &[
+                    ("other", None, "NoSchedule"),
+                    ("ToBeDeletedByClusterAutoscaler", Some("1"), "NoSchedule"),
+                ],
+            ),
+        ];
+        let allowed = ["a", "b", "c"].map(str::to_owned).into();
+        let tolerated = Nodes::of(&all).tolerations(&allowed);
+        let mut words: Vec<String> = tolerated
+            .into_iter()
+            .map(|one| {
+                let [key, operator, value, effect] =
+                    [one.key, one.operator, one.value, one.effect].map(Option::unwrap_or_default);
+                format!("{key} {operator} {value} {effect}")
+            })
+            .collect();
+        words.sort();
+        assert_eq!(
+            words,
+            [
+                "db Equal yes NoSchedule",
+                "gpu Exists  NoExecute",
+                "node.kubernetes.io/memory-pressure Exists  NoSchedule",
+            ]
+        );
     }
 
     #[test]

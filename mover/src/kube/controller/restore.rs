@@ -37,6 +37,7 @@ use super::queue::Again;
 use super::watches::{Key, Kind};
 use super::{Context, apply};
 use crate::error::Result;
+use crate::kube::api::names::FINALIZER;
 use crate::kube::api::{PodVolumeRestore, PodVolumeRestoreStatus};
 
 /// Between two looks, whatever a decision says: what goes wrong must not go wrong a thousand times a second.
@@ -57,7 +58,8 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Again> {
         if context.slots.release(&uid) {
             context.wake_waiting();
         }
-        if restore.finalizers().is_empty() {
+        if !restore.finalizers().iter().any(|name| name == FINALIZER) {
+            // Those of others are theirs to take away.
             return finished(&api, &restore).await;
         }
     }
@@ -107,23 +109,53 @@ async fn say(api: &Api<PodVolumeRestore>, restore: &PodVolumeRestore, message: &
     }
 }
 
+/// How long a restore at its end stays, where somebody said so and it is not on its way already.
+fn time_left(restore: &PodVolumeRestore, now: Timestamp) -> Option<Duration> {
+    let status = restore.status.as_ref()?;
+    let ended = status.completion_time.as_ref()?.0.as_second();
+    let seconds = restore.spec.ttl_seconds_after_finished?;
+    if restore.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let passed = now.as_second().saturating_sub(ended);
+    let left = u64::try_from(seconds.saturating_sub(passed)).unwrap_or(0);
+    Some(Duration::from_secs(left))
+}
+
 /// A restore at its end goes when its time is over.
 async fn finished(api: &Api<PodVolumeRestore>, restore: &PodVolumeRestore) -> Result<Again> {
-    let ended = restore
-        .status
-        .as_ref()
-        .and_then(|status| status.completion_time.as_ref());
-    let (Some(seconds), Some(ended)) = (restore.spec.ttl_seconds_after_finished, ended) else {
-        return Ok(Again::OnChange);
-    };
-    let passed = Timestamp::now()
-        .as_second()
-        .saturating_sub(ended.0.as_second());
-    let left = u64::try_from(seconds.saturating_sub(passed)).unwrap_or(0);
-    if left > 0 {
-        return Ok(Again::After(Duration::from_secs(left)));
+    match time_left(restore, Timestamp::now()) {
+        None => return Ok(Again::OnChange),
+        Some(left) if !left.is_zero() => return Ok(Again::After(left)),
+        Some(_) => {}
     }
     let uid = restore.uid().unwrap_or_default();
     apply::delete(api, &restore.name_any(), &uid, None).await?;
     Ok(Again::OnChange)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    #[test]
+    fn a_restore_that_is_going_already_is_not_looked_at_again() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut restore = PodVolumeRestore::new("r", Default::default());
+        assert_eq!(time_left(&restore, at(10)), None);
+        restore.status = Some(PodVolumeRestoreStatus {
+            completion_time: Some(Time(at(10))),
+            ..PodVolumeRestoreStatus::default()
+        });
+        assert_eq!(time_left(&restore, at(15)), None, "nobody said so");
+        restore.spec.ttl_seconds_after_finished = Some(20);
+        let left = time_left(&restore, at(15));
+        assert_eq!(left, Some(Duration::from_secs(15)));
+        assert_eq!(time_left(&restore, at(30)), Some(Duration::ZERO));
+        // Somebody else's finalizer keeps it: to ask again and again would not help.
+        restore.metadata.deletion_timestamp = Some(Time(at(30)));
+        assert_eq!(time_left(&restore, at(40)), None);
+    }
 }

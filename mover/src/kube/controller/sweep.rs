@@ -24,6 +24,7 @@ use serde_json::json;
 
 use super::apply::{self, Object};
 use super::owner::{self, Owner};
+use super::watches::Kind;
 use super::working_copy::is_foreign;
 use super::{Context, backup, volumes};
 use crate::error::Result;
@@ -216,18 +217,10 @@ async fn persistent_volumes(live: &mut Live<'_>) -> Result<BTreeSet<String>> {
     let api = Api::<PersistentVolume>::all(live.context.client.clone());
     let mut left = BTreeSet::new();
     for volume in list(&api, "").await? {
-        let claim = volume
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.claim_ref.as_ref());
-        let claim = claim.filter(|claim| claim.namespace.as_deref() == Some(system.as_str()));
-        let Some(uid) = claim.and_then(|claim| owner::uid_of_name(claim.name.as_deref()?)) else {
+        let Some(uid) = made_for(&volume, &system) else {
             continue;
         };
         if is_young(&volume) || live.has_uid(uid, &volume.metadata).await? {
-            continue;
-        }
-        if is_foreign(&volume, None) && !is_second_name(&volume) {
             continue;
         }
         left.insert(uid.to_owned());
@@ -248,6 +241,16 @@ async fn persistent_volumes(live: &mut Live<'_>) -> Result<BTreeSet<String>> {
         }
     }
     Ok(left)
+}
+
+/// The UID of the owner that a volume was made for, by the claim of ours that it names; nothing where it is somebody else's, or kept for a
+/// person: in the namespace of Snaphaul, too, there may be claims of users.
+fn made_for<'a>(volume: &'a PersistentVolume, system: &str) -> Option<&'a str> {
+    let claim = volume.spec.as_ref()?.claim_ref.as_ref()?;
+    let uid = owner::uid_of_name(claim.name.as_deref()?)?;
+    let is_ours = is_second_name(volume) || !is_foreign(volume, None);
+    let is_kept = volume.labels().contains_key(names::KEPT_OF);
+    (claim.namespace.as_deref() == Some(system) && is_ours && !is_kept).then_some(uid)
 }
 
 /// Whether this is the object by which a restore reached a volume of the user: the storage is the user's. Only such carry the label of
@@ -377,6 +380,8 @@ async fn bases(context: &Context) -> Result<()> {
         .filter_map(|volume| volume.spec?.csi)
         .map(|csi| (csi.driver, csi.volume_handle))
         .collect();
+    // Whoever applies the definition again has the same repositories again.
+    let undefined = context.stores.definitions.lacks(Kind::Repository);
     for base in &bases {
         let note = |key: &str| base.annotations().get(key).cloned().unwrap_or_default();
         let age = base.creation_timestamp().map_or(Duration::ZERO, |time| {
@@ -386,10 +391,11 @@ async fn bases(context: &Context) -> Result<()> {
             "too old"
         } else if !volumes.contains(&(base.spec.driver.clone(), note(names::BASE_VOLUME))) {
             "its volume is gone"
-        } else if context
-            .stores
-            .repository(&note(names::BASE_REPOSITORY))
-            .is_none()
+        } else if !undefined
+            && context
+                .stores
+                .repository(&note(names::BASE_REPOSITORY))
+                .is_none()
         {
             "its repository is gone"
         } else {
@@ -419,4 +425,50 @@ async fn bases(context: &Context) -> Result<()> {
         context.telemetry.swept("base");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeSpec};
+
+    use super::*;
+
+    const UID: &str = "7b0e6c1e-2f6d-4f0e-9a58-5c1f1d2e3f40";
+
+    fn volume(namespace: &str, claim: &str, label: Option<&str>) -> PersistentVolume {
+        let mut volume = PersistentVolume {
+            spec: Some(PersistentVolumeSpec {
+                claim_ref: Some(ObjectReference {
+                    namespace: Some(namespace.to_owned()),
+                    name: Some(claim.to_owned()),
+                    ..ObjectReference::default()
+                }),
+                ..PersistentVolumeSpec::default()
+            }),
+            ..PersistentVolume::default()
+        };
+        let label = label.map(|key| (key.to_owned(), UID.to_owned()));
+        volume.metadata.labels = Some(label.into_iter().collect());
+        volume
+    }
+
+    #[test]
+    fn what_is_kept_for_a_person_is_nobodys_to_sweep() {
+        let name = owner::object_name(UID);
+        let made_for = |volume: &PersistentVolume| made_for(volume, "system").map(str::to_owned);
+        let ours = volume("system", &name, Some(names::OWNER_UID));
+        assert_eq!(made_for(&ours).as_deref(), Some(UID));
+        assert_eq!(made_for(&volume("shop", &name, None)), None);
+        assert_eq!(made_for(&volume("system", "data", None)), None);
+        // A restore of a claim of the namespace of Snaphaul itself.
+        let kept = volume("system", &name, Some(names::KEPT_OF));
+        assert_eq!(made_for(&kept), None);
+        let mut foreign = volume("system", &name, None);
+        let annotation = (
+            "pv.kubernetes.io/bound-by-controller".to_owned(),
+            "yes".to_owned(),
+        );
+        foreign.metadata.annotations = Some([annotation].into());
+        assert_eq!(made_for(&foreign), None);
+    }
 }

@@ -7,11 +7,13 @@ mod maintenance;
 mod repositories;
 mod volumes;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
+use super::definitions::Definitions;
 use super::maintenance::{Done, Task};
 use super::watches::Kind;
 use crate::error::Result;
@@ -103,6 +105,7 @@ pub struct Telemetry {
     registry: Registry,
     leads: AtomicBool,
     works: AtomicBool,
+    definitions: Arc<Definitions>,
     leader: IntGauge,
     looks: IntCounterVec,
     look_seconds: HistogramVec,
@@ -135,6 +138,7 @@ impl Telemetry {
         let telemetry = Self {
             leads: AtomicBool::new(false),
             works: AtomicBool::new(false),
+            definitions: Arc::default(),
             leader: gauge(r, "leader", "1 while this process leads."),
             looks: counters(r, "looks_total", "Looks at objects.", &["kind", "result"]),
             look_seconds: histograms(
@@ -233,6 +237,12 @@ impl Telemetry {
     /// Whether the leader has listed everything.
     pub fn works(&self, works: bool) {
         self.works.store(works, Ordering::Relaxed);
+    }
+
+    /// Which of our kinds are missing: the watches fill it, `/readyz` shows it.
+    #[must_use]
+    pub fn definitions(&self) -> Arc<Definitions> {
+        Arc::clone(&self.definitions)
     }
 
     /// An object was looked at.
@@ -341,6 +351,10 @@ impl Pages for Telemetry {
         // Who waits for the lease is as ready as it can be: it takes over.
         let lists = self.leads.load(Ordering::Relaxed) && !self.works.load(Ordering::Relaxed);
         lists.then(|| "listing what is in the cluster".to_owned())
+    }
+
+    fn remark(&self) -> Option<String> {
+        self.definitions.complaint()
     }
 }
 

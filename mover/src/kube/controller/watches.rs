@@ -10,7 +10,7 @@
 //!
 //! Lists come as pages and not as streams: etcd before 3.4.31 and 3.5.13 answers streamed lists with an error.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,11 +24,13 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use kube::runtime::watcher::{self, Config, Event};
 use kube::runtime::{WatchStreamExt as _, reflector};
-use kube::{Client, Resource, ResourceExt as _};
+use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::nodes;
+use super::definitions::Definitions;
+use super::nodes::{self, Nodes};
+use super::ordered::Ordered;
 use super::owner::Owner;
 use super::queue::Queue;
 use crate::error::{Error, ErrorKind, Result};
@@ -103,8 +105,10 @@ pub struct Stores {
     pub repositories: Store<SnapshotRepository>,
     /// Pods of the system namespace: agents and holders.
     pub pods: Store<Pod>,
-    /// Names and labels of the nodes.
-    pub nodes: Store<PartialObjectMeta<Node>>,
+    /// Names, labels and taints of the nodes.
+    pub nodes: Store<Node>,
+    /// Which of our kinds there are at all.
+    pub definitions: Arc<Definitions>,
     /// Since when a node is without a ready agent, as far as this process saw it.
     lost: Arc<Mutex<HashMap<String, Instant>>>,
 }
@@ -120,14 +124,10 @@ impl Stores {
             .collect()
     }
 
-    /// Labels of the nodes.
+    /// What matters of the nodes.
     #[must_use]
-    pub fn node_labels(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        self.nodes
-            .state()
-            .iter()
-            .map(|node| (node.name_any(), node.labels().clone()))
-            .collect()
+    pub fn nodes(&self) -> Nodes {
+        Nodes::of(self.nodes.state().iter().map(AsRef::as_ref))
     }
 
     /// For how long this node has been without a ready agent; nothing while it has one. Counted from when this process noticed.
@@ -146,6 +146,28 @@ impl Stores {
         }
         let since = *lost.entry(node.to_owned()).or_insert_with(Instant::now);
         Some(since.elapsed())
+    }
+
+    /// Whether the agent of a node moves data for anybody: then an order may wait for a slot of it.
+    #[must_use]
+    pub fn moves_data(&self, node: &str) -> bool {
+        let backup = self.backups.find(|backup| {
+            backup.status.as_ref().is_some_and(|status| {
+                !status.phase.unwrap_or_default().is_terminal()
+                    && Ordered::of(&status.order, &status.transfer, status.node.as_deref())
+                        .is_some_and(|order| order.moves_on(node))
+            })
+        });
+        let restore = || {
+            self.restores.find(|restore| {
+                restore.status.as_ref().is_some_and(|status| {
+                    !status.phase.unwrap_or_default().is_terminal()
+                        && Ordered::of(&status.order, &status.transfer, status.node.as_deref())
+                            .is_some_and(|order| order.moves_on(node))
+                })
+            })
+        };
+        backup.is_some() || restore().is_some()
     }
 
     /// The backup, as last seen.
@@ -190,7 +212,7 @@ impl Stores {
             .collect()
     }
 
-    /// Waits until everything was listed once.
+    /// Waits until everything was listed once. A kind without a definition is an empty one.
     ///
     /// # Errors
     /// `Unavailable` where a watch ended.
@@ -206,16 +228,16 @@ impl Stores {
 
 /// Starts all watches as tasks of `tasks`; changes reach `queue`. They end with the set.
 pub fn start(
-    client: &Client,
-    namespace: &str,
+    (client, namespace): (&Client, &str),
+    definitions: &Arc<Definitions>,
     queue: &Arc<Queue<Key>>,
     tasks: &mut JoinSet<()>,
 ) -> Stores {
     let ours = || Config::default().labels(names::OWNER_UID);
     let (backups, restores, repositories) = (
-        own(client, Kind::Backup, queue, tasks),
-        own(client, Kind::Restore, queue, tasks),
-        own(client, Kind::Repository, queue, tasks),
+        own(client, (Kind::Backup, definitions), queue, tasks),
+        own(client, (Kind::Restore, definitions), queue, tasks),
+        own(client, (Kind::Repository, definitions), queue, tasks),
     );
     let pods = pods(client, namespace, queue, tasks);
     let nodes = nodes_of(client, tasks);
@@ -234,22 +256,28 @@ pub fn start(
         repositories,
         pods,
         nodes,
+        definitions: Arc::clone(definitions),
         lost: Arc::default(),
     }
 }
 
-fn own<K>(client: &Client, kind: Kind, queue: &Arc<Queue<Key>>, tasks: &mut JoinSet<()>) -> Store<K>
+fn own<K>(
+    client: &Client,
+    (kind, definitions): (Kind, &Arc<Definitions>),
+    queue: &Arc<Queue<Key>>,
+    tasks: &mut JoinSet<()>,
+) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let queue = Arc::clone(queue);
     let (store, writer) = reflector::store();
-    follow(
-        watcher::watcher(Api::<K>::all(client.clone()), Config::default()),
-        writer,
-        tasks,
-        move |object: &K| queue.add(Key::of(kind, object)),
-    );
+    let api = Api::<K>::all(client.clone());
+    let begin = move || watcher::watcher(api.clone(), Config::default()).default_backoff();
+    let events = Arc::clone(definitions).known(kind, begin);
+    follow(events, writer, tasks, move |object: &K| {
+        queue.add(Key::of(kind, object));
+    });
     store
 }
 
@@ -264,7 +292,7 @@ fn pods(
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let config = Config::default().labels("app.kubernetes.io/name=snaphaul");
     follow(
-        watcher::watcher(api, config),
+        watcher::watcher(api, config).default_backoff(),
         writer,
         tasks,
         move |pod: &Pod| {
@@ -276,11 +304,13 @@ fn pods(
     store
 }
 
-fn nodes_of(client: &Client, tasks: &mut JoinSet<()>) -> Store<PartialObjectMeta<Node>> {
+fn nodes_of(client: &Client, tasks: &mut JoinSet<()>) -> Store<Node> {
     let (store, writer) = reflector::store();
-    let api = Api::<PartialObjectMeta<Node>>::all(client.clone());
+    let api = Api::<Node>::all(client.clone());
     follow(
-        watcher::watcher(api, Config::default()),
+        watcher::watcher(api, Config::default())
+            .default_backoff()
+            .modify(nodes::strip),
         writer,
         tasks,
         |_| {},
@@ -335,7 +365,7 @@ fn follow<K, S>(
     S: futures::Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
 {
     tasks.spawn(async move {
-        let events = reflector(writer, events.default_backoff());
+        let events = reflector(writer, events);
         tokio::pin!(events);
         while let Some(event) = events.next().await {
             match event {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Store;
 use super::directory::DirectoryStore;
-use super::limited::{Limited, Limits};
+use super::limited::{Hurry, Limited, Limits};
 use super::profile::StoreProfile;
 use super::url::StoreUrl;
 use crate::error::Result;
@@ -43,6 +43,19 @@ pub fn connect(
     profile: Option<&StoreProfile>,
     create: bool,
 ) -> Result<Arc<dyn Store>> {
+    connect_for(options, profile, create, None)
+}
+
+/// The same for a run that can be in a hurry.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_for(
+    options: &StoreOptions,
+    profile: Option<&StoreProfile>,
+    create: bool,
+    hurry: Option<Hurry>,
+) -> Result<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match options.url.parse()? {
         StoreUrl::Directory(path) => Arc::new(DirectoryStore::open(&path, create)?),
         StoreUrl::S3 { bucket, prefix } => connect_s3(options, bucket, prefix)?,
@@ -54,7 +67,7 @@ pub fn connect(
     Ok(if limits.is_unlimited() {
         store
     } else {
-        Arc::new(Limited::new(store, limits))
+        Arc::new(Limited::new(store, limits).heeding(hurry))
     })
 }
 
@@ -66,13 +79,14 @@ pub fn connect(
 pub fn connect_bucket(
     options: &super::s3::S3Options,
     (upload, download): (Option<u64>, Option<u64>),
+    hurry: Option<Hurry>,
 ) -> Result<Arc<dyn Store>> {
     let store = super::s3::S3Store::connect(options, &StoreProfile::default())?;
     let limits = Limits::of_process(upload, download)?;
     Ok(if limits.is_unlimited() {
         Arc::new(store)
     } else {
-        Arc::new(Limited::new(Arc::new(store), limits))
+        Arc::new(Limited::new(Arc::new(store), limits).heeding(hurry))
     })
 }
 

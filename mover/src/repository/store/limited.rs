@@ -61,16 +61,25 @@ impl TokenBucket {
         }
     }
 
-    fn take(&self, bytes: u64) {
+    /// Waits for `bytes`; no longer once `is_hurried`: what is on its way then goes out as fast as the line lets it.
+    fn take(&self, bytes: u64, is_hurried: &dyn Fn() -> bool) {
         let wait = {
             let mut debt = self.debt.lock().unwrap_or_else(PoisonError::into_inner);
             debt.book(self.origin.elapsed(), bytes)
         };
-        if !wait.is_zero() {
-            std::thread::sleep(wait);
+        let begun = Instant::now();
+        while !is_hurried() {
+            let left = wait.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(LISTEN));
         }
     }
 }
+
+/// Longest time that whoever waits for bandwidth does not hear a stop.
+const LISTEN: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -80,6 +89,23 @@ enum Direction {
 
 /// Buckets in use anywhere in this process.
 static IN_USE: Mutex<Vec<(Direction, u64, Weak<TokenBucket>)>> = Mutex::new(Vec::new());
+
+/// Whether nobody shall wait for bandwidth any more: the run that sends the requests was asked to stop.
+#[derive(Clone)]
+pub struct Hurry(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Hurry {
+    /// As this answers, on any thread and at once.
+    pub fn new(asked: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(asked))
+    }
+}
+
+impl std::fmt::Debug for Hurry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Hurry").field(&(self.0)()).finish()
+    }
+}
 
 /// Bandwidths of both directions.
 #[derive(Clone, Debug, Default)]
@@ -106,18 +132,6 @@ impl Limits {
     #[must_use]
     pub fn is_unlimited(&self) -> bool {
         self.upload.is_none() && self.download.is_none()
-    }
-
-    fn sending(&self, bytes: usize) {
-        if let Some(bucket) = &self.upload {
-            bucket.take(bytes as u64);
-        }
-    }
-
-    fn receiving(&self, bytes: u64) {
-        if let Some(bucket) = &self.download {
-            bucket.take(bytes);
-        }
     }
 }
 
@@ -146,18 +160,41 @@ fn shared(direction: Direction, rate: u64) -> Result<Arc<TokenBucket>> {
 pub struct Limited {
     inner: Arc<dyn Store>,
     limits: Limits,
+    hurry: Option<Hurry>,
 }
 
 impl Limited {
     /// Holds `inner` to `limits`.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>, limits: Limits) -> Self {
-        Self { inner, limits }
+        Self {
+            inner,
+            limits,
+            hurry: None,
+        }
+    }
+
+    /// The same for requests of a run that can be in a hurry.
+    #[must_use]
+    pub fn heeding(self, hurry: Option<Hurry>) -> Self {
+        Self { hurry, ..self }
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.hurry.as_ref().is_some_and(|hurry| (hurry.0)())
+    }
+
+    fn sending(&self, bytes: usize) {
+        if let Some(bucket) = &self.limits.upload {
+            bucket.take(bytes as u64, &|| self.is_hurried());
+        }
     }
 
     /// Books what a read brought; its size is not known before.
     fn received(&self, bytes: Bytes) -> Bytes {
-        self.limits.receiving(bytes.len() as u64);
+        if let Some(bucket) = &self.limits.download {
+            bucket.take(bytes.len() as u64, &|| self.is_hurried());
+        }
         bytes
     }
 }
@@ -168,17 +205,17 @@ impl Store for Limited {
     }
 
     fn put(&self, name: &str, body: Bytes) -> Result<()> {
-        self.limits.sending(body.len());
+        self.sending(body.len());
         self.inner.put(name, body)
     }
 
     fn put_once(&self, name: &str, body: Bytes) -> Result<()> {
-        self.limits.sending(body.len());
+        self.sending(body.len());
         self.inner.put_once(name, body)
     }
 
     fn create(&self, name: &str, body: Bytes) -> Result<Created> {
-        self.limits.sending(body.len());
+        self.sending(body.len());
         self.inner.create(name, body)
     }
 
@@ -310,6 +347,29 @@ mod tests {
         }
         let rate = f64::from(u32::try_from(sent).unwrap()) / now.as_secs_f64();
         assert!((0.99e6..1.02e6).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait_for_bandwidth() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        // A rate at which the second request would wait for more than a day.
+        let bucket = Arc::new(TokenBucket::new(1));
+        bucket.take(100_000, &|| false);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (heard, waits) = (Arc::clone(&stop), Arc::clone(&bucket));
+        let (asks, asked) = crossbeam_channel::bounded(1);
+        let thread = std::thread::spawn(move || {
+            waits.take(1, &|| {
+                let _ = asks.try_send(());
+                heard.load(Ordering::Relaxed)
+            });
+        });
+        for _ in 0..3 {
+            asked.recv().unwrap();
+        }
+        assert!(!thread.is_finished(), "it waits");
+        stop.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
     }
 
     #[test]

@@ -166,7 +166,8 @@ impl<'a> Hand<'a> {
         let claim = self.owner.object_name();
         let settings = &self.context.settings.holder;
         let mode = HoldMode::Read;
-        let pod = holder::pod(&self.owner, settings, mode, (&claim, read_only), nodes);
+        let place = (nodes, &self.context.stores.nodes());
+        let pod = holder::pod(&self.owner, settings, mode, (&claim, read_only), place);
         apply::ensure(&self.pods(), &pod).await.map(|_| ())
     }
 

@@ -20,6 +20,7 @@ use crate::kube::api::conditions::{self as kinds};
 use crate::kube::api::{PodVolumeBackup, names};
 use crate::kube::controller::apply::Object;
 use crate::kube::controller::conditions::{self, Is};
+use crate::kube::controller::ordered::Ordered;
 use crate::kube::controller::owner::{self, Owner};
 use crate::kube::controller::slots::Slot;
 use crate::kube::controller::working_copy::{ChangeId, Original, is_foreign};
@@ -62,10 +63,31 @@ pub(super) async fn observe(context: &Context, backup: &PodVolumeBackup) -> Resu
         .clone()
         .or_else(|| seen.holder.as_ref()?.node.clone());
     seen.agent_lost = node.and_then(|node| context.stores.agent_lost_for(&node));
+    witnessed(context, backup, &mut seen);
     if next::wants_slot(backup, &seen) {
         seen.slot = slot(context, backup, &seen);
     }
     Ok(seen)
+}
+
+/// What is a matter of time, of which only what this process saw counts.
+fn witnessed(context: &Context, backup: &PodVolumeBackup, seen: &mut Observed) {
+    let (uid, status) = (
+        backup.uid().unwrap_or_default(),
+        backup.status.clone().unwrap_or_default(),
+    );
+    let ended = next::verdict(&status).is_some();
+    let cleaning = format!("{uid} is cleaned up");
+    seen.cleaning = context.witness.lasts(&cleaning, ended);
+    let Some(order) = &status.order else {
+        return;
+    };
+    let open = Ordered::of(&status.order, &status.transfer, status.node.as_deref());
+    let idle = open
+        .filter(|_| seen.agent_lost.is_none() && !ended)
+        .is_some_and(|open| open.answer.is_none() && !context.stores.moves_data(open.node));
+    let untaken = format!("{uid} is not taken: {}", order.attempt);
+    seen.untaken = context.witness.lasts(&untaken, idle);
 }
 
 fn slot(context: &Context, backup: &PodVolumeBackup, seen: &Observed) -> Slot {

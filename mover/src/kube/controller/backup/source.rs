@@ -17,9 +17,9 @@ use crate::error::Result;
 use crate::kube::answer;
 use crate::kube::api::PodVolumeBackup;
 use crate::kube::api::conditions::Reason;
+use crate::kube::controller::Context;
 use crate::kube::controller::apply::Object;
 use crate::kube::controller::recorded::Recorded;
-use crate::kube::controller::{Context, nodes};
 use crate::kube::foreign::snapshot::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 
 /// The source, and driver and handle of the volume as far as they are known.
@@ -107,11 +107,10 @@ async fn with_clone_class(
         Ok(class) => class,
         Err((reason, why)) => return Ok(SourceView::Refused(reason, why)),
     };
-    let eligible = nodes::eligible(
-        &context.stores.agents(),
-        &context.stores.node_labels(),
-        recorded.node_affinity.as_ref(),
-    );
+    let eligible = context
+        .stores
+        .nodes()
+        .eligible(&context.stores.agents(), recorded.node_affinity.as_ref());
     Ok(SourceView::Found(Box::new(Source {
         volume: format!(
             "{}/{}/{}",
@@ -120,7 +119,8 @@ async fn with_clone_class(
         snapshot_class,
         clone_class,
         profile,
-        nodes: eligible,
+        nodes: eligible.open,
+        cordoned: eligible.cordoned,
         recorded,
     })))
 }

@@ -23,6 +23,9 @@ fn events() -> impl Strategy<Value = Vec<(Event, u8)>> {
         1 => Just(Event::AgentBack),
         1 => Just(Event::HolderEvicted),
         1 => Just(Event::DriverNotes),
+        1 => Just(Event::AgentDeaf),
+        1 => Just(Event::AgentHears),
+        1 => Just(Event::Away),
     ];
     proptest::collection::vec((event, any::<u8>()), 0..120)
 }
@@ -274,6 +277,54 @@ fn an_order_that_waits_for_a_slot_of_its_agent_is_not_given_up() {
     );
     world.settle();
     assert_eq!(world.phase(), Phase::Completed, "{:?}", world.message());
+}
+
+#[test]
+fn an_order_that_a_ready_agent_never_takes_is_given_again() {
+    let mut world = World::new(plain());
+    world.until(World::has_order);
+    world.happen(Event::AgentDeaf, 0);
+    for _ in 0..3 {
+        world.happen(Event::Look, 0);
+        world.happen(Event::Time, 14);
+        if world.is_given_up() {
+            break;
+        }
+    }
+    assert!(world.is_given_up(), "{:?}", world.message());
+    let message = world.message().unwrap();
+    assert!(message.contains("did not take the order"), "{message}");
+    world.settle();
+    assert_eq!(world.phase(), Phase::Completed, "{:?}", world.message());
+    assert_eq!(world.status().order.as_ref().unwrap().attempt, 2);
+    world.assert_clean();
+}
+
+#[test]
+fn agents_that_never_take_an_order_end_it_with_the_reason() {
+    let mut world = World::new(plain());
+    world.happen(Event::AgentDeaf, 0);
+    world.rest();
+    assert_eq!(world.phase(), Phase::Failed, "{:?}", world.message());
+    let message = world.message().unwrap();
+    assert!(message.contains("did not take the order"), "{message}");
+    assert_eq!(world.base_handle().as_deref(), Some("s-old"));
+    world.assert_clean();
+}
+
+#[test]
+fn a_controller_that_was_away_keeps_the_base() {
+    let mut world = World::new(plain());
+    world.until(|world| {
+        world.has_order() && next::verdict(world.status()) == Some(Verdict::Succeeded)
+    });
+    world.happen(Event::Away, 0);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Completed, "{:?}", world.message());
+    assert_eq!(world.base_handle().as_deref(), Some("s-new"));
+    let left = conditions::reason(&world.status().conditions, kinds::CLEANED);
+    assert_eq!(left, None);
+    world.assert_clean();
 }
 
 #[test]

@@ -47,6 +47,10 @@ pub struct Observed {
     pub slot: Slot,
     /// For how long the node of the work has been without an agent.
     pub agent_lost: Option<Duration>,
+    /// For how long the agent was seen to be ready, to move nothing, and not to take the order.
+    pub untaken: Duration,
+    /// For how long this process has been cleaning up.
+    pub cleaning: Duration,
 }
 
 /// The repository, seen from a namespace.
@@ -94,6 +98,8 @@ pub struct Source {
     pub volume: String,
     /// Nodes with an agent that the volume can be attached to.
     pub nodes: BTreeSet<String>,
+    /// Such that take no pods, for they were cordoned.
+    pub cordoned: BTreeSet<String>,
 }
 
 /// A VolumeSnapshot.

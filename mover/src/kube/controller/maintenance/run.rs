@@ -4,17 +4,19 @@
 //! is due or what a result means.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::{Resource as _, ResourceExt as _};
+use tokio::task::JoinHandle;
 
 use super::due::{self, Candidate};
 use super::outcome::{self, Moment};
+use super::stillness::{self, Ended, Patience};
 use super::{Done, Task, Verified};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::kube::access::{Bandwidth, RepositoryAccess};
 use crate::kube::answer;
 use crate::kube::api::conditions::READY;
@@ -33,8 +35,8 @@ use crate::repository::session::resolve::resolve;
 
 /// Longest time until the resources are looked at again; that costs no request.
 const LOOK: Duration = Duration::from_secs(5);
-/// Pause where not even the beginning of a run could be written down.
-const NOT_WRITTEN: Duration = Duration::from_secs(15);
+/// Pause of a run of which not even the beginning could be written down, or not the end; others have their turn.
+const NOT_WRITTEN: Duration = Duration::from_secs(60);
 /// Threads of a run: it must leave the node to those who work for somebody.
 const JOBS: usize = 2;
 /// How often a status is written over a version that somebody else wrote meanwhile.
@@ -45,21 +47,49 @@ const WRITE_PAUSE: Duration = Duration::from_millis(200);
 /// UID of a repository and what is done to it.
 type Job = (String, Task);
 
+/// What the runner knows that no status tells.
+#[derive(Debug, Default)]
+struct Memory {
+    /// What a watch did not tell yet: without it a run that has just ended would be due again.
+    own: HashMap<Job, MaintenanceRun>,
+    /// Not before this moment: it could not be written down.
+    postponed: HashMap<(String, Task), Timestamp>,
+    /// Runs that hang, by UID of the repository: it has no other before they end.
+    hanging: HashMap<String, JoinHandle<Result<Done>>>,
+}
+
+impl Memory {
+    /// Of repositories that are gone, runs that have ended and pauses that are over nothing need be known.
+    fn tidy(&mut self, repositories: &[Arc<SnapshotRepository>], now: Timestamp) {
+        self.own.retain(|(uid, _), _| {
+            let mut all = repositories.iter();
+            all.any(|repository| repository.metadata.uid.as_deref() == Some(uid))
+        });
+        self.postponed.retain(|_, until| *until > now);
+        self.hanging.retain(|_, run| !run.is_finished());
+    }
+
+    fn postpone(&mut self, next: &Candidate, now: Timestamp) {
+        let until = now.checked_add(NOT_WRITTEN).unwrap_or(Timestamp::MAX);
+        self.postponed
+            .insert((next.repository.clone(), next.task), until);
+    }
+}
+
 /// Does what is due, again and again. Dropping the future stops a run that goes on.
 pub async fn run(context: Arc<Context>) {
-    // What a watch did not tell yet: without it a run that has just ended would be due again.
-    let mut own: HashMap<Job, MaintenanceRun> = HashMap::new();
+    let mut memory = Memory::default();
     loop {
         let now = Timestamp::now();
-        let pause = match next(&context, &mut own, now) {
-            Some(next) if next.due <= now => match perform(&context, &next, &mut own).await {
-                Ok(()) => WRITE_PAUSE,
-                Err(error) => {
+        let pause = match next(&context, &mut memory, now) {
+            Some(next) if next.due <= now => {
+                if let Err(error) = perform(&context, &next, &mut memory).await {
                     let (repository, task) = (&next.repository, next.task.as_str());
                     tracing::warn!(repository, task, %error, "maintenance could not be written down");
-                    NOT_WRITTEN
+                    memory.postpone(&next, Timestamp::now());
                 }
-            },
+                WRITE_PAUSE
+            }
             Some(next) => Duration::try_from(next.due.duration_since(now))
                 .unwrap_or_default()
                 .min(LOOK),
@@ -70,28 +100,36 @@ pub async fn run(context: Arc<Context>) {
 }
 
 /// What is due first of all repositories that can be used.
-fn next(
-    context: &Context,
-    own: &mut HashMap<Job, MaintenanceRun>,
+fn next(context: &Context, memory: &mut Memory, now: Timestamp) -> Option<Candidate> {
+    let repositories = context.stores.repositories.state();
+    memory.tidy(&repositories, now);
+    candidate(&repositories, memory, now)
+}
+
+fn candidate(
+    repositories: &[Arc<SnapshotRepository>],
+    memory: &Memory,
     now: Timestamp,
 ) -> Option<Candidate> {
-    let repositories = context.stores.repositories.state();
-    own.retain(|(uid, _), _| {
-        let mut all = repositories.iter();
-        all.any(|repository| repository.metadata.uid.as_deref() == Some(uid))
-    });
     let mut candidates = Vec::new();
-    for repository in repositories.iter().filter(|one| usable(one)) {
+    let free = |one: &&Arc<SnapshotRepository>| {
+        let uid = one.metadata.uid.as_ref();
+        uid.is_none_or(|uid| !memory.hanging.contains_key(uid))
+    };
+    for repository in repositories.iter().filter(|one| usable(one)).filter(free) {
         let status = repository.status.clone().unwrap_or_default();
         for task in Task::ALL {
             let Some(interval) = due::interval(&repository.spec.maintenance, task) else {
                 continue;
             };
             let job = (repository.uid().unwrap_or_default(), task);
-            let last = newer(outcome::last(&status, task), own.get(&job));
+            let last = newer(outcome::last(&status, task), memory.own.get(&job));
+            let due = due::due(interval, created(repository, now), last, now);
+            let name = repository.name_any();
+            let postponed = memory.postponed.get(&(name.clone(), task)).copied();
             candidates.push(Candidate {
-                due: due::due(interval, created(repository, now), last, now),
-                repository: repository.name_any(),
+                due: postponed.map_or(due, |until| due.max(until)),
+                repository: name,
                 task,
             });
         }
@@ -124,11 +162,7 @@ fn created(repository: &SnapshotRepository, now: Timestamp) -> Timestamp {
 }
 
 /// Runs a task and writes down when it began and how it ended.
-async fn perform(
-    context: &Context,
-    next: &Candidate,
-    own: &mut HashMap<Job, MaintenanceRun>,
-) -> Result<()> {
+async fn perform(context: &Context, next: &Candidate, memory: &mut Memory) -> Result<()> {
     let (name, task) = (next.repository.as_str(), next.task);
     let began = Timestamp::now();
     let begun = write(context, name, |_, status| {
@@ -145,7 +179,15 @@ async fn perform(
     );
     let clock = Instant::now();
     context.telemetry.maintains(task, true);
-    let result = work(context, &repository, task).await;
+    let result = match work(context, &repository, task).await {
+        Ok(Ended::Itself(result)) => result,
+        Ok(Ended::Never(run)) => {
+            let uid = repository.uid().unwrap_or_default();
+            memory.hanging.insert(uid, run);
+            Err(stillness::hangs(Patience::default().still))
+        }
+        Err(error) => Err(error),
+    };
     context.telemetry.maintains(task, false);
     context
         .telemetry
@@ -167,7 +209,7 @@ async fn perform(
         status
     })
     .await;
-    remember(own, &repository, task, &result);
+    remember(&mut memory.own, &repository, task, &result);
     tell(context, &repository, note, &result).await;
     ended.map(drop)
 }
@@ -250,7 +292,11 @@ impl Drop for StopWithUs {
     }
 }
 
-async fn work(context: &Context, repository: &SnapshotRepository, task: Task) -> Result<Done> {
+async fn work(
+    context: &Context,
+    repository: &SnapshotRepository,
+    task: Task,
+) -> Result<Ended<Done>> {
     let system = &context.settings.namespace;
     let access = RepositoryAccess::read(&context.client, system, repository).await?;
     let stop = StopWithUs(StopFlag::default());
@@ -259,8 +305,12 @@ async fn work(context: &Context, repository: &SnapshotRepository, task: Task) ->
     let status = repository.status.as_ref();
     let known = status.map(|status| status.damaged_points.clone());
     let bandwidth = context.settings.maintenance_bandwidth;
+    let moved: Arc<OnceLock<(Arc<Repository>, Arc<Progress>)>> = Arc::default();
+    let moves = Arc::clone(&moved);
     let work = move || {
         let opened = opened(&access, bandwidth, flag)?;
+        // Set once: this is the only run that has it.
+        let _ = moves.set((Arc::clone(&opened.repository), Arc::clone(&opened.progress)));
         match task {
             Task::Gc => gc::run(&opened, &GcRequest::default()).map(Done::Gc),
             Task::Verify => {
@@ -268,10 +318,28 @@ async fn work(context: &Context, repository: &SnapshotRepository, task: Task) ->
             }
         }
     };
-    let outcome = tokio::task::spawn_blocking(work).await;
-    drop(stop);
-    outcome
-        .map_err(|error| Error::new(ErrorKind::Internal, "maintain a repository").source(error))?
+    let run = tokio::task::spawn_blocking(work);
+    let signs = || moved.get().map_or(0, signs);
+    Ok(stillness::watched(run, signs, &stop.0, Patience::default()).await)
+}
+
+/// Counts up with every request and every byte.
+fn signs(moved: &(Arc<Repository>, Arc<Progress>)) -> u64 {
+    let (repository, progress) = moved;
+    let counts = repository.store.counts();
+    [
+        counts.put,
+        counts.get,
+        counts.head,
+        counts.list,
+        counts.delete,
+        counts.get_bytes,
+        counts.put_bytes,
+        Progress::read_of(&progress.done),
+        Progress::read_of(&progress.read),
+    ]
+    .into_iter()
+    .fold(0, u64::wrapping_add)
 }
 
 fn opened(
@@ -280,7 +348,7 @@ fn opened(
     stop: StopFlag,
 ) -> Result<crate::pipeline::Context> {
     Ok(crate::pipeline::Context {
-        repository: Arc::new(access.open(bandwidth)?),
+        repository: Arc::new(access.open_for(bandwidth, &stop)?),
         progress: Arc::new(Progress::default()),
         stop,
         jobs: JOBS,
@@ -331,5 +399,51 @@ fn is_there(repository: &Repository, point: &str) -> Result<bool> {
             ErrorKind::Corrupt | ErrorKind::InvalidRequest => Ok(true),
             _ => Err(error),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(name: &str) -> Arc<SnapshotRepository> {
+        let object = serde_json::json!({
+            "apiVersion": "snaphaul.dev/v1alpha1", "kind": "SnapshotRepository",
+            "metadata": {"name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {
+                "directory": {"path": "/x"}, "encryptionSecretRef": {"name": "k"},
+                "maintenance": {"gcInterval": "1h", "verifyInterval": "0s"},
+            },
+            "status": {"conditions": [{
+                "type": "Ready", "status": "True", "reason": "Opened", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }]},
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn one_that_cannot_be_written_down_and_one_that_hangs_hold_up_no_other() {
+        let all = ["a", "b", "c"].map(repository);
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let mut memory = Memory::default();
+        let first = |memory: &Memory| candidate(&all, memory, now).unwrap();
+        assert_eq!(first(&memory).repository, "a");
+        memory.postpone(&first(&memory), now);
+        assert_eq!(first(&memory).repository, "b");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let hangs = runtime.spawn(std::future::pending());
+        memory.hanging.insert("b".to_owned(), hangs);
+        memory.tidy(&all, now);
+        assert_eq!(first(&memory).repository, "c");
+        // Its turn comes again.
+        let later = now.checked_add(NOT_WRITTEN).unwrap();
+        memory.tidy(&all, later);
+        assert_eq!(candidate(&all, &memory, later).unwrap().repository, "a");
+        drop(runtime);
+        memory.tidy(&all, later);
+        memory.postpone(&first(&memory), later);
+        assert_eq!(candidate(&all, &memory, later).unwrap().repository, "b");
     }
 }

@@ -18,7 +18,7 @@ use super::observe;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
 use crate::kube::api::PodVolumeRestore;
-use crate::kube::api::names::RESTORED_POINT;
+use crate::kube::api::names::{KEPT_OF, RESTORED_POINT};
 
 /// Takes one action.
 pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -> Result<()> {
@@ -70,10 +70,8 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
             });
             apply::merge(&volumes, &id.name, &change).await.map(drop)
         }
-        Action::SetClaimRef(id, owner) => {
-            let change = json!({"metadata": version(&id), "spec": {"claimRef": whole(&owner)}});
-            apply::merge(&volumes, &id.name, &change).await.map(drop)
-        }
+        Action::SetClaimRef(id, owner) => belong(&volumes, &id, &owner, None).await,
+        Action::KeepVolume(id, owner) => belong(&volumes, &id, &owner, restore.uid()).await,
         Action::Event {
             warning,
             reason,
@@ -109,6 +107,21 @@ fn version(id: &ObjectId) -> serde_json::Value {
     json!({"uid": id.uid, "resourceVersion": id.resource_version})
 }
 
+/// Sets whom a volume belongs to, and where it is kept for a person, by which restore.
+async fn belong(
+    volumes: &Api<PersistentVolume>,
+    id: &ObjectId,
+    owner: &ObjectReference,
+    kept_of: Option<String>,
+) -> Result<()> {
+    let mut metadata = version(id);
+    if let Some(uid) = kept_of {
+        metadata["labels"] = json!({KEPT_OF: uid});
+    }
+    let change = json!({"metadata": metadata, "spec": {"claimRef": whole(owner)}});
+    apply::merge(volumes, &id.name, &change).await.map(drop)
+}
+
 /// A reference for a merge, which keeps what is not named.
 fn whole(owner: &ObjectReference) -> serde_json::Value {
     let mut owner = json!(owner);
@@ -141,7 +154,7 @@ async fn delete_volume(volumes: &Api<PersistentVolume>, id: &ObjectId) -> Result
 }
 
 async fn create_holder(context: &Context, seen: &Observation) -> Result<()> {
-    let allowed = observe::eligible(context, seen);
+    let allowed = observe::eligible(context, seen).open;
     if allowed.is_empty() {
         return Err(Error::new(
             ErrorKind::Unavailable,
@@ -161,7 +174,7 @@ async fn create_holder(context: &Context, seen: &Observation) -> Result<()> {
         &context.settings.holder,
         HoldMode::Write,
         (&claim, false),
-        &allowed,
+        (&allowed, &context.stores.nodes()),
     );
     let pods = Api::<Pod>::namespaced(context.client.clone(), &context.settings.namespace);
     apply::ensure(&pods, &pod).await.map(drop)

@@ -52,6 +52,8 @@ pub enum Action {
     SetReclaimPolicy(ObjectId, String),
     /// Sets whom a volume belongs to.
     SetClaimRef(ObjectId, Box<ObjectReference>),
+    /// Keeps a volume for a person: sets whom it waits for, and marks it, so that nobody takes it for a leftover.
+    KeepVolume(ObjectId, Box<ObjectReference>),
     /// Tells people.
     Event {
         /// Whether it is worth a look.

@@ -4,6 +4,8 @@
 //!
 //! Everything here was read from the API server itself, no cache: an object that is absent here does not exist.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -40,8 +42,14 @@ pub struct Observation {
     pub holder: Option<Holder>,
     /// Whether the agent of the work's node is ready.
     pub agent: Agent,
+    /// For how long that agent was seen to be ready, to move nothing, and not to take the order.
+    pub untaken: SignedDuration,
+    /// For how long this process has been taking back what was made.
+    pub cleaning: SignedDuration,
     /// Whether any node with a ready agent can reach the volume.
     pub reachable: bool,
+    /// Nodes with such an agent that take no pods, for they were cordoned.
+    pub cordoned: BTreeSet<String>,
     /// The claim of the target's name in the user's namespace.
     pub target: Option<PersistentVolumeClaim>,
     /// Pods that have not ended and name the target.

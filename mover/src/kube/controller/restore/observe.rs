@@ -4,6 +4,8 @@
 //!
 //! What is decided by is read now and not taken from a watch: a store that is a moment old would create or delete twice.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttachment};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -11,6 +13,8 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
 use super::super::apply::Object;
+use super::super::nodes::Eligible;
+use super::super::ordered::Ordered;
 use super::super::slots::Slot as Place;
 use super::super::working_copy::is_foreign;
 use super::super::{Context, holder, nodes};
@@ -22,7 +26,7 @@ use super::{next, target, volume};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
 use crate::kube::api::restore::{RecordedClaim, RestoreMode};
-use crate::kube::api::{Phase, PodVolumeRestore};
+use crate::kube::api::{Phase, PodVolumeRestore, PodVolumeRestoreStatus};
 
 /// Reads an object that may not be there.
 pub(super) async fn read<K: Object>(api: Api<K>, name: &str) -> Result<Option<K>> {
@@ -51,7 +55,10 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
         attached_to: Vec::new(),
         holder: None,
         agent: Agent::default(),
+        untaken: SignedDuration::ZERO,
+        cleaning: SignedDuration::ZERO,
         reachable: true,
+        cordoned: BTreeSet::new(),
         target: None,
         target_users: Vec::new(),
         target_attached_to: Vec::new(),
@@ -66,7 +73,8 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
     intermediates(context, &mut seen).await?;
     // Work is where its pod is; the status says where it was ordered last.
     let node = seen.holder.as_ref().and_then(|holder| holder.node.clone());
-    seen.agent = agent(context, node.or(status.node).as_deref());
+    seen.agent = agent(context, node.or_else(|| status.node.clone()).as_deref());
+    witnessed(context, &status, &mut seen);
     attachments(context, &mut seen).await?;
     if status.recorded.is_none() && !seen.namespace_terminating {
         let labels = place
@@ -80,8 +88,10 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
         seen.point = lookup::point(context, &seen.restore, &asking).await?;
     }
     class(context, &mut seen).await?;
-    seen.reachable = !eligible(context, &seen).is_empty();
-    slot(context, &mut seen);
+    let eligible = eligible(context, &seen);
+    seen.reachable = !eligible.open.is_empty();
+    seen.cordoned.clone_from(&eligible.cordoned);
+    slot(context, &eligible.open, &mut seen);
     Ok(seen)
 }
 
@@ -110,6 +120,25 @@ fn agent(context: &Context, node: Option<&str>) -> Agent {
         Some(_) => Agent::Gone,
         None => Agent::Ready,
     }
+}
+
+/// What is a matter of time, of which only what this process saw counts.
+fn witnessed(context: &Context, status: &PodVolumeRestoreStatus, seen: &mut Observation) {
+    let uid = seen.restore.uid().unwrap_or_default();
+    let lasts = |what: &str, holds| {
+        let time = context.witness.lasts(what, holds);
+        SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX)
+    };
+    let ended = next::gives_up(&seen.restore);
+    seen.cleaning = lasts(&format!("{uid} is taken back"), ended);
+    let Some(order) = &status.order else {
+        return;
+    };
+    let open = Ordered::of(&status.order, &status.transfer, status.node.as_deref());
+    let idle = open
+        .filter(|_| seen.agent == Agent::Ready && !ended)
+        .is_some_and(|open| open.answer.is_none() && !context.stores.moves_data(open.node));
+    seen.untaken = lasts(&format!("{uid} is not taken: {}", order.attempt), idle);
 }
 
 async fn target(context: &Context, seen: &mut Observation) -> Result<()> {
@@ -302,7 +331,7 @@ async fn class(context: &Context, seen: &mut Observation) -> Result<()> {
 }
 
 /// Asks for a place where the next step makes something.
-fn slot(context: &Context, seen: &mut Observation) {
+fn slot(context: &Context, open: &BTreeSet<String>, seen: &mut Observation) {
     let uid = seen.restore.uid().unwrap_or_default();
     if !next::wants_slot(seen) {
         // Who waits for something else must not hold a place in the queue of those that could begin.
@@ -313,10 +342,7 @@ fn slot(context: &Context, seen: &mut Observation) {
     }
     let created = seen.restore.metadata.creation_timestamp.as_ref();
     let created = created.map_or(0, |time| time.0.as_second());
-    seen.slot = match context
-        .slots
-        .request(&uid, created, &eligible(context, seen))
-    {
+    seen.slot = match context.slots.request(&uid, created, open) {
         Place::Waiting { ahead } => Slot::Waiting(ahead),
         Place::NoNode => Slot::NoNode,
         Place::NotAsked | Place::Granted(_) => Slot::Granted,
@@ -324,19 +350,15 @@ fn slot(context: &Context, seen: &mut Observation) {
 }
 
 /// Nodes whose agent can reach the volume.
-pub(super) fn eligible(
-    context: &Context,
-    seen: &Observation,
-) -> std::collections::BTreeSet<String> {
+pub(super) fn eligible(context: &Context, seen: &Observation) -> Eligible {
     let volume = seen.working_volume.as_ref().or(seen.target_volume.as_ref());
     let affinity = volume.and_then(|volume| volume.spec.as_ref()?.node_affinity.as_ref());
     // The old volume of a claim that is replaced says nothing about the new one.
     let affinity = affinity.filter(|_| {
         seen.working_volume.is_some() || seen.restore.spec.mode == RestoreMode::InPlace
     });
-    nodes::eligible(
-        &context.stores.agents(),
-        &context.stores.node_labels(),
-        affinity,
-    )
+    context
+        .stores
+        .nodes()
+        .eligible(&context.stores.agents(), affinity)
 }

@@ -13,8 +13,8 @@ use self::play::{Ending, Fault, Play};
 use self::world::{CLAIM, SHOP, SYSTEM, World, handle_of};
 use super::volume;
 use crate::kube::api::Phase;
-use crate::kube::api::names::OWNER_UID;
-use crate::kube::api::restore::RestoreMode;
+use crate::kube::api::names::{KEPT_OF, OWNER_UID};
+use crate::kube::api::restore::{HandoverStep, RestoreMode};
 
 /// Everything of the restore is gone, and what the user had is there.
 fn nothing_left(world: &World) {
@@ -65,6 +65,8 @@ fn kept(world: &World) {
     assert_eq!(place.namespace.as_deref(), Some(SHOP));
     assert_eq!(place.name.as_ref(), Some(&world.intermediate()));
     assert_eq!(place.uid, None);
+    let labels = kept.metadata.labels.clone().unwrap_or_default();
+    assert!(labels.contains_key(KEPT_OF), "{}", world.story());
 }
 
 /// The user's claim is bound to the filled volume, which has the policy of its class.
@@ -254,7 +256,7 @@ proptest! {
         fault in prop_oneof![
             Just(Fault::Cancel), Just(Fault::Delete), Just(Fault::TransferFails),
             Just(Fault::ForeignClaim), Just(Fault::ClaimDeleted), Just(Fault::Evicted),
-            Just(Fault::AgentLost), Just(Fault::Late), Just(Fault::PodUsesClaim),
+            Just(Fault::AgentLost), Just(Fault::Late), Just(Fault::PodUsesClaim), Just(Fault::Deaf), Just(Fault::Away),
         ],
         steps in prop::collection::vec(any::<u64>(), 0..400),
     ) {
@@ -304,6 +306,103 @@ proptest! {
         let world = run(mode, policy, &[Fault::Crash, Fault::NodeDies], &steps);
         ended(&world, Ending::Completed);
     }
+}
+
+#[test]
+fn a_restore_that_a_ready_agent_never_takes_is_ordered_again_and_ends() {
+    for (hears, phase) in [(true, Phase::Completed), (false, Phase::Failed)] {
+        for mode in [
+            RestoreMode::NewClaim,
+            RestoreMode::Replace,
+            RestoreMode::InPlace,
+        ] {
+            let mut play = Play::new(mode, false, "Delete", &[]);
+            play.world.deaf = true;
+            play.until(|world| world.open_attempt() == Some(2));
+            if hears {
+                play.settle();
+            } else {
+                play.rest();
+            }
+            ended(&play.world, Ending::Any);
+            let status = play.world.restore.status.clone().unwrap();
+            assert_eq!(status.phase, Some(phase), "{}", play.world.story());
+            let message = status.message.unwrap_or_default();
+            let told = message.contains("did not take the order");
+            assert_eq!(told, !hears, "{message}");
+        }
+    }
+}
+
+/// Goes on until the hand-over is at this step, and changes what the status says of the volume.
+fn at_step(
+    play: &mut Play,
+    step: HandoverStep,
+    change: impl FnOnce(&mut crate::kube::api::restore::HandoverStatus),
+) {
+    let known = |world: &World| world.restore.status.as_ref()?.volume.clone();
+    play.until_filled(|world| known(world).is_some_and(|known| known.step == step));
+    let status = play.world.restore.status.as_mut().unwrap();
+    change(status.volume.as_mut().unwrap());
+    play.world.restore_version += 1;
+}
+
+#[test]
+fn a_status_without_the_working_claim_is_taken_back_all_the_same() {
+    let mut play = Play::new(RestoreMode::NewClaim, false, "Delete", &[]);
+    at_step(&mut play, HandoverStep::Recreating, |known| {
+        known.working_claim_uid = None;
+    });
+    play.until(|world| world.volumes.contains_key(&world.intermediate()));
+    play.world.restore.spec.cancel = Some(true);
+    play.settle();
+    ended(&play.world, Ending::Any);
+}
+
+#[test]
+fn a_status_without_the_new_claim_keeps_the_volume_for_a_person() {
+    for with_record in [true, false] {
+        let mut play = Play::new(RestoreMode::Replace, false, "Delete", &[]);
+        at_step(&mut play, HandoverStep::Recreating, |known| {
+            known.claim_uid = None;
+            if !with_record {
+                known.object = None;
+            }
+        });
+        let old = play.world.old_disk.clone();
+        let is_old = |volume: &_| Some(handle_of(volume)) == old;
+        play.world.volumes.retain(|_, volume| is_old(volume));
+        if !with_record {
+            play.world
+                .disks
+                .retain(|handle, _| Some(handle) == old.as_ref());
+        }
+        play.settle();
+        let status = play.world.restore.status.clone().unwrap();
+        assert_eq!(status.phase, Some(Phase::Failed), "{}", play.world.story());
+        if with_record {
+            kept(&play.world);
+        } else {
+            let message = status.message.unwrap();
+            assert!(message.contains("at its driver"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_controller_that_was_away_leaves_nothing_behind() {
+    let mut play = Play::new(RestoreMode::NewClaim, false, "Delete", &[]);
+    play.until(|world| world.open_attempt().is_some());
+    play.world.restore.spec.cancel = Some(true);
+    play.until(|world| super::next::gives_up(&world.restore));
+    play.away();
+    play.world.driver_gone = true;
+    play.until(|world| world.holder.is_none());
+    let phase = play.world.restore.status.as_ref().unwrap().phase;
+    assert_eq!(phase, Some(Phase::Canceling), "{}", play.world.story());
+    play.world.driver_gone = false;
+    play.settle();
+    ended(&play.world, Ending::Any);
 }
 
 #[test]

@@ -33,8 +33,8 @@ impl Step<'_> {
                 return;
             }
         }
-        let begun = conditions::since(&self.next.status.conditions, kinds::SUCCEEDED);
-        if self.is_over(begun.unwrap_or(self.now), self.limits.clean) {
+        // Not since the verdict: a controller that was away meanwhile asked nobody to remove anything.
+        if self.seen.cleaning >= self.limits.clean {
             self.leave_behind();
         }
     }

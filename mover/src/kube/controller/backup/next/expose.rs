@@ -12,6 +12,7 @@ use crate::kube::controller::attempts;
 use crate::kube::controller::backup::action::{Action, Object};
 use crate::kube::controller::backup::view::{Observed, Source, SourceView};
 use crate::kube::controller::conditions::{self, Is};
+use crate::kube::controller::nodes;
 use crate::kube::controller::owner::object_name;
 use crate::kube::controller::recorded::Recorded;
 use crate::kube::controller::slots::Slot;
@@ -69,10 +70,12 @@ impl Step<'_> {
                 self.wait(&why);
             }
             Slot::NoNode => {
-                let why = "no node that the volume can be attached to has a ready agent";
-                self.set(kinds::DEVICE_READY, Is::False, Reason::NoAgent, why);
-                self.wait(why);
-                self.fail_late(why);
+                let why = nodes::unreachable(&source.cordoned).unwrap_or_else(|| {
+                    "no node that the volume can be attached to has a ready agent".to_owned()
+                });
+                self.set(kinds::DEVICE_READY, Is::False, Reason::NoAgent, &why);
+                self.wait(&why);
+                self.fail_late(&why);
             }
             Slot::NotAsked => self.wait("waiting for a free slot"),
         }

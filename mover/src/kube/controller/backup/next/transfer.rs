@@ -137,6 +137,17 @@ impl Step<'_> {
             );
             return;
         }
+        if !answered && self.seen.untaken >= self.limits.no_progress {
+            let node = self.next.status.node.clone().unwrap_or_default();
+            self.lose(&format!(
+                "the agent of node {node} is ready and moves nothing, and did not take the order in time; another attempt is made"
+            ));
+            return;
+        }
+        if !answered && !self.seen.untaken.is_zero() {
+            self.wait("the device is open; waiting for the agent, which has nothing else to do, to take the order");
+            return;
+        }
         if !answered {
             // An agent does so many at once as it has slots, and whoever waits for one waits for as long as they take.
             self.wait("the device is open; waiting for a free slot of the agent");

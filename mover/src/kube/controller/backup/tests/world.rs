@@ -17,10 +17,12 @@ use crate::attach::csi::profile::Profile;
 use crate::kube::api::backup::{
     BackupSource, BaseSnapshotPolicy, DeletionPolicy, PodVolumeBackupSpec,
 };
+use crate::kube::api::conditions::{self as kinds, Reason};
 use crate::kube::api::transfer::TransferState;
 use crate::kube::api::{NameRef, Phase, PodVolumeBackup, PodVolumeBackupStatus};
 use crate::kube::controller::backup::base;
 use crate::kube::controller::backup::view::*;
+use crate::kube::controller::conditions;
 use crate::kube::controller::recorded::Recorded;
 use crate::kube::controller::working_copy::{ChangeId, Original};
 use crate::kube::foreign::snapshot::SnapshotDeletion;
@@ -43,6 +45,11 @@ pub(super) enum Event {
     UserDeletes,
     SnapshotDeletedByUser,
     DriverNotes,
+    /// The agent is ready and hears of no order, or hears again.
+    AgentDeaf,
+    AgentHears,
+    /// No controller leads for hours.
+    Away,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +70,11 @@ pub(super) struct World {
     slot: bool,
     agent_up: bool,
     agent_frozen: bool,
+    agent_deaf: bool,
+    /// Since when the controller saw the attempt not taken.
+    untaken: Option<(i64, Timestamp)>,
+    /// Since when it saw the cleaning.
+    cleaning: Option<Timestamp>,
     binder_prefers_others: bool,
     /// The driver answers nothing any more: no snapshot and no volume comes or goes.
     driver_gone: bool,
@@ -195,6 +207,9 @@ impl World {
             slot: false,
             agent_up: true,
             agent_frozen: false,
+            agent_deaf: false,
+            untaken: None,
+            cleaning: None,
             binder_prefers_others: false,
             driver_gone: false,
             pods_stuck: false,
@@ -249,6 +264,12 @@ impl World {
                 .handle
                 .clone(),
         )
+    }
+
+    /// Whether the last attempt was given up.
+    pub(super) fn is_given_up(&self) -> bool {
+        let reason = conditions::reason(&self.status().conditions, kinds::DEVICE_READY);
+        reason == Some(Reason::AgentLost)
     }
 
     pub(super) fn freeze_agent(&mut self) {
@@ -327,6 +348,13 @@ impl World {
                 self.remove_if_free();
             }
             Event::DriverNotes => self.note(),
+            Event::AgentDeaf => self.agent_deaf = true,
+            Event::AgentHears => self.agent_deaf = false,
+            Event::Away => {
+                (self.untaken, self.cleaning) = (None, None);
+                let pause = Duration::from_hours(2);
+                self.now = self.now.checked_add(pause).unwrap();
+            }
             Event::SnapshotDeletedByUser => {
                 if let Some(snapshot) = &mut self.seen.snapshot {
                     snapshot.deleting = true;
@@ -354,12 +382,18 @@ impl World {
     /// From now on everybody answers.
     pub(super) fn settle(&mut self) {
         self.agent_up = true;
+        self.agent_deaf = false;
+        self.rest();
+    }
+
+    /// The same with an agent that is as it is.
+    pub(super) fn rest(&mut self) {
         for _ in 0..400 {
             self.happen(Event::Look, 0);
             for rule in 0..RULES {
                 self.happen(Event::Progress, rule);
             }
-            if self.agent_frozen || self.driver_gone {
+            if self.agent_frozen || self.driver_gone || self.agent_deaf {
                 self.happen(Event::Time, 5);
             }
             let deleting = self

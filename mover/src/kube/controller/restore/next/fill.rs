@@ -14,7 +14,7 @@ use crate::kube::api::backup::AttachStrategy;
 use crate::kube::api::conditions::{DEVICE_READY, Reason};
 use crate::kube::api::restore::{HandoverStatus, HandoverStep, RestoreMode};
 use crate::kube::api::transfer::{TransferOrder, TransferState};
-use crate::kube::controller::attempts;
+use crate::kube::controller::{attempts, nodes};
 
 /// Between two looks for somebody who came to use a claim that is being written over.
 const IN_PLACE_WAIT: SignedDuration = SignedDuration::from_secs(1);
@@ -86,10 +86,7 @@ fn without_slot(mut draft: Draft<'_>) -> Decision {
             Reason::WaitingForSlot,
             format!("{ahead} volumes are moved first"),
         ),
-        _ => (
-            Reason::NoAgent,
-            "no node with an agent can reach the volume".to_owned(),
-        ),
+        _ => (Reason::NoAgent, unreachable(&draft)),
     };
     let limit = draft.seen.settings.expose_deadline;
     if reason == Reason::NoAgent && draft.lasts((DEVICE_READY, reason), limit) {
@@ -97,6 +94,12 @@ fn without_slot(mut draft: Draft<'_>) -> Decision {
     }
     draft.set((DEVICE_READY, Some(false)), reason, &message);
     draft.wait()
+}
+
+/// Why there is no node.
+fn unreachable(draft: &Draft<'_>) -> String {
+    nodes::unreachable(&draft.seen.cordoned)
+        .unwrap_or_else(|| "no node with an agent can reach the volume".to_owned())
 }
 
 /// Whether a claim that asks to be filled, and for something else than was accepted, was created after the restore.
@@ -238,10 +241,7 @@ fn expose(mut draft: Draft<'_>) -> Decision {
     );
     let lost = seen.holder.is_none() && !seen.reachable;
     let (message, ready) = match &seen.holder {
-        None if lost => (
-            "no node with an agent can reach the volume".to_owned(),
-            None,
-        ),
+        None if lost => (unreachable(&draft), None),
         None => ("the holder pod is being made".to_owned(), None),
         Some(holder) if holder.ending => ("the old holder pod is ending".to_owned(), None),
         Some(holder) => match (&holder.node, holder.ready) {
@@ -322,10 +322,37 @@ fn without_agent(mut draft: Draft<'_>, last: bool) -> Decision {
     draft.wait()
 }
 
+/// The agent is ready and moves nothing, and yet does not take the order: the device is made again, and ordered again where that is.
+fn without_answer(mut draft: Draft<'_>) -> Decision {
+    let attempts = draft.seen.settings.attempts;
+    let node = draft.status.node.clone().unwrap_or_default();
+    let message = format!(
+        "the agent of node {node} is ready and moves nothing, and did not take the order in time"
+    );
+    let last = draft.status.order.as_ref();
+    if last.is_some_and(|order| order.attempt >= attempts) {
+        let message = format!("given up after {attempts} attempts: {message}");
+        return give_up::begin(draft, Reason::AgentLost, &message);
+    }
+    draft.set((DEVICE_READY, Some(false)), Reason::AgentLost, &message);
+    draft.act(Action::Event {
+        warning: true,
+        reason: Reason::AgentLost,
+        message,
+    });
+    if let Some(holder) = &draft.seen.holder {
+        draft.delete_holder(holder);
+    }
+    draft.wait()
+}
+
 /// A transfer that runs, or an order that nobody has taken yet: an agent does so many at once as it has slots, and whoever waits for one
 /// waits for as long as they take.
 fn watch(mut draft: Draft<'_>, running: bool) -> Decision {
     let seen = draft.seen;
+    if !running && seen.untaken >= seen.settings.progress_deadline {
+        return without_answer(draft);
+    }
     if !running {
         draft.say("the device is open; waiting for a free slot of the agent");
         draft.set((DEVICE_READY, Some(true)), Reason::Exposed, "");

@@ -64,13 +64,9 @@ pub(super) fn go_on(mut draft: Draft<'_>) -> Decision {
     draft.wait()
 }
 
-/// Whether what was made should have been taken back by now.
+/// Whether what was made should have been taken back by now: a controller that was away asked nobody meanwhile.
 fn is_overdue(draft: &Draft<'_>) -> bool {
-    let known = super::status::condition(&draft.status, SUCCEEDED);
-    known.is_some_and(|known| {
-        let begun = known.last_transition_time.0;
-        draft.seen.now.duration_since(begun) >= draft.seen.settings.clean_deadline
-    })
+    draft.seen.cleaning >= draft.seen.settings.clean_deadline
 }
 
 /// Whether nothing but the status names the storage, or soon nothing will.
@@ -206,11 +202,15 @@ fn set_dead_owner(draft: &Draft<'_>, object: &mut PersistentVolume) {
 /// A claim that does not exist any more: a volume that belongs to it is released, and its driver deletes the storage.
 fn dead_owner(draft: &Draft<'_>) -> k8s_openapi::api::core::v1::ObjectReference {
     let known = draft.status.volume.as_ref();
+    // Any UID that is no claim's will do; none at all would be a reference to a claim that may still come.
+    let own = draft.seen.restore.metadata.uid.as_deref();
     let uid = known.and_then(|known| known.working_claim_uid.as_deref());
     volume::claim_ref(
         &draft.seen.settings.system_namespace,
         &names::intermediate(&draft.seen.restore),
-        uid.unwrap_or_default(),
+        uid.filter(|uid| !uid.is_empty())
+            .or(own)
+            .unwrap_or_default(),
     )
 }
 

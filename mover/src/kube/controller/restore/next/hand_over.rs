@@ -22,7 +22,7 @@ use super::super::{names, target, volume};
 use super::{Draft, bound, give_up};
 use crate::kube::api::Phase;
 use crate::kube::api::conditions::{Reason, SUCCEEDED};
-use crate::kube::api::names::RESTORED_POINT;
+use crate::kube::api::names::{KEPT_OF, RESTORED_POINT};
 use crate::kube::api::restore::{HandoverStatus, HandoverStep, RestoreMode};
 use crate::kube::controller::quantity;
 
@@ -77,6 +77,10 @@ fn give_up_or_keep(mut draft: Draft<'_>, reason: Reason, message: &str) -> Decis
     let Some(object) = object.filter(|object| object.metadata.deletion_timestamp.is_none()) else {
         // Nothing names the storage for the moment: not before it has an object again.
         let known = draft.status.volume.clone().unwrap_or_default();
+        let vanished = seen.final_volume.is_none() && seen.working_volume.is_none();
+        if vanished && recorded_object(&known).is_none() {
+            return nothing_to_keep(draft, reason, message, &known);
+        }
         let limit = seen.settings.bind_deadline + seen.settings.clean_deadline;
         let overdue = draft.lasts((SUCCEEDED, Reason::Binding), limit);
         if (seen.working_volume.is_none() || (overdue && seen.final_volume.is_none()))
@@ -93,14 +97,10 @@ fn give_up_or_keep(mut draft: Draft<'_>, reason: Reason, message: &str) -> Decis
         return draft.at_once();
     }
     let kept_for = kept_for(seen);
-    if object
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.claim_ref.as_ref())
-        != Some(&kept_for)
-    {
+    let is_marked = object.labels().contains_key(KEPT_OF);
+    if !is_marked || volume::owner_ref(object) != Some(&kept_for) {
         let owner = Box::new(kept_for);
-        draft.act(Action::SetClaimRef(ObjectId::of(object), owner));
+        draft.act(Action::KeepVolume(ObjectId::of(object), owner));
         return draft.at_once();
     }
     let message = format!(
@@ -112,6 +112,26 @@ fn give_up_or_keep(mut draft: Draft<'_>, reason: Reason, message: &str) -> Decis
     );
     draft.set((SUCCEEDED, Some(false)), reason, &message);
     draft.say(&message);
+    draft.act(Action::Event {
+        warning: true,
+        reason,
+        message,
+    });
+    draft.end(Phase::Failed)
+}
+
+/// Neither an object nor a record of it: only the driver may still have the storage. To wait would bring nothing.
+fn nothing_to_keep(
+    mut draft: Draft<'_>,
+    reason: Reason,
+    message: &str,
+    known: &HandoverStatus,
+) -> Decision {
+    let message = format!(
+        "{message}; no PersistentVolume and no record names the restored data any more: look for the volume {} at its driver",
+        known.handle
+    );
+    draft.set((SUCCEEDED, Some(false)), reason, &message);
     draft.act(Action::Event {
         warning: true,
         reason,
@@ -339,21 +359,25 @@ fn recreate(mut draft: Draft<'_>, known: &HandoverStatus) -> Decision {
 }
 
 fn recreated(draft: &Draft<'_>, known: &HandoverStatus) -> Option<PersistentVolume> {
-    let text = known.object.as_ref()?;
-    // The status is no proof: only what a volume of ours can be is made again.
-    if !volume::is_plain_csi(text, &known.handle) {
-        return None;
-    }
-    let mut object: PersistentVolume = serde_json::from_str(text).ok()?;
+    let mut object = recorded_object(known)?;
     let restore = &draft.seen.restore;
     let namespace = restore.namespace()?;
-    let owner = volume::claim_ref(
-        &namespace,
-        &restore.spec.target.name,
-        known.claim_uid.as_ref()?,
+    // Without a claim it waits for a person's: a reference without a UID is one to whatever has the name.
+    let owner = known.claim_uid.as_ref().map_or_else(
+        || kept_for(draft.seen),
+        |uid| volume::claim_ref(&namespace, &restore.spec.target.name, uid),
     );
     object.spec.as_mut()?.claim_ref = Some(owner);
     Some(object)
+}
+
+/// The object as it was written down. The status is no proof: only what a volume of ours can be is made again.
+fn recorded_object(known: &HandoverStatus) -> Option<PersistentVolume> {
+    let text = known.object.as_ref()?;
+    if !volume::is_plain_csi(text, &known.handle) {
+        return None;
+    }
+    serde_json::from_str(text).ok()
 }
 
 /// Why the claim that the volume is meant for is not there any more.

@@ -3,7 +3,7 @@
 //! Owns: the controller's loop as `act` has it: read, decide, write the status, act; reads and writes may be far apart.
 
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedObjectReference,
+    ObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedObjectReference,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -11,13 +11,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::super::decision::{Action, ObjectId};
-use super::super::next::next;
+use super::super::next::{gives_up, next};
 use super::super::observation::{Agent, Holder, Observation, Settings, Slot};
 use super::super::point::{PointAnswer, PointRecord};
 use super::super::target;
 use super::super::volume::DELETE;
 use super::world::{CLAIM, SHOP, SYSTEM, World, provisioned};
-use crate::kube::api::names::FINALIZER;
+use crate::kube::api::names::{FINALIZER, KEPT_OF};
 use crate::kube::api::restore::{RecordedClaim, RestoreMode, VolumeMode};
 use crate::kube::api::transfer::TransferState;
 use crate::kube::api::{PodVolumeRestore, PodVolumeRestoreSpec};
@@ -41,6 +41,10 @@ pub(super) enum Fault {
     Late,
     PodUsesClaim,
     NodeDies,
+    /// The agent is ready and hears of no order for a while.
+    Deaf,
+    /// No controller leads for hours.
+    Away,
 }
 
 impl Fault {
@@ -56,6 +60,8 @@ impl Fault {
         Self::Late,
         Self::PodUsesClaim,
         Self::NodeDies,
+        Self::Deaf,
+        Self::Away,
     ];
 }
 
@@ -64,6 +70,10 @@ pub(super) struct Play {
     faults: Vec<Fault>,
     pod_uses_claim: bool,
     removed: bool,
+    /// Since when this controller saw the attempt not taken.
+    untaken: Option<(i64, Timestamp)>,
+    /// Since when it saw that the restore is taken back.
+    cleaning: Option<Timestamp>,
 }
 
 const SIZE: i64 = 1 << 30;
@@ -87,6 +97,7 @@ impl Play {
             attached: [].into(),
             holder: None,
             agent: true,
+            deaf: false,
             dead_node: None,
             bound_to_node: false,
             driver_gone: false,
@@ -101,6 +112,8 @@ impl Play {
             faults: faults.to_vec(),
             pod_uses_claim: false,
             removed: false,
+            untaken: None,
+            cleaning: None,
         };
         if mode != RestoreMode::NewClaim {
             play.add_old_claim(mode);
@@ -179,6 +192,8 @@ impl Play {
             }
             Fault::AgentLost => self.world.agent = !self.world.agent,
             Fault::Late => self.world.now += SignedDuration::from_mins(31),
+            Fault::Deaf => self.world.deaf = !self.world.deaf,
+            Fault::Away => self.away(),
             Fault::PodUsesClaim => self.pod_uses_claim = !self.pod_uses_claim,
             Fault::NodeDies => {
                 // One dies, once.
@@ -194,6 +209,12 @@ impl Play {
         self.world.check();
     }
 
+    /// No controller leads for hours.
+    pub(super) fn away(&mut self) {
+        (self.untaken, self.cleaning) = (None, None);
+        self.world.now += SignedDuration::from_hours(2);
+    }
+
     fn delete_target(&mut self) {
         let now = self.world.now;
         let target = self.world.claims.get_mut(&World::key(SHOP, CLAIM));
@@ -203,6 +224,15 @@ impl Play {
         target.metadata.deletion_timestamp = Some(Time(now));
         // From here its volume may go, as the user wants; only a volume that is no claim's yet may not.
         self.world.user_deleted_claim = true;
+    }
+
+    /// The same while the agent fills the volume.
+    pub(super) fn until_filled(&mut self, there: impl Fn(&World) -> bool) {
+        self.until(|world| world.open_attempt().is_some());
+        for _ in 0..2 {
+            self.world.run_agent(TransferState::Succeeded);
+        }
+        self.until(there);
     }
 
     /// Goes on undisturbed until it happens.
@@ -215,7 +245,8 @@ impl Play {
                 self.world.step(which);
             }
             self.control(u64::MAX);
-            self.world.now += SignedDuration::from_secs(1);
+            let pause = if self.world.deaf { 30 } else { 1 };
+            self.world.now += SignedDuration::from_secs(pause);
         }
         panic!("never\n{}", self.world.story());
     }
@@ -224,6 +255,12 @@ impl Play {
     pub(super) fn settle(&mut self) {
         self.world.log.push("settles".to_owned());
         self.world.agent = true;
+        self.world.deaf = false;
+        self.rest();
+    }
+
+    /// The same with an agent that is as it is.
+    pub(super) fn rest(&mut self) {
         self.pod_uses_claim = false;
         for round in 0..600 {
             for which in 0..9 {
@@ -231,7 +268,7 @@ impl Play {
             }
             self.world.run_agent(TransferState::Succeeded);
             self.control(u64::MAX);
-            let waits = self.world.driver_gone || self.world.dead_node.is_some();
+            let waits = self.world.driver_gone || self.world.dead_node.is_some() || self.world.deaf;
             self.world.now += SignedDuration::from_secs(if waits { 30 } else { 1 });
             if round > 300 && self.removed {
                 break;
@@ -337,6 +374,7 @@ impl Play {
         let target_volume = target_name
             .and_then(|name| self.world.volumes.get(&name))
             .cloned();
+        let (untaken, cleaning) = self.witness();
         Observation {
             now: self.world.now,
             namespace_terminating: false,
@@ -354,7 +392,10 @@ impl Play {
             final_volume,
             holder: self.world.holder.clone(),
             agent: self.agent(),
+            untaken,
+            cleaning,
             reachable: self.world.dead_node.is_none() || !self.world.bound_to_node,
+            cordoned: Default::default(),
             target,
             target_users: self
                 .pod_uses_claim
@@ -363,12 +404,16 @@ impl Play {
                 .collect(),
             target_attached_to: Vec::new(),
             target_volume,
-            settings: Settings {
-                system_namespace: SYSTEM.to_owned(),
-                clean_deadline: self.clean_deadline(),
-                ..Settings::default()
-            },
+            settings: self.settings(),
             restore,
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            system_namespace: SYSTEM.to_owned(),
+            clean_deadline: self.clean_deadline(),
+            ..Settings::default()
         }
     }
 
@@ -379,6 +424,21 @@ impl Play {
         } else {
             SignedDuration::from_hours(10_000)
         }
+    }
+
+    /// What the controller saw for so long, without a break. An agent that hears of orders waits for a slot.
+    fn witness(&mut self) -> (SignedDuration, SignedDuration) {
+        let now = self.world.now;
+        let ended = gives_up(&self.world.restore);
+        let open = self.world.open_attempt();
+        let deaf = open.filter(|_| self.world.deaf && !ended && self.agent() == Agent::Ready);
+        let begun = self.untaken.filter(|(known, _)| Some(*known) == deaf);
+        self.untaken = deaf.map(|attempt| begun.unwrap_or((attempt, now)));
+        self.cleaning = ended.then(|| self.cleaning.unwrap_or(now));
+        let since = |begun: Option<Timestamp>| begun.map(|begun| now.duration_since(begun));
+        let untaken = since(self.untaken.map(|(_, begun)| begun));
+        let cleaning = since(self.cleaning);
+        (untaken.unwrap_or_default(), cleaning.unwrap_or_default())
     }
 
     fn agent(&self) -> Agent {
@@ -450,13 +510,20 @@ impl Play {
                         .persistent_volume_reclaim_policy = Some(policy);
                 });
             }
-            Action::SetClaimRef(id, owner) => {
-                return self.change(&id, |volume| {
-                    volume.spec.as_mut().unwrap().claim_ref = Some(*owner);
-                });
-            }
+            Action::SetClaimRef(id, owner) => return self.belong(&id, *owner, None),
+            Action::KeepVolume(id, owner) => return self.belong(&id, *owner, Some(KEPT_OF)),
         }
         true
+    }
+
+    /// As the API server keeps it: an empty UID is none.
+    fn belong(&mut self, id: &ObjectId, mut owner: ObjectReference, label: Option<&str>) -> bool {
+        owner.uid = owner.uid.filter(|uid| !uid.is_empty());
+        self.change(id, |volume| {
+            let label = label.map(|key| (key.to_owned(), "u".to_owned()));
+            volume.metadata.labels.get_or_insert_default().extend(label);
+            volume.spec.as_mut().unwrap().claim_ref = Some(owner);
+        })
     }
 
     fn create_holder(&mut self) {

@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) attached: BTreeMap<String, String>,
     pub(super) holder: Option<Holder>,
     pub(super) agent: bool,
+    /// The agent is ready, and hears of no order that it has not begun.
+    pub(super) deaf: bool,
     /// A node whose kubelet and agent answer nothing any more.
     pub(super) dead_node: Option<String>,
     /// Whether the volume can be reached from one node only.
@@ -348,6 +350,9 @@ impl World {
             .transfer
             .as_ref()
             .filter(|known| known.attempt == order.attempt);
+        if self.deaf && running.is_none() {
+            return false;
+        }
         let state = match running.map(|known| known.state) {
             None => TransferState::Running,
             Some(TransferState::Running) if order.stop.is_some() => TransferState::Stopped,
@@ -371,6 +376,14 @@ impl World {
         self.log.push(format!("agent {state:?}"));
         self.check();
         true
+    }
+
+    /// The attempt that no agent has begun.
+    pub(super) fn open_attempt(&self) -> Option<i64> {
+        let status = self.restore.status.as_ref()?;
+        let attempt = status.order.as_ref()?.attempt;
+        let known = status.transfer.as_ref().map(|known| known.attempt);
+        (known != Some(attempt)).then_some(attempt)
     }
 
     /// Whether the node of the holder, or of the last order, has a ready agent.

@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::{UID, World, content, ready_snapshot};
 use crate::kube::api::{PodVolumeBackupStatus, names};
 use crate::kube::controller::backup::action::{Action, Object};
@@ -26,6 +28,7 @@ impl World {
             source.nodes.clone_from(&nodes);
         }
         seen.agent_lost = (!self.agent_up).then_some(Duration::from_secs(120));
+        self.witness(&mut seen);
         if next::wants_slot(&backup, &seen) {
             self.slot = true;
             seen.slot = Slot::Granted(nodes);
@@ -54,6 +57,37 @@ impl World {
             self.act(action);
             self.check();
         }
+    }
+
+    /// Whether an agent has begun what it was ordered last.
+    pub(super) fn taken(&self) -> bool {
+        let status = self
+            .backup
+            .as_ref()
+            .and_then(|backup| backup.status.as_ref());
+        status.is_some_and(|status| {
+            let order = status.order.as_ref().map(|order| order.attempt);
+            order.is_some() && status.transfer.as_ref().map(|answer| answer.attempt) == order
+        })
+    }
+
+    /// What the controller saw for so long, without a break. An agent that hears of orders waits for a slot.
+    fn witness(&mut self, seen: &mut Observed) {
+        let status = self
+            .backup
+            .as_ref()
+            .and_then(|backup| backup.status.as_ref());
+        let ended = status.is_some_and(|status| next::verdict(status).is_some());
+        let order = status.and_then(|status| status.order.as_ref());
+        let attempt = order.map(|order| order.attempt);
+        let deaf = attempt.filter(|_| self.agent_deaf && self.agent_up && !ended && !self.taken());
+        let now = self.now;
+        let begun = self.untaken.filter(|(known, _)| Some(*known) == deaf);
+        self.untaken = deaf.map(|attempt| begun.unwrap_or((attempt, now)));
+        self.cleaning = ended.then(|| self.cleaning.unwrap_or(now));
+        let since = |begun: Option<Timestamp>| begun.map(|begun| next::elapsed(begun, now));
+        seen.untaken = since(self.untaken.map(|(_, begun)| begun)).unwrap_or_default();
+        seen.cleaning = since(self.cleaning).unwrap_or_default();
     }
 
     /// What must never be done.

@@ -102,7 +102,7 @@ impl World {
     }
 
     pub(super) fn answer(&mut self, state: TransferState) {
-        let up = self.agent_up;
+        let up = self.agent_up && (!self.agent_deaf || self.taken());
         let Some(status) = self
             .backup
             .as_mut()

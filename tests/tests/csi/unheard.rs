@@ -96,11 +96,13 @@ fn refuses_to_begin(rig: &Rig<'_>, volume: &Volume, before: &Leaks) -> Result<()
     ensure!(said.contains("begin before what run"), "{said}");
     let hint = refused.json()?["error"]["hint"].to_string();
     ensure!(
-        hint.contains("nothing new is made") && hint.contains("after 1 more runs"),
+        hint.contains("nothing new is made") && hint.contains("the next run gives that up"),
         "{hint}"
     );
     ensure!(things(rig, before)? == 2, "more is left");
     let begun = rig.backup(volume, &[])?.expect(69)?;
+    let warnings = begun.json()?["warnings"].to_string();
+    ensure!(warnings.contains("is given up"), "{warnings}");
     let hint = begun.json()?["error"]["hint"].to_string();
     ensure!(hint.contains("out of space"), "{hint}");
     Ok(())

@@ -237,14 +237,14 @@ struct Taker<'a> {
 }
 
 impl Taker<'_> {
-    fn take_up(&self, mut journal: Journal, locks: bool) -> Result<Option<String>> {
+    fn take_up(&self, mut journal: Journal, locks: bool) -> Result<Vec<String>> {
         let driver = self.driver;
         let Some(begun) = journal.state().begun.clone() else {
             // It died before its first line: there is nothing.
-            return journal.end().map(|()| None);
+            return journal.end().map(|()| Vec::new());
         };
         if begun.driver != driver.name || begun.socket != driver.socket {
-            return Ok(Some(elsewhere(&begun)));
+            return Ok(Vec::from([elsewhere(&begun)]));
         }
         let _lock = match &begun.volume {
             Some(volume) if locks => match self.bases.lock(&begun.driver, &begun.socket, volume) {
@@ -253,7 +253,7 @@ impl Taker<'_> {
                     if error.kind() == ErrorKind::Unavailable
                         && !self.purpose.releases(Some(volume)) =>
                 {
-                    return Ok(None);
+                    return Ok(Vec::new());
                 }
                 lock => Some(lock?),
             },
@@ -275,22 +275,25 @@ impl Taker<'_> {
             counts: self.purpose.counts(begun.volume.as_deref()),
         };
         if !matches!(fate, Ok(Fate::TakeBack)) {
-            back.clone_of(&mut journal)?;
-            return fate.map(|_| Some(undecided(&begun)));
+            let mut told = back.clone_of(&mut journal)?;
+            fate?;
+            told.push(undecided(&begun));
+            return Ok(told);
         }
         let left = journal.state().next_undo().is_some();
-        back.all(journal)?;
+        let mut told = back.all(journal)?;
         tracing::info!(
             driver = driver.name,
             "removed what a run that died left behind"
         );
-        Ok(match (kept, left) {
+        told.extend(match (kept, left) {
             (Some(volume), _) => Some(format!(
                 "an earlier restore was complete when it died: its volume is {volume}"
             )),
             (None, true) => Some("removed what an earlier run left behind when it died".to_owned()),
             (None, false) => None,
-        })
+        });
+        Ok(told)
     }
 }
 

@@ -61,7 +61,8 @@ pub(super) fn all_unless(
         stop,
         counts: true,
     };
-    back.all(journal)
+    // The first search of a run is never its last.
+    back.all(journal).map(drop)
 }
 
 /// Takes back everything but the snapshot, which may be the base of a point; the journal goes on to know of it.
@@ -75,7 +76,7 @@ pub(super) fn clone(driver: &Driver, bases: &Bases, journal: &mut Journal) -> Re
         stop: None,
         counts: true,
     };
-    back.clone_of(journal)
+    back.clone_of(journal).map(drop)
 }
 
 /// A stop that came before is why things are taken back: it does not end that, too.
@@ -84,61 +85,70 @@ fn new_stop(stop: Option<&StopFlag>) -> Option<&StopFlag> {
 }
 
 impl Back<'_> {
-    /// As [`all`].
-    pub(super) fn all(&self, mut journal: Journal) -> Result<()> {
+    /// As [`all`]. What was given up is told.
+    pub(super) fn all(&self, mut journal: Journal) -> Result<Vec<String>> {
+        let mut told = Vec::new();
         while let Some(undo) = journal.state().next_undo() {
             tracing::debug!(?undo, "take back");
-            self.one(&mut journal, undo)?;
+            told.extend(self.one(&mut journal, undo)?);
         }
-        journal.end()
+        journal.end()?;
+        Ok(told)
     }
 
-    /// As [`clone`].
-    pub(super) fn clone_of(&self, journal: &mut Journal) -> Result<()> {
+    /// As [`clone`]. What was given up is told.
+    pub(super) fn clone_of(&self, journal: &mut Journal) -> Result<Vec<String>> {
+        let mut told = Vec::new();
         while let Some(undo) = journal.state().undo_clone() {
             tracing::debug!(?undo, "take back");
-            self.one(journal, undo)?;
+            told.extend(self.one(journal, undo)?);
         }
-        Ok(())
+        Ok(told)
     }
 
-    fn one(&self, journal: &mut Journal, undo: Undo) -> Result<()> {
+    fn one(&self, journal: &mut Journal, undo: Undo) -> Result<Option<String>> {
         match undo {
             Undo::FindSnapshot(wanted) => self.find_snapshot(journal, &wanted),
             Undo::FindVolume(wanted) => self.find_volume(journal, &wanted),
             known => {
                 let entry = take_back(self.driver, self.bases, journal, known)?;
-                journal.write(&entry)
+                journal.write(&entry).map(|()| None)
             }
         }
     }
 
-    fn find_snapshot(&self, journal: &mut Journal, wanted: &WantedSnapshot) -> Result<()> {
+    fn find_snapshot(
+        &self,
+        journal: &mut Journal,
+        wanted: &WantedSnapshot,
+    ) -> Result<Option<String>> {
         let known = known(self.bases, journal.state());
-        match search::snapshot(self.driver, wanted, &known, new_stop(self.stop))? {
-            Search::There(snapshot) => journal.write(&Entry::SnapshotMade {
+        let entry = match search::snapshot(self.driver, wanted, &known, new_stop(self.stop))? {
+            Search::There(snapshot) => Entry::SnapshotMade {
                 id: snapshot.id,
                 created: snapshot.created,
-            }),
-            Search::Never => journal.write(&Entry::SnapshotRefused),
+            },
+            Search::Never => Entry::SnapshotRefused,
             Search::InVain(error) => {
-                self.in_vain(journal, (&wanted.name, &Entry::SnapshotRefused), error)
+                return self.in_vain(journal, (&wanted.name, &Entry::SnapshotRefused), error);
             }
-        }
+        };
+        journal.write(&entry).map(|()| None)
     }
 
-    fn find_volume(&self, journal: &mut Journal, wanted: &WantedVolume) -> Result<()> {
+    fn find_volume(&self, journal: &mut Journal, wanted: &WantedVolume) -> Result<Option<String>> {
         let own = match &journal.state().snapshot {
             Thing::Made(id) => Some(id.clone()),
             Thing::Absent | Thing::Wanted(_) => None,
         };
         match search::volume(self.driver, wanted, own.as_deref(), new_stop(self.stop))? {
-            Search::There(volume) => working_copy::note_volume(journal, &volume),
-            Search::Never => journal.write(&Entry::VolumeRefused),
+            Search::There(volume) => working_copy::note_volume(journal, &volume)?,
+            Search::Never => journal.write(&Entry::VolumeRefused)?,
             Search::InVain(error) => {
-                self.in_vain(journal, (&wanted.name, &Entry::VolumeRefused), error)
+                return self.in_vain(journal, (&wanted.name, &Entry::VolumeRefused), error);
             }
         }
+        Ok(None)
     }
 
     /// Nobody waits for ever for a driver that says nothing of use: after some runs it is taken at its word.
@@ -147,25 +157,25 @@ impl Back<'_> {
         journal: &mut Journal,
         (name, given_up): (&str, &Entry),
         error: Error,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         if !self.counts {
             return Err(error);
         }
         let asked = journal.state().in_vain + 1;
         if asked >= IN_VAIN {
-            tracing::warn!(
-                name,
-                error = sweep::with_causes(&error),
-                "given up: if the storage system has something by this name, delete it there"
+            let told = format!(
+                "an earlier run may have made {name}, and the driver was asked {asked} times in vain: that is given up; if the storage \
+                 system has something by this name, delete it there"
             );
-            return journal.write(given_up);
+            tracing::warn!(name, error = sweep::with_causes(&error), "given up");
+            return journal.write(given_up).map(|()| Some(told));
         }
         journal.write(&Entry::AskedInVain)?;
         let why = error.hint_text().unwrap_or_default();
-        let hint = format!(
-            "{why}; after {} more runs that is given up",
-            IN_VAIN - asked
-        );
+        let hint = match IN_VAIN - asked {
+            1 => format!("{why}; the next run gives that up"),
+            more => format!("{why}; {more} more runs ask"),
+        };
         Err(error.hint(hint))
     }
 }

@@ -169,7 +169,7 @@ impl Backup {
             parameters: self.options.parameters.clone(),
             topology: self.driver.place(),
         };
-        let (clone, asked) = copy.clone_of(wanted, capacity)?;
+        let (clone, asked) = copy.clone_of(&wanted, capacity)?;
         let promised = asked.max(clone.bytes);
         let path = copy.device(clone, &self.options.devices(), true)?;
         self.open(&path, (&snapshot, promised), &volume, stop)

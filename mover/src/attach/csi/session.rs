@@ -170,7 +170,7 @@ impl Backup {
             topology: self.driver.place(),
             mode: Some(self.driver.abilities.controller_mode()),
         };
-        let (clone, asked) = copy.clone_of(wanted, capacity)?;
+        let (clone, asked) = copy.clone_of(&wanted, capacity)?;
         let promised = asked.max(clone.bytes);
         let path = copy.device(clone, &self.options.devices(), true)?;
         self.open(&path, (&snapshot, promised), &volume, stop)

@@ -102,7 +102,7 @@ impl WorkingCopy<'_> {
     /// large its volume is: the larger of both is asked for, and where the driver makes no such volume the size of the snapshot.
     pub(super) fn clone_of(
         &mut self,
-        wanted: WantedVolume,
+        wanted: &WantedVolume,
         capacity: i64,
     ) -> Result<(MadeVolume, i64)> {
         let bytes = wanted.bytes.max(capacity);
@@ -118,7 +118,7 @@ impl WorkingCopy<'_> {
                     && failed.code == Some(Code::OutOfRange) =>
             {
                 tracing::info!(error = %failed.error, bytes, "ask for the size of the snapshot");
-                Ok((self.volume(&wanted)?, wanted.bytes))
+                Ok((self.volume(wanted)?, wanted.bytes))
             }
             answer => Ok((answer?, bytes)),
         }

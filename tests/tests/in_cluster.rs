@@ -50,6 +50,8 @@ mod restore_replace;
 mod restores;
 #[path = "in_cluster/rules.rs"]
 mod rules;
+#[path = "in_cluster/sync.rs"]
+mod sync;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -100,6 +102,8 @@ const CASES: &[Case] = &[
     ("cancelled_in_progress", cancel::in_progress),
     ("deleted_in_progress", cancel::deleted_in_progress),
     ("repository_away_and_back", backup::repository_away_and_back),
+    ("sync_brings_back", sync::brings_back),
+    ("sync_of_a_lost_namespace", sync::of_a_lost_namespace),
     ("garbage_goes", maintenance::garbage_goes),
     ("damage_is_told", maintenance::damage_is_told),
     ("failures_are_told", maintenance::failures_are_told),

@@ -29,6 +29,7 @@ pub mod restore;
 pub mod settings;
 pub mod slots;
 pub mod sweep;
+pub mod sync;
 pub mod telemetry;
 pub mod volumes;
 pub mod watches;
@@ -210,6 +211,7 @@ async fn lead(connection: Connection, settings: Settings, telemetry: Arc<Telemet
         tasks.spawn(work(Arc::clone(&context)));
     }
     tasks.spawn(sweep::run(Arc::clone(&context)));
+    tasks.spawn(sync::run(Arc::clone(&context)));
     if context.settings.maintains {
         tasks.spawn(maintenance::run(Arc::clone(&context)));
     }

@@ -17,6 +17,7 @@ pub mod outcome;
 mod run;
 
 pub use run::run;
+pub(super) use run::write;
 
 use crate::pipeline::report::{GcReport, VerifyReport};
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
 use super::maintenance::{Done, Task};
+use super::sync::Done as Synced;
 use super::watches::Kind;
 use crate::error::Result;
 use crate::kube::api::SnapshotRepositoryStatus;
@@ -308,6 +309,11 @@ impl Telemetry {
     /// Sets the gauges of a repository that maintenance gives.
     pub fn repository_health(&self, name: &str, status: &SnapshotRepositoryStatus) {
         self.repositories.health(name, status);
+    }
+
+    /// The points of a repository were synced, or could not be.
+    pub fn synced(&self, name: &str, done: &Result<Synced>) {
+        self.repositories.synced(name, done);
     }
 
     /// The repository's object is gone.

@@ -5,6 +5,7 @@
 
 mod maintenance;
 mod repositories;
+mod synced;
 mod volumes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -313,7 +314,7 @@ impl Telemetry {
 
     /// The points of a repository were synced, or could not be.
     pub fn synced(&self, name: &str, done: &Result<Synced>) {
-        self.repositories.synced(name, done);
+        self.repositories.synced().looked(name, done);
     }
 
     /// The repository's object is gone.

@@ -134,18 +134,15 @@ mod tests {
 
     #[test]
     fn a_look_that_changes_nothing_writes_nothing() {
-        let done = Ok(Done {
+        let done = Done {
             created: 2,
             backups: 2,
             offered: BTreeSet::from(["a".to_owned()]),
             ..Done::default()
-        });
-        let (first, note) = after(&Status::default(), Sync::All, &done, at(1));
+        };
+        let (first, note) = after(&Status::default(), Sync::All, &Ok(done.clone()), at(1));
         assert!(note.is_some_and(|note| !note.warning));
-        let again = Ok(Done {
-            created: 0,
-            ..done.unwrap()
-        });
+        let again = Ok(Done { created: 0, ..done });
         let (second, note) = after(&first, Sync::All, &again, at(2));
         assert_eq!((&second.sync, note), (&first.sync, None));
         let (third, _) = after(&second, Sync::All, &again, at(3));

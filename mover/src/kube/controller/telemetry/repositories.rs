@@ -5,18 +5,15 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
-use crate::error::Result;
+use super::synced::Synced;
 use crate::kube::api::SnapshotRepositoryStatus;
 use crate::kube::api::conditions::HEALTHY;
 use crate::kube::api::repository::MaintenanceRun;
 use crate::kube::controller::conditions::{self, Is};
 use crate::kube::controller::maintenance::Done;
-use crate::kube::controller::sync::Done as Synced;
 use crate::metrics::register::{counters, floats, gauges};
 
 const LABELS: &[&str] = &["repository"];
-/// How a look of `sync` ends.
-const RESULTS: [&str; 3] = ["ok", "more", "failed"];
 
 #[derive(Debug)]
 pub(super) struct Repositories {
@@ -33,10 +30,7 @@ pub(super) struct Repositories {
     purged: IntCounterVec,
     fenced: IntCounterVec,
     read: IntCounterVec,
-    synced: IntGaugeVec,
-    sync_created: IntCounterVec,
-    sync_removed: IntCounterVec,
-    sync_looks: IntCounterVec,
+    synced: Synced,
 }
 
 impl Repositories {
@@ -95,24 +89,7 @@ impl Repositories {
                 "repository_verify_read_bytes_total",
                 "Bytes that verifications read from the store.",
             ),
-            synced: gauge(
-                "repository_synced_backups",
-                "PodVolumeBackups that sync made and that are there.",
-            ),
-            sync_created: counter(
-                "repository_sync_created_total",
-                "PodVolumeBackups that sync made.",
-            ),
-            sync_removed: counter(
-                "repository_sync_removed_total",
-                "PodVolumeBackups that sync removed, their points being gone.",
-            ),
-            sync_looks: counters(
-                r,
-                "repository_sync_looks_total",
-                "Looks of sync at the repository.",
-                &["repository", "result"],
-            ),
+            synced: Synced::new(r),
         }
     }
 
@@ -127,27 +104,8 @@ impl Repositories {
         }
     }
 
-    pub(super) fn synced(&self, name: &str, done: &Result<Synced>) {
-        for result in RESULTS {
-            self.sync_looks.with_label_values(&[name, result]);
-        }
-        let count = |family: &IntCounterVec, number: usize| {
-            let number = u64::try_from(number).unwrap_or(u64::MAX);
-            family.with_label_values(&[name]).inc_by(number);
-        };
-        let result = match done {
-            Err(_) => "failed",
-            Ok(done) if done.failure.is_some() => "failed",
-            Ok(done) if done.more => "more",
-            Ok(_) => "ok",
-        };
-        self.sync_looks.with_label_values(&[name, result]).inc();
-        if let Ok(done) = done {
-            count(&self.sync_created, done.created);
-            count(&self.sync_removed, done.removed);
-            let there = i64::try_from(done.backups).unwrap_or(i64::MAX);
-            self.synced.with_label_values(&[name]).set(there);
-        }
+    pub(super) fn synced(&self) -> &Synced {
+        &self.synced
     }
 
     pub(super) fn health(&self, name: &str, status: &SnapshotRepositoryStatus) {
@@ -203,20 +161,13 @@ impl Repositories {
             &self.findings,
             &self.unfinished,
             &self.dead,
-            &self.synced,
         ] {
             let _ = family.remove_label_values(&[name]);
         }
-        let counters = [&self.freed, &self.purged, &self.fenced, &self.read];
-        for family in counters
-            .into_iter()
-            .chain([&self.sync_created, &self.sync_removed])
-        {
+        for family in [&self.freed, &self.purged, &self.fenced, &self.read] {
             let _ = family.remove_label_values(&[name]);
         }
-        for result in RESULTS {
-            let _ = self.sync_looks.remove_label_values(&[name, result]);
-        }
+        self.synced.forget(name);
         for task in ["gc", "verify"] {
             let _ = self.failures.remove_label_values(&[name, task]);
             let _ = self.completed.remove_label_values(&[name, task]);

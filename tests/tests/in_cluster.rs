@@ -44,6 +44,8 @@ mod restore_foreign;
 mod restore_in_place;
 #[path = "in_cluster/restore_populate.rs"]
 mod restore_populate;
+#[path = "in_cluster/restore_quick.rs"]
+mod restore_quick;
 #[path = "in_cluster/restore_replace.rs"]
 mod restore_replace;
 #[path = "in_cluster/restores.rs"]
@@ -76,6 +78,8 @@ const CASES: &[Case] = &[
     ("restore_sources_and_shapes", restore::sources_and_shapes),
     ("restore_other_namespaces", restore::other_namespaces),
     ("restore_file_system", restore_files::file_system),
+    ("restore_quick", restore_quick::from_the_base),
+    ("restore_quick_given_up", restore_quick::given_up),
     ("restore_replaced", restore_replace::replaced),
     ("restore_name_taken", restore_replace::name_taken),
     ("restore_claim_lost", restore_replace::claim_lost),

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::super::decision::{Action, ObjectId};
 use super::super::next::next;
-use super::super::observation::{Agent, Holder, Observation, Settings, Slot};
+use super::super::observation::{Agent, Base, Holder, Observation, Settings, Slot};
 use super::super::point::{PointAnswer, PointRecord};
 use super::super::target;
 use super::super::volume::DELETE;
@@ -21,6 +21,7 @@ use crate::kube::api::names::FINALIZER;
 use crate::kube::api::restore::{RecordedClaim, RestoreMode, VolumeMode};
 use crate::kube::api::transfer::TransferState;
 use crate::kube::api::{PodVolumeRestore, PodVolumeRestoreSpec};
+use crate::kube::controller::working_copy::Original;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -41,6 +42,8 @@ pub(super) enum Fault {
     Late,
     PodUsesClaim,
     NodeDies,
+    /// The base goes, and no volume is made of it any more.
+    BaseGoes,
 }
 
 impl Fault {
@@ -91,6 +94,8 @@ impl Play {
             bound_to_node: false,
             driver_gone: false,
             class_policy: policy.to_owned(),
+            base: false,
+            copy: false,
             user_deleted_claim: false,
             old_disk: None,
             counter: 0,
@@ -189,6 +194,7 @@ impl Play {
                     .and_then(|holder| holder.node.clone());
                 self.world.dead_node = self.world.dead_node.take().or(node);
             }
+            Fault::BaseGoes => self.world.base = false,
             Fault::Crash | Fault::TransferFails | Fault::ForeignClaim => {}
         }
         self.world.check();
@@ -231,7 +237,9 @@ impl Play {
             }
             self.world.run_agent(TransferState::Succeeded);
             self.control(u64::MAX);
-            let waits = self.world.driver_gone || self.world.dead_node.is_some();
+            let waits = self.world.driver_gone
+                || self.world.dead_node.is_some()
+                || self.world.copies() && !self.world.base;
             self.world.now += SignedDuration::from_secs(if waits { 30 } else { 1 });
             if round > 300 && self.removed {
                 break;
@@ -341,7 +349,19 @@ impl Play {
             now: self.world.now,
             namespace_terminating: false,
             point: PointAnswer::Found(Box::new(record(restore.spec.mode))),
-            class: Some(StorageClass::default()),
+            class: Some(StorageClass {
+                provisioner: "driver".to_owned(),
+                reclaim_policy: Some(self.world.class_policy.clone()),
+                ..StorageClass::default()
+            }),
+            base: self.world.base.then(|| Base {
+                original: Original {
+                    driver: "driver".to_owned(),
+                    handle: "base".to_owned(),
+                    ..Original::default()
+                },
+                restore_size: None,
+            }),
             slot: Slot::Granted,
             attached_to: [working_name.as_ref(), Some(&name)]
                 .into_iter()
@@ -405,6 +425,8 @@ impl Play {
                 world.restore_version += 1;
                 self.removed = true;
             }
+            Action::CopySnapshot(_) => world.copy = true,
+            Action::DropSnapshot => world.copy = false,
             Action::CreateClaim(claim) => world.add_claim(*claim),
             Action::DeleteClaim(id) => {
                 let now = world.now;

@@ -78,6 +78,10 @@ const CASES: &[Case] = &[
         forgeries::a_tenant_forges_no_status,
     ),
     (
+        "a_synced_backup_is_the_controllers",
+        forgeries::a_synced_backup_is_the_controllers,
+    ),
+    (
         "a_finalizer_is_the_controllers",
         forgeries::a_finalizer_is_the_controllers,
     ),

@@ -44,12 +44,16 @@ mod restore_foreign;
 mod restore_in_place;
 #[path = "in_cluster/restore_populate.rs"]
 mod restore_populate;
+#[path = "in_cluster/restore_quick.rs"]
+mod restore_quick;
 #[path = "in_cluster/restore_replace.rs"]
 mod restore_replace;
 #[path = "in_cluster/restores.rs"]
 mod restores;
 #[path = "in_cluster/rules.rs"]
 mod rules;
+#[path = "in_cluster/sync.rs"]
+mod sync;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,6 +78,8 @@ const CASES: &[Case] = &[
     ("restore_sources_and_shapes", restore::sources_and_shapes),
     ("restore_other_namespaces", restore::other_namespaces),
     ("restore_file_system", restore_files::file_system),
+    ("restore_quick", restore_quick::from_the_base),
+    ("restore_quick_given_up", restore_quick::given_up),
     ("restore_replaced", restore_replace::replaced),
     ("restore_name_taken", restore_replace::name_taken),
     ("restore_claim_lost", restore_replace::claim_lost),
@@ -100,6 +106,8 @@ const CASES: &[Case] = &[
     ("cancelled_in_progress", cancel::in_progress),
     ("deleted_in_progress", cancel::deleted_in_progress),
     ("repository_away_and_back", backup::repository_away_and_back),
+    ("sync_brings_back", sync::brings_back),
+    ("sync_of_a_lost_namespace", sync::of_a_lost_namespace),
     ("garbage_goes", maintenance::garbage_goes),
     ("damage_is_told", maintenance::damage_is_told),
     ("failures_are_told", maintenance::failures_are_told),

@@ -31,6 +31,7 @@ pub mod restore;
 pub mod settings;
 pub mod slots;
 pub mod sweep;
+pub mod sync;
 pub mod telemetry;
 pub mod volumes;
 pub mod watches;
@@ -218,6 +219,7 @@ async fn lead(connection: Connection, settings: Settings, telemetry: Arc<Telemet
         tasks.spawn(work(Arc::clone(&context)));
     }
     tasks.spawn(sweep::run(Arc::clone(&context)));
+    tasks.spawn(sync::run(Arc::clone(&context)));
     if context.settings.maintains {
         tasks.spawn(maintenance::run(Arc::clone(&context)));
     }

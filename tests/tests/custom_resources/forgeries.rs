@@ -347,3 +347,67 @@ pub(super) fn a_claim_that_is_written_over_gets_no_pod(cluster: &Cluster) -> Res
     }
     Ok(())
 }
+
+/// A tenant passes no backup off as made elsewhere, hides none from the controller, and has none run that stands for a point.
+pub(super) fn a_synced_backup_is_the_controllers(cluster: &Cluster) -> Result<()> {
+    const KIND: &str = "podvolumebackups.snaphaul.dev";
+    let tenant = lord(cluster, "syncers")?;
+    let marked = |name: &str, label: &str, more: &str| {
+        let plain = backup("syncers", name, &format!("{BACKUP}{more}"));
+        let labels = format!("namespace: syncers, labels: {{{label}}}");
+        plain.replacen("namespace: syncers", &labels, 1)
+    };
+    let own = "snaphaul.dev/synced: own, snaphaul.dev/repository-id: abc";
+    let may_not = "system:serviceaccount:syncers:default may not set or change the labels";
+    for label in [
+        own,
+        "snaphaul.dev/synced: ''",
+        "snaphaul.dev/repository-id: abc",
+    ] {
+        let words = refused(label, tenant.apply(&marked("forged", label, "")))?;
+        ensure!(words.contains(may_not), "{words}");
+    }
+    tenant.apply(&backup("syncers", "mine", BACKUP))?;
+    cluster.apply(&marked("point-1", own, ""))?;
+    for (name, label) in [
+        ("mine", r#"{"snaphaul.dev/synced": "own"}"#),
+        ("mine", r#"{"snaphaul.dev/synced": ""}"#),
+        ("point-1", r#"{"snaphaul.dev/synced": null}"#),
+        ("point-1", r#"{"snaphaul.dev/synced": "granted"}"#),
+        ("point-1", r#"{"snaphaul.dev/repository-id": "other"}"#),
+    ] {
+        let change = format!(r#"{{"metadata": {{"labels": {label}}}}}"#);
+        let forgery = patch(KIND, name, "syncers", false, &change);
+        let words = refused(&change, run(&tenant, &forgery))?;
+        ensure!(words.contains(may_not), "{words}");
+    }
+    // Their own labels are theirs, and so is the policy of their own points.
+    for change in [
+        r#"{"metadata": {"labels": {"team": "a"}}}"#,
+        r#"{"spec": {"deletionPolicy": "Delete"}}"#,
+    ] {
+        run(&tenant, &patch(KIND, "point-1", "syncers", false, change))?;
+    }
+    // Those of others nobody deletes from here, whoever asks.
+    let granted = "snaphaul.dev/synced: granted";
+    let with_delete = marked("point-2", granted, ", deletionPolicy: Delete");
+    let words = refused("a granted point", cluster.apply(&with_delete))?;
+    ensure!(
+        words.contains("a grant lets this one restore it"),
+        "{words}"
+    );
+    cluster.apply(&marked("point-2", granted, ""))?;
+    let forgery = patch(
+        KIND,
+        "point-2",
+        "syncers",
+        false,
+        r#"{"spec": {"deletionPolicy": "Delete"}}"#,
+    );
+    let words = refused("a granted point", run(&tenant, &forgery))?;
+    ensure!(
+        words.contains("a grant lets this one restore it"),
+        "{words}"
+    );
+    Ok(())
+}

@@ -11,7 +11,7 @@ use super::objects::{BACKUP, backup, restore};
 use super::{manifests, refused, text};
 
 /// Policies of the base.
-const POLICIES: usize = 7;
+const POLICIES: usize = 8;
 /// A role reaches the authorizer after a moment, and so does a policy.
 const IN_FORCE: Duration = Duration::from_secs(60);
 

@@ -25,9 +25,13 @@ pub(crate) const PLAIN: &str = "plain";
 const HOLD: &str = "tests.snaphaul.dev/hold";
 const VOLUMES: &str = "/api/v1/persistentvolumes";
 
-/// Makes a restore.
+/// Makes a restore, from the repository unless it says otherwise.
 pub(crate) fn restore(bed: &Bed, name: &str, spec: &Value) -> Result<()> {
-    bed.create("PodVolumeRestore", PLURAL, name, spec)
+    let mut spec = spec.clone();
+    if spec["quickPolicy"].is_null() {
+        spec["quickPolicy"] = json!("Never");
+    }
+    bed.create("PodVolumeRestore", PLURAL, name, &spec)
 }
 
 /// One of a backup into a claim, which may be told more of.

@@ -34,12 +34,6 @@ const UNSEEN: &[(&str, &str, &str, &str)] = &[
     ),
     (
         CONTROLLER,
-        "create",
-        "podvolumebackups",
-        "backups that `sync` will bring back",
-    ),
-    (
-        CONTROLLER,
         "patch",
         "events",
         "an event that comes again within minutes",

@@ -17,6 +17,9 @@ pub const READY: &str = "Ready";
 /// Condition of a repository: what was stored is still there and right, as far as it was looked at.
 pub const HEALTHY: &str = "Healthy";
 
+/// Condition of a repository: what it holds was offered to the namespaces it belongs to; absent without `spec.sync`.
+pub const SYNCED: &str = "Synced";
+
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// Why a condition has its status. Programs compare the name; people read the documentation of the reason.
@@ -119,4 +122,10 @@ reasons! {
     MaintenanceFailed,
     /// Garbage was collected.
     Collected,
+    /// The points of the repository are being read, or turned into PodVolumeBackups.
+    Syncing,
+    /// Every point has a PodVolumeBackup, or had one and somebody deleted it, as far as `spec.sync` and grants say so.
+    PointsSynced,
+    /// Not every point could be turned into a PodVolumeBackup; the message says why, and the controller goes on trying.
+    SyncFailed,
 }

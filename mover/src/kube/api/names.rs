@@ -26,5 +26,13 @@ pub const BASE_VOLUME: &str = "snaphaul.dev/base-volume";
 pub const BASE_REPOSITORY: &str = "snaphaul.dev/base-repository";
 /// Annotation of a base: the point whose snapshot it is.
 pub const BASE_POINT: &str = "snaphaul.dev/base-point";
+/// Label of a backup that `sync` made of a point: whose point it is, [`SYNCED_OWN`] or [`SYNCED_GRANTED`]. Such a backup is never run.
+pub const SYNCED: &str = "snaphaul.dev/synced";
+/// Value of [`SYNCED`]: the namespace's own.
+pub const SYNCED_OWN: &str = "own";
+/// Value of [`SYNCED`]: one of another namespace or cluster, by a grant. Its deletion never touches the point.
+pub const SYNCED_GRANTED: &str = "granted";
+/// Label of such a backup: id of the repository that holds the point.
+pub const SYNCED_REPOSITORY: &str = "snaphaul.dev/repository-id";
 /// Annotation of a claim: the point that it was filled from.
 pub const RESTORED_POINT: &str = "snaphaul.dev/restored-point";

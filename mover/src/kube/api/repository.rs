@@ -100,7 +100,17 @@ pub struct SnapshotRepositorySpec {
     /// How the repository is kept healthy.
     #[serde(default)]
     pub maintenance: Maintenance,
-    /// Which points get a PodVolumeBackup again when this object is created, e.g. in a new cluster.
+    /// Which points get a PodVolumeBackup in this cluster, where they have none: after a loss of the cluster or its etcd, or in a new cluster.
+    /// They appear in the namespace that each point records, where a namespace of this name exists, allowedNamespaces selects it, and it is
+    /// the very namespace (by cluster UID and namespace UID) or a grant names both: a restored namespace has a new UID, and needs one.
+    /// They are Completed from the start, take no snapshot and move no data; they have the deletionPolicy Retain, the name
+    /// `point-POINTID` and the label `snaphaul.dev/synced` (`own`, or `granted`).
+    ///
+    /// Points are offered once to each namespace: a PodVolumeBackup that somebody deletes does not come back. Points that other clusters add
+    /// later are not offered. To offer everything again, set `None`, wait until `status.sync` is gone, and set this anew. What was made stays
+    /// as long as its point: it goes by itself once the point is forgotten or removed, whatever this says. At most 5000 exist for a
+    /// repository, the newest; restores reach the other points by id or volume. With deletionPolicy Delete the point goes with a backup
+    /// labelled `own`; points of others are forgotten by `snaphaul forget`.
     #[serde(default)]
     pub sync: Sync,
 }
@@ -245,13 +255,13 @@ impl Default for Maintenance {
     }
 }
 
-/// Which points of a repository get a PodVolumeBackup when it is added to a cluster.
+/// Which points of a repository get a PodVolumeBackup where they have none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Sync {
     /// None; restores name points by id or volume.
     #[default]
     None,
-    /// The newest of each volume.
+    /// The newest of each volume, at the time when its namespace is offered them.
     Latest,
     /// Every point.
     All,
@@ -304,9 +314,35 @@ pub struct SnapshotRepositoryStatus {
     /// Estimate of the bytes that nothing needs and that stay in objects that are in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_bytes: Option<i64>,
+    /// What `spec.sync` brought. Absent where nothing was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncStatus>,
     /// What a person should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// What `spec.sync` brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncStatus {
+    /// When any of the following changed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Time>,
+    /// PodVolumeBackups of this repository that sync made and that are there.
+    #[serde(default)]
+    pub backups: i64,
+    /// Points that no namespace may see: there is none of the recorded name, allowedNamespaces leaves it out, or no grant names it.
+    #[serde(default)]
+    pub unserved_points: i64,
+    /// Points that have no PodVolumeBackup because there would be too many, or because another resource has its name.
+    #[serde(default)]
+    pub omitted_points: i64,
+    /// What was offered already and does not come back when somebody deletes it: a fingerprint for each namespace and each namespace whose
+    /// points it was offered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub offered: Vec<String>,
 }
 
 /// One run of garbage collection or verification.

@@ -72,7 +72,7 @@ use super::{NameRef, Phase};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.source == oldSelf.source && has(self.repositoryRef) == has(oldSelf.repositoryRef) && (!has(self.repositoryRef) || self.repositoryRef == oldSelf.repositoryRef) && self.mode == oldSelf.mode && self.target == oldSelf.target && self.attachStrategy == oldSelf.attachStrategy")
+    validation = Rule::new("self.source == oldSelf.source && has(self.repositoryRef) == has(oldSelf.repositoryRef) && (!has(self.repositoryRef) || self.repositoryRef == oldSelf.repositoryRef) && self.mode == oldSelf.mode && self.target == oldSelf.target && self.attachStrategy == oldSelf.attachStrategy && self.quickPolicy == oldSelf.quickPolicy")
         .message("only cancel and ttlSecondsAfterFinished can be changed: create another PodVolumeRestore"),
     validation = Rule::new("has(self.source.backupName) || has(self.repositoryRef)").message("repositoryRef is needed unless the source is a backupName"),
     validation = Rule::new("self.mode == 'NewClaim' || !(has(self.target.storageClassName) || has(self.target.resources) || has(self.target.volumeMode) || has(self.target.accessModes))")
@@ -93,6 +93,10 @@ pub struct PodVolumeRestoreSpec {
     /// How the volume becomes a device.
     #[serde(default)]
     pub attach_strategy: AttachStrategy,
+    /// Mode NewClaim: whether the volume may be made of the storage's own snapshot, where that is the point and is still there, instead of
+    /// being transferred.
+    #[serde(default)]
+    pub quick_policy: QuickPolicy,
     /// Seconds after its end at which this object is deleted. The claim stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 315_360_000))]
@@ -150,6 +154,17 @@ pub enum RestoreMode {
     InPlace,
     /// It is deleted and created again on a new volume, once that is complete: only a claim that no pod uses.
     Replace,
+}
+
+/// Whether a volume may be made of the storage's own snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum QuickPolicy {
+    /// Where the base snapshot is the point, the storage class makes volumes with its driver, and deletes them with their claim. Otherwise, and
+    /// where the storage takes too long, the point is transferred.
+    #[default]
+    Auto,
+    /// Never: the data comes from the repository, as a drill wants it.
+    Never,
 }
 
 /// The claim that is filled.
@@ -242,6 +257,9 @@ pub struct PodVolumeRestoreStatus {
     /// The volume that is being filled, noted before it changes hands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<HandoverStatus>,
+    /// How far the copy of the storage's own snapshot is, where one was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quick: Option<QuickStatus>,
     /// How far it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -254,6 +272,32 @@ pub struct PodVolumeRestoreStatus {
     /// What that agent answers. Written by it alone, like `progress`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<TransferStatus>,
+}
+
+/// A volume that the storage makes of its own snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QuickStatus {
+    /// How far it is.
+    pub state: QuickState,
+    /// When it began.
+    pub since: Time,
+    /// The driver's handle of the snapshot.
+    pub snapshot_handle: String,
+    /// Why it was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum QuickState {
+    /// The storage makes the volume.
+    Copying,
+    /// It did: nothing is transferred.
+    Copied,
+    /// It did not: the point is transferred.
+    GivenUp,
 }
 
 /// The claim of a point, as it was.

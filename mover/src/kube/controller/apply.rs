@@ -98,6 +98,18 @@ pub async fn ensure<K: Object>(api: &Api<K>, object: &K) -> Result<K> {
     Ok(found)
 }
 
+/// Creates an object; nothing where its name is taken, by whomever.
+///
+/// # Errors
+/// What the server answers.
+pub async fn create<K: Object>(api: &Api<K>, object: &K) -> Result<Option<K>> {
+    match api.create(&post(), object).await {
+        Ok(created) => Ok(Some(created)),
+        Err(error) if answer::is_conflict(&error) => Ok(None),
+        Err(error) => Err(answer::failed("create", &title::<K>(object.meta()), error)),
+    }
+}
+
 /// Changes fields of an object. Succeeds where it is gone, which leaves nothing to change.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ mod run;
 mod stillness;
 
 pub use run::run;
+pub(super) use run::write;
 
 use crate::pipeline::report::{GcReport, VerifyReport};
 

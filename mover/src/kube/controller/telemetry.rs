@@ -5,6 +5,7 @@
 
 mod maintenance;
 mod repositories;
+mod synced;
 mod volumes;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
 use super::definitions::Definitions;
 use super::maintenance::{Done, Task};
+use super::sync::Done as Synced;
 use super::watches::Kind;
 use crate::error::Result;
 use crate::kube::api::SnapshotRepositoryStatus;
@@ -318,6 +320,11 @@ impl Telemetry {
     /// Sets the gauges of a repository that maintenance gives.
     pub fn repository_health(&self, name: &str, status: &SnapshotRepositoryStatus) {
         self.repositories.health(name, status);
+    }
+
+    /// The points of a repository were synced, or could not be.
+    pub fn synced(&self, name: &str, done: &Result<Synced>) {
+        self.repositories.synced().looked(name, done);
     }
 
     /// The repository's object is gone.

@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
 use super::recorded::Recorded;
+use super::sync;
 use super::telemetry::{Volume, VolumeState};
 use crate::kube::api::{Phase, PodVolumeBackup, names};
 use crate::kube::foreign::snapshot::VolumeSnapshotContent;
@@ -23,7 +24,8 @@ use crate::kube::foreign::snapshot::VolumeSnapshotContent;
 #[must_use]
 pub fn of_backup(backup: &PodVolumeBackup) -> Option<(Volume, VolumeState)> {
     let status = backup.status.as_ref()?;
-    if status.phase != Some(Phase::Completed) {
+    // What another cluster stored says nothing about the volumes of this one.
+    if status.phase != Some(Phase::Completed) || sync::is_granted(&backup.metadata) {
         return None;
     }
     let recorded = status.order.as_ref()?.recorded.as_deref()?;

@@ -234,6 +234,18 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// What its objects are named by.
+    #[must_use]
+    pub fn key(&self) -> SessionKey {
+        self.key
+    }
+
+    /// Whether the listing showed a forget order.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        self.controls.tomb
+    }
+
     /// Forgets what the listing showed, which is not true any more: loading asks for everything.
     pub fn doubt(&mut self) {
         self.controls = Controls::default();

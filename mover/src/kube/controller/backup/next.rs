@@ -29,6 +29,7 @@ use crate::kube::api::{Phase, PodVolumeBackup, PodVolumeBackupStatus};
 use crate::kube::controller::conditions::{self, Is};
 use crate::kube::controller::events::Note;
 use crate::kube::controller::settings::Deadlines;
+use crate::kube::controller::sync;
 
 pub use expose::wants_slot;
 
@@ -96,6 +97,8 @@ pub fn next(backup: &PodVolumeBackup, seen: &Observed, limits: &Deadlines, now: 
     let phase = step.next.status.phase.unwrap_or_default();
     if phase.is_terminal() {
         step.finished();
+    } else if phase == Phase::New && sync::is_synced(&backup.metadata) {
+        step.elsewhere();
     } else if verdict(&step.next.status).is_some() {
         step.clean();
     } else if phase == Phase::New {
@@ -116,6 +119,21 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
+    /// A backup that was made elsewhere, whose point `sync` writes down in a moment: it is never run, whatever it looks like. One that nobody
+    /// writes down goes; nothing depends on it.
+    fn elsewhere(&mut self) {
+        if self.has_finalizer() {
+            self.act(Action::Finalizer(false));
+        }
+        let created = self.backup.metadata.creation_timestamp.as_ref();
+        let created = created.map_or(self.now, |time| time.0);
+        if self.is_over(created, self.limits.snapshot) {
+            self.act(Action::DeleteSelf);
+        } else {
+            self.look_in(LOOK_AGAIN);
+        }
+    }
+
     fn work(&mut self) {
         if self.next.status.order.is_some() {
             self.supervise();

@@ -17,14 +17,14 @@ use super::{base, next, source};
 use crate::error::Result;
 use crate::kube::answer;
 use crate::kube::api::conditions::{self as kinds};
-use crate::kube::api::{PodVolumeBackup, names};
+use crate::kube::api::{Phase, PodVolumeBackup, names};
 use crate::kube::controller::apply::Object;
 use crate::kube::controller::conditions::{self, Is};
 use crate::kube::controller::ordered::Ordered;
 use crate::kube::controller::owner::{self, Owner};
 use crate::kube::controller::slots::Slot;
 use crate::kube::controller::working_copy::{ChangeId, Original, is_foreign};
-use crate::kube::controller::{Context, holder, nodes, quantity};
+use crate::kube::controller::{Context, holder, nodes, quantity, sync};
 use crate::kube::foreign::snapshot::{SnapshotDeletion, VolumeSnapshot, VolumeSnapshotContent};
 
 /// Reads an object that may not be there.
@@ -40,6 +40,9 @@ pub(super) async fn observe(context: &Context, backup: &PodVolumeBackup) -> Resu
     let status = backup.status.clone().unwrap_or_default();
     let phase = status.phase.unwrap_or_default();
     let namespace = backup.namespace().unwrap_or_default();
+    if phase == Phase::New && sync::is_synced(backup.meta()) {
+        return Ok(seen);
+    }
     if phase.is_terminal() && backup.meta().deletion_timestamp.is_none() {
         return Ok(seen);
     }

@@ -4,11 +4,18 @@ mod world;
 
 use proptest::prelude::*;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use super::action::Action;
 use super::next::{self, Verdict};
+use super::view::{Observed, RepositoryView, SnapshotView, SourceView};
 use crate::kube::api::Phase;
 use crate::kube::api::backup::{BaseSnapshotPolicy, DeletionPolicy};
 use crate::kube::api::conditions::{self as kinds, Reason};
+use crate::kube::api::{PodVolumeBackup, PodVolumeBackupStatus, names};
 use crate::kube::controller::conditions;
+use crate::kube::controller::settings::Deadlines;
 use world::{Event, Shape, World};
 
 /// What the API server answers in whatever order, and what users and bad luck do.
@@ -343,4 +350,92 @@ fn a_store_that_is_away_for_minutes_does_not_use_up_the_attempts() {
     assert_eq!(world.status().order.as_ref().unwrap().attempt, attempt + 1);
     world.settle();
     assert_eq!(world.phase(), Phase::Completed, "{:?}", world.message());
+}
+
+/// What another look may find around a backup that was just created.
+fn around() -> impl Strategy<Value = Observed> {
+    let repository = prop_oneof![
+        Just(RepositoryView::Missing),
+        Just(RepositoryView::Ready),
+        Just(RepositoryView::NotAllowed),
+        Just(RepositoryView::NotReady("away".to_owned())),
+    ];
+    let source = prop_oneof![
+        Just(SourceView::Unseen),
+        Just(SourceView::Missing("none".to_owned())),
+        Just(SourceView::Found(Box::default())),
+    ];
+    (repository, source, any::<bool>(), any::<bool>()).prop_map(
+        |(repository, source, going_away, snapshot)| Observed {
+            repository,
+            source,
+            going_away,
+            snapshot: snapshot.then(|| SnapshotView {
+                ready: true,
+                ours: true,
+                ..SnapshotView::default()
+            }),
+            ..Observed::default()
+        },
+    )
+}
+
+proptest! {
+    /// A backup that stands for a point of the repository is never run, whatever it asks for and whatever there is: without a status it
+    /// waits for one, and goes in the end.
+    #[test]
+    fn what_was_made_elsewhere_is_never_run(
+        seen in around(),
+        whose in prop_oneof![Just("own"), Just("granted"), Just("")],
+        said_new in any::<bool>(),
+        finalizer in any::<bool>(),
+        cancel in proptest::option::of(any::<bool>()),
+        deleting in any::<bool>(),
+        age in 0_i64..100_000,
+    ) {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut backup: PodVolumeBackup = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "point-1", "namespace": "n", "labels": {(names::SYNCED): whose}},
+            "spec": {"source": {"persistentVolumeClaim": {"name": "data"}}, "repositoryRef": {"name": "r"}},
+        })).unwrap();
+        backup.metadata.creation_timestamp = Some(Time(at(0)));
+        backup.metadata.deletion_timestamp = deleting.then(|| Time(at(1)));
+        backup.metadata.finalizers = finalizer.then(|| vec![names::FINALIZER.to_owned()]);
+        backup.spec.cancel = cancel;
+        backup.status = said_new.then(|| PodVolumeBackupStatus { phase: Some(Phase::New), ..PodVolumeBackupStatus::default() });
+        let limits = Deadlines::default();
+        let decided = next::next(&backup, &seen, &limits, at(age));
+        prop_assert_eq!(decided.status, backup.status.clone().unwrap_or_default());
+        let mut expected = Vec::new();
+        if finalizer {
+            expected.push(Action::Finalizer(false));
+        }
+        if age >= i64::try_from(limits.snapshot.as_secs()).unwrap() {
+            expected.push(Action::DeleteSelf);
+        }
+        prop_assert_eq!(decided.actions, expected);
+    }
+
+    /// With the policy Delete the point goes with a backup of the namespace's own, and never with one that a grant shows.
+    #[test]
+    fn a_granted_point_is_not_for_the_namespace_to_forget(granted in any::<bool>(), deleting in any::<bool>()) {
+        let whose = if granted { names::SYNCED_GRANTED } else { names::SYNCED_OWN };
+        let mut backup: PodVolumeBackup = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "point-1", "namespace": "n", "labels": {(names::SYNCED): whose}},
+            "spec": {
+                "source": {"persistentVolumeClaim": {"name": "data"}}, "repositoryRef": {"name": "r"}, "deletionPolicy": "Delete",
+            },
+            "status": {"phase": "Completed", "point": {"id": "1", "repositoryID": "r"}},
+        })).unwrap();
+        if deleting {
+            backup.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            backup.metadata.finalizers = Some(vec![names::FINALIZER.to_owned()]);
+        }
+        let seen = Observed { repository: RepositoryView::Ready, ..Observed::default() };
+        let decided = next::next(&backup, &seen, &Deadlines::default(), Timestamp::UNIX_EPOCH);
+        let forgets = decided.actions.iter().any(|action| matches!(action, Action::Forget { .. }));
+        prop_assert_eq!(forgets, deleting && !granted);
+        let holds = decided.actions.contains(&Action::Finalizer(true));
+        prop_assert_eq!(holds, !deleting && !granted);
+    }
 }

@@ -250,7 +250,7 @@ async fn tell(
 }
 
 /// Changes the status of a repository, over whatever version it has; nothing where it is gone.
-async fn write(
+pub(in crate::kube::controller) async fn write(
     context: &Context,
     name: &str,
     mut change: impl FnMut(&SnapshotRepository, &SnapshotRepositoryStatus) -> SnapshotRepositoryStatus,

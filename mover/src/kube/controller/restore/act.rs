@@ -10,7 +10,8 @@ use serde_json::json;
 use super::super::events::Note;
 use super::super::holder::HoldMode;
 use super::super::owner::Owner;
-use super::super::{Context, apply, holder};
+use super::super::working_copy::Original;
+use super::super::{Context, apply, holder, working_copy};
 use super::decision::{Action, ObjectId};
 use super::names;
 use super::observation::Observation;
@@ -19,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
 use crate::kube::api::PodVolumeRestore;
 use crate::kube::api::names::{KEPT_OF, RESTORED_POINT};
+use crate::kube::foreign::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 
 /// Takes one action.
 pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -> Result<()> {
@@ -55,6 +57,8 @@ pub(super) async fn act(context: &Context, seen: &Observation, action: Action) -
                 .await
                 .map(drop)
         }
+        Action::CopySnapshot(original) => copy_snapshot(context, restore, &original).await,
+        Action::DropSnapshot => drop_snapshot(context, restore).await,
         Action::CreateHolder => create_holder(context, seen).await,
         Action::DeleteHolder { uid, force } => {
             let pods = Api::<Pod>::namespaced(client.clone(), &context.settings.namespace);
@@ -162,12 +166,7 @@ async fn create_holder(context: &Context, seen: &Observation) -> Result<()> {
         ));
     }
     let restore = &seen.restore;
-    let owner = Owner {
-        kind: "PodVolumeRestore".to_owned(),
-        namespace: restore.namespace().unwrap_or_default(),
-        name: restore.name_any(),
-        uid: restore.uid().unwrap_or_default(),
-    };
+    let owner = owner_of(restore);
     let claim = names::intermediate(restore);
     let pod = holder::pod(
         &owner,
@@ -178,4 +177,53 @@ async fn create_holder(context: &Context, seen: &Observation) -> Result<()> {
     );
     let pods = Api::<Pod>::namespaced(context.client.clone(), &context.settings.namespace);
     apply::ensure(&pods, &pod).await.map(drop)
+}
+
+fn owner_of(restore: &PodVolumeRestore) -> Owner {
+    Owner {
+        kind: "PodVolumeRestore".to_owned(),
+        namespace: restore.namespace().unwrap_or_default(),
+        name: restore.name_any(),
+        uid: restore.uid().unwrap_or_default(),
+    }
+}
+
+fn snapshots(context: &Context) -> (Api<VolumeSnapshotContent>, Api<VolumeSnapshot>) {
+    let client = &context.client;
+    let system = &context.settings.namespace;
+    (
+        Api::all(client.clone()),
+        Api::namespaced(client.clone(), system),
+    )
+}
+
+/// A content of its own: it never deletes the driver's snapshot, and the base may go or change meanwhile.
+async fn copy_snapshot(
+    context: &Context,
+    restore: &PodVolumeRestore,
+    original: &Original,
+) -> Result<()> {
+    let (contents, snapshots) = snapshots(context);
+    let (owner, system) = (owner_of(restore), context.settings.namespace.as_str());
+    let content = working_copy::content(original, owner.metadata(None), system);
+    apply::ensure(&contents, &content).await?;
+    let snapshot = working_copy::snapshot(original, owner.metadata(Some(system)));
+    apply::ensure(&snapshots, &snapshot).await.map(drop)
+}
+
+async fn drop_snapshot(context: &Context, restore: &PodVolumeRestore) -> Result<()> {
+    let (contents, snapshots) = snapshots(context);
+    let owner = owner_of(restore);
+    let name = owner.object_name();
+    let snapshot = observe::read(snapshots.clone(), &name).await?;
+    if let Some(snapshot) = snapshot.filter(|found| owner.owns(&found.metadata)) {
+        let uid = snapshot.uid().unwrap_or_default();
+        apply::delete(&snapshots, &name, &uid, None).await?;
+    }
+    let content = observe::read(contents.clone(), &name).await?;
+    if let Some(content) = content.filter(|found| owner.owns(&found.metadata)) {
+        let uid = content.uid().unwrap_or_default();
+        apply::delete(&contents, &name, &uid, None).await?;
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::kube::api::PodVolumeRestoreStatus;
 use crate::kube::api::conditions::Reason;
+use crate::kube::controller::working_copy::Original;
 
 /// What is to be done: first the status is written, then the actions are taken in their order, up to the first that fails.
 #[derive(Clone, Debug)]
@@ -35,6 +36,10 @@ pub enum Action {
     ExpandClaim(ObjectId, Quantity),
     /// Writes into the user's claim which point it was filled from.
     NamePoint(ObjectId, String),
+    /// Creates a content and a snapshot of a snapshot that exists, in the system namespace, for the working claim to be made of.
+    CopySnapshot(Box<Original>),
+    /// Deletes these two, which the driver's snapshot survives.
+    DropSnapshot,
     /// Creates the pod that opens the working claim's device.
     CreateHolder,
     /// Deletes it.

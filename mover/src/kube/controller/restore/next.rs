@@ -16,6 +16,7 @@ mod give_up;
 mod hand_over;
 mod in_place;
 mod left;
+mod quick;
 
 use ::kube::ResourceExt as _;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -123,9 +124,24 @@ pub fn effective(seen: &Observation, recorded: &RecordedClaim) -> RecordedClaim 
     accept::effective(seen, recorded)
 }
 
+/// Whether a base could be of use, and so is looked for.
+#[must_use]
+pub fn wants_base(seen: &Observation) -> bool {
+    quick::wants_base(seen)
+}
+
+/// Whether the volume is being made of a base.
+#[must_use]
+pub fn copies(restore: &PodVolumeRestore) -> bool {
+    quick::copies(restore)
+}
+
 /// A restore at its end needs nothing any more.
 fn ended(mut draft: Draft<'_>) -> Decision {
     if has_finalizer(&draft.seen.restore) {
+        if quick::was_tried(&draft.seen.restore) {
+            draft.act(Action::DropSnapshot);
+        }
         draft.act(Action::RemoveFinalizer);
     }
     draft.wait()
@@ -213,7 +229,8 @@ fn answer(status: &PodVolumeRestoreStatus) -> Option<&TransferStatus> {
 }
 
 fn is_filled(status: &PodVolumeRestoreStatus) -> bool {
-    answer(status).is_some_and(|answer| answer.state == TransferState::Succeeded)
+    quick::is_copied(status)
+        || answer(status).is_some_and(|answer| answer.state == TransferState::Succeeded)
 }
 
 /// A claim that this restore made for the user: it names the new volume. A claim that asked to be filled is the user's.

@@ -12,6 +12,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::point::PointAnswer;
 use crate::kube::api::PodVolumeRestore;
+use crate::kube::controller::working_copy::Original;
 
 /// Everything that is known about one restore at one moment.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Observation {
     pub point: PointAnswer,
     /// The storage class that the working claim gets, where it exists.
     pub class: Option<StorageClass>,
+    /// The base snapshot that is the point, looked for where a volume could be made of it.
+    pub base: Option<Base>,
     /// Whether a volume may be exposed now.
     pub slot: Slot,
     /// The claim in the system namespace that the volume is made through.
@@ -60,6 +63,15 @@ pub struct Observation {
     pub target_volume: Option<PersistentVolume>,
     /// What holds for every restore.
     pub settings: Settings,
+}
+
+/// A base snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// What copies of it need.
+    pub original: Original,
+    /// Least bytes of a volume made of it, where they are known.
+    pub restore_size: Option<u64>,
 }
 
 /// Whether a volume may be exposed now.

@@ -16,17 +16,19 @@ use super::super::apply::Object;
 use super::super::nodes::Eligible;
 use super::super::ordered::Ordered;
 use super::super::slots::Slot as Place;
-use super::super::working_copy::is_foreign;
+use super::super::working_copy::{Original, is_foreign};
 use super::super::{Context, holder, nodes};
 use super::lookup;
 use super::names;
-use super::observation::{Agent, Holder, Observation, Settings, Slot};
+use super::observation::{Agent, Base, Holder, Observation, Settings, Slot};
 use super::point::PointAnswer;
 use super::{next, target, volume};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
+use crate::kube::api::names::{BASE, BASE_POINT};
 use crate::kube::api::restore::{RecordedClaim, RestoreMode};
 use crate::kube::api::{Phase, PodVolumeRestore, PodVolumeRestoreStatus};
+use crate::kube::foreign::snapshot::VolumeSnapshotContent;
 
 /// Reads an object that may not be there.
 pub(super) async fn read<K: Object>(api: Api<K>, name: &str) -> Result<Option<K>> {
@@ -47,6 +49,7 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
             .is_none_or(|place| place.metadata.deletion_timestamp.is_some()),
         point: PointAnswer::NotAsked,
         class: None,
+        base: None,
         slot: Slot::Granted,
         working_claim: None,
         working_volume: None,
@@ -92,7 +95,37 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
     seen.reachable = !eligible.open.is_empty();
     seen.cordoned.clone_from(&eligible.cordoned);
     slot(context, &eligible.open, &mut seen);
+    base(context, &mut seen).await?;
     Ok(seen)
+}
+
+/// The base that says it is the point. It lies in the system namespace, so that nobody else says so.
+async fn base(context: &Context, seen: &mut Observation) -> Result<()> {
+    let status = seen.restore.status.as_ref();
+    let point = status.and_then(|status| status.point.clone());
+    let Some(point) = point.filter(|_| seen.slot == Slot::Granted && next::wants_base(seen)) else {
+        return Ok(());
+    };
+    let contents = Api::<VolumeSnapshotContent>::all(context.client.clone());
+    let bases = contents
+        .list(&ListParams::default().labels(BASE))
+        .await
+        .map_err(|error| answer::failed("list", "the base snapshots", error))?;
+    let found = bases.into_iter().find(|content| {
+        content.metadata.deletion_timestamp.is_none()
+            && content.annotations().get(BASE_POINT) == Some(&point.id)
+    });
+    seen.base = found.and_then(|content| {
+        let size = content
+            .status
+            .as_ref()
+            .and_then(|status| status.restore_size);
+        Some(Base {
+            original: Original::of(&content)?,
+            restore_size: size.and_then(|size| u64::try_from(size).ok()),
+        })
+    });
+    Ok(())
 }
 
 fn now() -> Result<Timestamp> {
@@ -320,7 +353,9 @@ async fn class(context: &Context, seen: &mut Observation) -> Result<()> {
     let known = known.and_then(|status| status.recorded.clone());
     let recorded: RecordedClaim = match (&seen.point, known) {
         (PointAnswer::Found(point), _) => next::effective(seen, &point.claim),
-        (_, Some(recorded)) if seen.working_claim.is_none() => recorded,
+        (_, Some(recorded)) if seen.working_claim.is_none() || next::copies(&seen.restore) => {
+            recorded
+        }
         _ => return Ok(()),
     };
     if let Some(name) = target::class_name(&seen.restore, &recorded) {

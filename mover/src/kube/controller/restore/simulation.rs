@@ -14,7 +14,7 @@ use self::world::{CLAIM, SHOP, SYSTEM, World, handle_of};
 use super::volume;
 use crate::kube::api::Phase;
 use crate::kube::api::names::{KEPT_OF, OWNER_UID};
-use crate::kube::api::restore::{HandoverStep, RestoreMode};
+use crate::kube::api::restore::{HandoverStep, QuickState, RestoreMode};
 
 /// Everything of the restore is gone, and what the user had is there.
 fn nothing_left(world: &World) {
@@ -120,6 +120,7 @@ fn ended(world: &World, ending: Ending) {
         .clone()
         .unwrap_or_default();
     assert!(finalizers.is_empty(), "{}", world.story());
+    assert!(!world.copy, "{}", world.story());
     match phase {
         Some(Phase::Completed) if world.user_deleted_claim => {}
         Some(Phase::Completed) => handed_over(world),
@@ -305,6 +306,51 @@ proptest! {
     ) {
         let world = run(mode, policy, &[Fault::Crash, Fault::NodeDies], &steps);
         ended(&world, Ending::Completed);
+    }
+}
+
+fn quick(asking: bool, policy: &str, faults: &[Fault], steps: &[u64]) -> World {
+    let mut play = Play::new(RestoreMode::NewClaim, asking, policy, faults);
+    play.world.base = true;
+    for step in steps {
+        play.step(*step);
+    }
+    play.settle();
+    play.world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Nothing is transferred where the volume can be made of the base, and something is where that fails.
+    #[test]
+    fn a_quick_restore_completes_with_or_without_its_base(
+        asking in any::<bool>(),
+        policy in prop_oneof![Just("Delete"), Just("Retain")],
+        goes in any::<bool>(),
+        steps in prop::collection::vec(any::<u64>(), 0..300),
+    ) {
+        let faults: &[Fault] = if goes { &[Fault::Crash, Fault::BaseGoes] } else { &[Fault::Crash] };
+        let world = quick(asking, policy, faults, &steps);
+        ended(&world, Ending::Completed);
+        let ordered = world.restore.status.as_ref().is_some_and(|status| status.order.is_some());
+        let copied = world.quick() == Some(QuickState::Copied);
+        prop_assert_eq!(copied, !ordered, "{}", world.story());
+        prop_assert!(copied || goes || policy == "Retain", "{}", world.story());
+        prop_assert!(!copied || policy == "Delete", "{}", world.story());
+    }
+
+    #[test]
+    fn a_quick_restore_that_is_disturbed_leaves_nothing(
+        asking in any::<bool>(),
+        fault in prop_oneof![
+            Just(Fault::Cancel), Just(Fault::Delete), Just(Fault::TransferFails), Just(Fault::ForeignClaim),
+            Just(Fault::ClaimDeleted), Just(Fault::Late), Just(Fault::AgentLost),
+        ],
+        steps in prop::collection::vec(any::<u64>(), 0..300),
+    ) {
+        let world = quick(asking, "Delete", &[Fault::Crash, Fault::BaseGoes, fault], &steps);
+        ended(&world, Ending::Any);
     }
 }
 

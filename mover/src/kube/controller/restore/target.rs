@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference,
+    VolumeResourceRequirements,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -181,6 +182,18 @@ pub fn working_claim(
             ..PersistentVolumeClaimSpec::default()
         }),
         status: None,
+    }
+}
+
+/// Lets a working claim be made of the snapshot of its own name.
+pub fn of_snapshot(claim: &mut PersistentVolumeClaim) {
+    let name = claim.metadata.name.clone().unwrap_or_default();
+    if let Some(spec) = &mut claim.spec {
+        spec.data_source = Some(TypedLocalObjectReference {
+            api_group: Some("snapshot.storage.k8s.io".to_owned()),
+            kind: "VolumeSnapshot".to_owned(),
+            name,
+        });
     }
 }
 

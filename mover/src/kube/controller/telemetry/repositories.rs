@@ -5,6 +5,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
+use super::synced::Synced;
 use crate::kube::api::SnapshotRepositoryStatus;
 use crate::kube::api::conditions::HEALTHY;
 use crate::kube::api::repository::MaintenanceRun;
@@ -29,6 +30,7 @@ pub(super) struct Repositories {
     purged: IntCounterVec,
     fenced: IntCounterVec,
     read: IntCounterVec,
+    synced: Synced,
 }
 
 impl Repositories {
@@ -87,6 +89,7 @@ impl Repositories {
                 "repository_verify_read_bytes_total",
                 "Bytes that verifications read from the store.",
             ),
+            synced: Synced::new(r),
         }
     }
 
@@ -99,6 +102,10 @@ impl Repositories {
         for family in [&self.freed, &self.purged, &self.fenced, &self.read] {
             family.with_label_values(&[name]);
         }
+    }
+
+    pub(super) fn synced(&self) -> &Synced {
+        &self.synced
     }
 
     pub(super) fn health(&self, name: &str, status: &SnapshotRepositoryStatus) {
@@ -160,6 +167,7 @@ impl Repositories {
         for family in [&self.freed, &self.purged, &self.fenced, &self.read] {
             let _ = family.remove_label_values(&[name]);
         }
+        self.synced.forget(name);
         for task in ["gc", "verify"] {
             let _ = self.failures.remove_label_values(&[name, task]);
             let _ = self.completed.remove_label_values(&[name, task]);

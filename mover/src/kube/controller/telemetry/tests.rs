@@ -96,6 +96,7 @@ fn metrics_of_a_repository_go_with_it() {
         !text.contains("repository_healthy{"),
         "nothing is known: {text}"
     );
+    telemetry.synced("store", &Ok(Synced::default()));
     telemetry.forget_repository("store");
     assert!(
         !telemetry.metrics().unwrap().contains("\"store\""),
@@ -139,6 +140,7 @@ fn filled() -> Telemetry {
         (Timestamp::UNIX_EPOCH, None),
     );
     telemetry.repository("store", true, &status);
+    telemetry.synced("store", &Ok(Synced::default()));
     telemetry
 }
 

@@ -11,13 +11,15 @@ use crate::kube::api::conditions::Reason;
 use crate::kube::controller::backup::action::Action;
 use crate::kube::controller::backup::view::RepositoryView;
 use crate::kube::controller::events::Note;
+use crate::kube::controller::sync;
 
 impl Step<'_> {
     pub(super) fn finished(&mut self) {
         self.act(Action::ReleaseSlot);
         let owns_point = self.backup.spec.deletion_policy == DeletionPolicy::Delete
             && self.next.status.phase == Some(Phase::Completed)
-            && self.next.status.point.is_some();
+            && self.next.status.point.is_some()
+            && !sync::is_granted(&self.backup.metadata);
         if self.backup.metadata.deletion_timestamp.is_some() {
             if self.has_finalizer() {
                 if owns_point {

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::super::decision::{Action, Decision};
 use super::super::observation::{Agent, Holder, Slot};
 use super::super::{target, volume};
-use super::{Draft, answer, give_up, is_ours};
+use super::{Draft, answer, give_up, is_ours, quick};
 use crate::kube::api::Phase;
 use crate::kube::api::backup::AttachStrategy;
 use crate::kube::api::conditions::{DEVICE_READY, Reason};
@@ -43,6 +43,12 @@ pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
     }
     if let Some(message) = lost_target(&draft) {
         return give_up::begin(draft, Reason::TargetRefused, message);
+    }
+    if seen.foreign_volume.is_none() {
+        draft = match quick::go_on(draft) {
+            Ok(decision) => return decision,
+            Err(draft) => draft,
+        };
     }
     if seen.working_claim.is_none() {
         return make_claim(draft);

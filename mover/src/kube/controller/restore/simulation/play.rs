@@ -12,7 +12,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::super::decision::{Action, ObjectId};
 use super::super::next::{gives_up, next};
-use super::super::observation::{Agent, Holder, Observation, Settings, Slot};
+use super::super::observation::{Agent, Base, Holder, Observation, Settings, Slot};
 use super::super::point::{PointAnswer, PointRecord};
 use super::super::target;
 use super::super::volume::DELETE;
@@ -21,6 +21,7 @@ use crate::kube::api::names::{FINALIZER, KEPT_OF};
 use crate::kube::api::restore::{RecordedClaim, RestoreMode, VolumeMode};
 use crate::kube::api::transfer::TransferState;
 use crate::kube::api::{PodVolumeRestore, PodVolumeRestoreSpec};
+use crate::kube::controller::working_copy::Original;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -45,6 +46,8 @@ pub(super) enum Fault {
     Deaf,
     /// No controller leads for hours.
     Away,
+    /// The base goes, and no volume is made of it any more.
+    BaseGoes,
 }
 
 impl Fault {
@@ -102,6 +105,8 @@ impl Play {
             bound_to_node: false,
             driver_gone: false,
             class_policy: policy.to_owned(),
+            base: false,
+            copy: false,
             user_deleted_claim: false,
             old_disk: None,
             counter: 0,
@@ -204,6 +209,7 @@ impl Play {
                     .and_then(|holder| holder.node.clone());
                 self.world.dead_node = self.world.dead_node.take().or(node);
             }
+            Fault::BaseGoes => self.world.base = false,
             Fault::Crash | Fault::TransferFails | Fault::ForeignClaim => {}
         }
         self.world.check();
@@ -268,7 +274,10 @@ impl Play {
             }
             self.world.run_agent(TransferState::Succeeded);
             self.control(u64::MAX);
-            let waits = self.world.driver_gone || self.world.dead_node.is_some() || self.world.deaf;
+            let waits = self.world.driver_gone
+                || self.world.dead_node.is_some()
+                || self.world.deaf
+                || self.world.copies() && !self.world.base;
             self.world.now += SignedDuration::from_secs(if waits { 30 } else { 1 });
             if round > 300 && self.removed {
                 break;
@@ -379,7 +388,19 @@ impl Play {
             now: self.world.now,
             namespace_terminating: false,
             point: PointAnswer::Found(Box::new(record(restore.spec.mode))),
-            class: Some(StorageClass::default()),
+            class: Some(StorageClass {
+                provisioner: "driver".to_owned(),
+                reclaim_policy: Some(self.world.class_policy.clone()),
+                ..StorageClass::default()
+            }),
+            base: self.world.base.then(|| Base {
+                original: Original {
+                    driver: "driver".to_owned(),
+                    handle: "base".to_owned(),
+                    ..Original::default()
+                },
+                restore_size: None,
+            }),
             slot: Slot::Granted,
             attached_to: [working_name.as_ref(), Some(&name)]
                 .into_iter()
@@ -465,6 +486,8 @@ impl Play {
                 world.restore_version += 1;
                 self.removed = true;
             }
+            Action::CopySnapshot(_) => world.copy = true,
+            Action::DropSnapshot => world.copy = false,
             Action::CreateClaim(claim) => world.add_claim(*claim),
             Action::DeleteClaim(id) => {
                 let now = world.now;

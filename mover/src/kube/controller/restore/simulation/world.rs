@@ -16,7 +16,7 @@ use super::super::observation::Holder;
 use super::super::volume::{self, DELETE};
 use crate::kube::api::PodVolumeRestore;
 use crate::kube::api::conditions::SUCCEEDED;
-use crate::kube::api::restore::{HandoverStep, RestoreMode};
+use crate::kube::api::restore::{HandoverStep, QuickState, RestoreMode};
 use crate::kube::api::transfer::{TransferState, TransferStatus};
 
 pub(super) const SYSTEM: &str = "system";
@@ -46,6 +46,10 @@ pub(super) struct World {
     /// The driver answers nothing any more: no storage comes, goes, or is detached.
     pub(super) driver_gone: bool,
     pub(super) class_policy: String,
+    /// Whether the storage has a snapshot that is the point.
+    pub(super) base: bool,
+    /// Whether there are objects by which a volume can be made of it.
+    pub(super) copy: bool,
     pub(super) user_deleted_claim: bool,
     /// Storage of the user, which is no restore's to delete.
     pub(super) old_disk: Option<String>,
@@ -143,6 +147,7 @@ impl World {
                 && spec.data_source_ref.is_none()
                 && spec.storage_class_name.as_deref() == Some("fast")
                 && claim.metadata.deletion_timestamp.is_none()
+                && (spec.data_source.is_none() || self.base && self.copy)
                 && !self
                     .volumes
                     .contains_key(&format!("pvc-{}", claim.metadata.uid.as_ref().unwrap()))
@@ -151,7 +156,8 @@ impl World {
             return false;
         };
         let handle = format!("disk-{}", self.number());
-        self.disks.insert(handle.clone(), false);
+        let is_copy = claim.spec.as_ref().unwrap().data_source.is_some();
+        self.disks.insert(handle.clone(), is_copy);
         let policy = self.class_policy.clone();
         self.add_volume(provisioned(&claim, &handle, &policy));
         true
@@ -246,7 +252,10 @@ impl World {
             self.story()
         );
         assert!(
-            self.user_deleted_claim || self.gives_up() || self.old_disk.as_deref() == Some(handle),
+            self.user_deleted_claim
+                || self.gives_up()
+                || self.is_given_up(handle)
+                || self.old_disk.as_deref() == Some(handle),
             "storage {handle} deleted while it is needed\n{}",
             self.story()
         );
@@ -457,6 +466,25 @@ impl World {
                         .as_ref()
                         .is_some_and(|object| object.contains(handle))
             })
+    }
+
+    /// Whether the volume is to be made of the storage's snapshot.
+    pub(super) fn copies(&self) -> bool {
+        self.quick() == Some(QuickState::Copying)
+    }
+
+    /// How far that is.
+    pub(super) fn quick(&self) -> Option<QuickState> {
+        let status = self.restore.status.as_ref();
+        Some(status?.quick.as_ref()?.state)
+    }
+
+    /// Whether the storage is of a copy that was given up.
+    fn is_given_up(&self, handle: &str) -> bool {
+        let status = self.restore.status.as_ref();
+        let known = status.and_then(|status| status.volume.as_ref());
+        self.quick() == Some(QuickState::GivenUp)
+            && known.is_none_or(|known| known.handle != handle)
     }
 
     /// Whether the message has these words.

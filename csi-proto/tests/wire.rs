@@ -233,5 +233,5 @@ fn calls_are_those_of_the_interface() {
             }
         }
     }
-    assert_eq!(calls, 32, "calls compared");
+    assert_eq!(calls, 33, "calls compared");
 }

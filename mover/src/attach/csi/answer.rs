@@ -31,7 +31,7 @@ pub enum Rpc {
     NextSnapshots,
     /// How large is this volume?
     ControllerGetVolume,
-    /// Which volumes are there?
+    /// Which volumes are there, and how large?
     ListVolumes,
     /// And on the next page?
     NextVolumes,

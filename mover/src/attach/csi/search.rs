@@ -117,7 +117,7 @@ pub(super) fn volume(
     };
     // Where the driver lists none, and says so, its list says nothing; nor does one without the volume, because not every driver
     // tells there what a volume was made of.
-    match driver.find_volume(&wanted.name, stop, &is_ours) {
+    match driver.find_volume(&wanted.name, &is_ours) {
         Ok(Some(volume)) => Ok(Search::There(volume)),
         Ok(None) | Err(_) => judged(failed, Listed::Unclear, &wanted.name),
     }

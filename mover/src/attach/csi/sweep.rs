@@ -9,7 +9,7 @@ use super::base::Bases;
 use super::driver::Driver;
 use super::journal::{self, Found, Journal};
 use super::options::CsiOptions;
-use super::state::{Begun, Entry, Thing};
+use super::state::{Begun, Entry, Thing, Undo};
 use super::undo::Back;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -273,6 +273,7 @@ impl Taker<'_> {
             bases: self.bases,
             stop: None,
             counts: self.purpose.counts(begun.volume.as_deref()),
+            tells_folders: matches!(self.purpose, Purpose::Work(_)),
         };
         if !matches!(fate, Ok(Fate::TakeBack)) {
             let mut told = back.clone_of(&mut journal)?;
@@ -280,7 +281,8 @@ impl Taker<'_> {
             told.push(undecided(&begun));
             return Ok(told);
         }
-        let left = journal.state().next_undo().is_some();
+        let undo = journal.state().next_undo();
+        let left = undo.is_some_and(|undo| !matches!(undo, Undo::RemoveFolder(_)));
         let mut told = back.all(journal)?;
         tracing::info!(
             driver = driver.name,

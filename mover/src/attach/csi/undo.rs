@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use csi_proto::Code;
@@ -22,7 +23,6 @@ use crate::pipeline::progress::StopFlag;
 
 /// How many names of what a driver left in a folder are told.
 const NAMED: usize = 3;
-
 /// How often runs ask in vain for what may exist before they give it up.
 const IN_VAIN: u32 = 3;
 
@@ -35,6 +35,8 @@ pub(super) struct Back<'a> {
     pub stop: Option<&'a StopFlag>,
     /// Whether a search in vain counts: whoever only passes by does not bring the end of the search nearer.
     pub counts: bool,
+    /// Whether a folder that stays is told, and no error: it costs nothing, and keeps nobody from working.
+    pub tells_folders: bool,
 }
 
 /// Takes everything back, and removes the journal.
@@ -60,6 +62,7 @@ pub(super) fn all_unless(
         bases,
         stop,
         counts: true,
+        tells_folders: false,
     };
     // The first search of a run is never its last.
     back.all(journal).map(drop)
@@ -75,6 +78,7 @@ pub(super) fn clone(driver: &Driver, bases: &Bases, journal: &mut Journal) -> Re
         bases,
         stop: None,
         counts: true,
+        tells_folders: false,
     };
     back.clone_of(journal).map(drop)
 }
@@ -90,7 +94,9 @@ impl Back<'_> {
         let mut told = Vec::new();
         while let Some(undo) = journal.state().next_undo() {
             tracing::debug!(?undo, "take back");
-            told.extend(self.one(&mut journal, undo)?);
+            if self.step(&mut journal, undo, &mut told)?.is_break() {
+                return Ok(told);
+            }
         }
         journal.end()?;
         Ok(told)
@@ -101,9 +107,35 @@ impl Back<'_> {
         let mut told = Vec::new();
         while let Some(undo) = journal.state().undo_clone() {
             tracing::debug!(?undo, "take back");
-            told.extend(self.one(journal, undo)?);
+            if self.step(journal, undo, &mut told)?.is_break() {
+                break;
+            }
         }
         Ok(told)
+    }
+
+    /// One step. The folder is the last one: where it stays the journal does, and the next run tries again.
+    fn step(
+        &self,
+        journal: &mut Journal,
+        undo: Undo,
+        told: &mut Vec<String>,
+    ) -> Result<ControlFlow<()>> {
+        let is_told = self.tells_folders && matches!(undo, Undo::RemoveFolder(_));
+        match self.one(journal, undo) {
+            Err(error) if is_told => {
+                told.push(format!(
+                    "a folder of run {} stays: {}",
+                    journal.session(),
+                    sweep::with_causes(&error)
+                ));
+                Ok(ControlFlow::Break(()))
+            }
+            more => {
+                told.extend(more?);
+                Ok(ControlFlow::Continue(()))
+            }
+        }
     }
 
     fn one(&self, journal: &mut Journal, undo: Undo) -> Result<Option<String>> {

@@ -88,25 +88,25 @@ impl Abilities {
         }
     }
 
-    /// The number of the access mode that calls to the controller say. It changes with what the driver declares.
+    /// The number of the access mode that the controller is asked for. It changes with what the driver can do.
     pub(in crate::attach::csi) fn controller_mode(&self) -> i32 {
-        on_one_node(self.controller_multi_writer)
+        mode_of_one_node(self.controller_multi_writer)
     }
 
     /// How calls to the controller say that a volume is used.
     pub(super) fn controller_capability(&self) -> csi::VolumeCapability {
-        block(self.controller_mode())
+        block_in(self.controller_mode())
     }
 
     /// How calls to the node say it. Where only one of the two services knows the newer modes, each is told the one that it knows:
     /// a driver with the newer ones must take the older one everywhere.
     pub(super) fn node_capability(&self) -> csi::VolumeCapability {
-        block(on_one_node(self.node_multi_writer))
+        block_in(mode_of_one_node(self.node_multi_writer))
     }
 }
 
-/// The mode that Kubernetes asks for ReadWriteOnce.
-fn on_one_node(knows_newer_modes: bool) -> i32 {
+/// On one node: the mode that Kubernetes asks for ReadWriteOnce.
+fn mode_of_one_node(knows_newer_modes: bool) -> i32 {
     use csi::volume_capability::access_mode::Mode;
     let mode = if knows_newer_modes {
         Mode::SingleNodeMultiWriter
@@ -117,7 +117,7 @@ fn on_one_node(knows_newer_modes: bool) -> i32 {
 }
 
 /// A block device in this access mode.
-pub(super) fn block(mode: i32) -> csi::VolumeCapability {
+pub(super) fn block_in(mode: i32) -> csi::VolumeCapability {
     use csi::volume_capability::{AccessMode, AccessType, BlockVolume};
     csi::VolumeCapability {
         access_type: Some(AccessType::Block(BlockVolume {})),

@@ -18,9 +18,9 @@ impl Driver {
     pub(in crate::attach::csi) fn capacity(&self, volume: &str, stop: Option<&StopFlag>) -> i64 {
         let hurried = self.with_patience(PATIENCE);
         let told = if self.abilities.get_volume {
-            hurried.get_capacity(volume, stop)
+            hurried.get_volume(volume, stop)
         } else if self.abilities.list_volumes {
-            hurried.find_volume(volume, stop, &|found| found.id == volume)
+            hurried.find_volume(volume, &|found| found.id == volume)
         } else {
             Ok(None)
         };
@@ -31,7 +31,7 @@ impl Driver {
         told.map_or(0, |volume| volume.bytes)
     }
 
-    fn get_capacity(&self, volume: &str, stop: Option<&StopFlag>) -> Answer<Option<MadeVolume>> {
+    fn get_volume(&self, volume: &str, stop: Option<&StopFlag>) -> Answer<Option<MadeVolume>> {
         let rpc = Rpc::ControllerGetVolume;
         let message = csi::ControllerGetVolumeRequest {
             volume_id: volume.to_owned(),

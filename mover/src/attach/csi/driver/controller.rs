@@ -9,7 +9,7 @@ use csi_proto::csi;
 use super::super::answer::{Purpose, Rpc};
 use super::super::secrets::Group;
 use super::super::state::{WantedSnapshot, WantedVolume};
-use super::abilities::block;
+use super::abilities::block_in;
 use super::{Answer, Driver, MadeSnapshot, MadeVolume};
 use crate::pipeline::progress::StopFlag;
 
@@ -75,12 +75,13 @@ impl Driver {
         let place = wanted.topology.as_ref().map(|segments| csi::Topology {
             segments: segments.clone(),
         });
-        let now = || self.abilities.controller_mode();
-        let mode = wanted.mode.unwrap_or_else(now);
+        let mode = wanted
+            .mode
+            .unwrap_or_else(|| self.abilities.controller_mode());
         let message = csi::CreateVolumeRequest {
             name: wanted.name.clone(),
             capacity_range: (wanted.bytes > 0).then_some(range),
-            volume_capabilities: Vec::from([block(mode)]),
+            volume_capabilities: Vec::from([block_in(mode)]),
             parameters: wanted.parameters.clone(),
             secrets: self.caller.secrets.of(Group::Provisioner),
             volume_content_source: source,

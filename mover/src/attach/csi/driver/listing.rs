@@ -13,7 +13,6 @@ use super::super::secrets::Group;
 use super::pages::{Endless, Pages};
 use super::{Answer, Driver, MadeSnapshot, MadeVolume};
 use crate::error::{Error, ErrorKind};
-use crate::pipeline::progress::StopFlag;
 
 impl Driver {
     /// The snapshot of this id, and of this volume, if there is one.
@@ -52,12 +51,11 @@ impl Driver {
     pub(in crate::attach::csi) fn find_volume(
         &self,
         object: &str,
-        stop: Option<&StopFlag>,
         is_it: &dyn Fn(&MadeVolume) -> bool,
     ) -> Answer<Option<MadeVolume>> {
         let mut found = None;
         self.walk(Rpc::ListVolumes, object, &mut |token| {
-            let page = self.volumes((object, token), stop)?.unwrap_or_default();
+            let page = self.volumes(object, token)?.unwrap_or_default();
             let volumes = page.entries.into_iter().filter_map(|entry| entry.volume);
             found = volumes.map(MadeVolume::from).find(is_it);
             Ok(found.is_none().then_some(page.next_token))
@@ -139,11 +137,7 @@ impl Driver {
         })
     }
 
-    fn volumes(
-        &self,
-        (object, token): (&str, &str),
-        stop: Option<&StopFlag>,
-    ) -> Answer<Option<csi::ListVolumesResponse>> {
+    fn volumes(&self, object: &str, token: &str) -> Answer<Option<csi::ListVolumesResponse>> {
         let message = csi::ListVolumesRequest {
             starting_token: token.to_owned(),
             ..csi::ListVolumesRequest::default()
@@ -154,7 +148,7 @@ impl Driver {
             Rpc::NextVolumes
         };
         let client = self.controller_client();
-        self.caller.call(rpc, object, stop, || {
+        self.caller.call(rpc, object, None, || {
             let (mut client, request) = (client.clone(), self.request(message.clone()));
             async move { client.list_volumes(request).await }
         })

@@ -190,6 +190,13 @@ impl Agent {
 
     fn see(&mut self, seen: Seen) {
         match seen {
+            Seen::Undefined(kind) => {
+                tracing::warn!(
+                    ?kind,
+                    "the API server has no definition of this kind of order"
+                );
+                self.board.see(Seen::Undefined(kind));
+            }
             Seen::Failed(error) => {
                 // The stream waits and tries again; what runs goes on meanwhile.
                 tracing::warn!(%error, "watch the orders of this node");

@@ -70,6 +70,11 @@ impl Board {
                 self.works.remove(&uid);
                 self.forget();
             }
+            // Nobody orders anything of it, and the other kind's orders do not wait for it.
+            Seen::Undefined(kind) => {
+                self.listing.remove(&kind);
+                self.complete.insert(kind);
+            }
             Seen::Failed(_) => {}
         }
     }
@@ -264,6 +269,26 @@ mod tests {
         );
         assert_eq!(started(&mut board).as_deref(), Some("-b cancelled"));
         assert_eq!(board.running(), 1, "an answer takes no slot");
+    }
+
+    #[test]
+    fn a_kind_that_is_not_defined_holds_up_no_other_and_takes_nothing_away() {
+        let mut board = Board::new("node", 1);
+        board.see(Seen::ListBegins(Kind::Backup));
+        board.see(Seen::Listed(
+            Kind::Backup,
+            "a".to_owned(),
+            Some(example("a", "a", 1)),
+        ));
+        board.see(Seen::ListEnds(Kind::Backup));
+        assert!(!board.is_complete());
+        board.see(Seen::ListBegins(Kind::Restore));
+        board.see(Seen::Undefined(Kind::Restore));
+        assert!(board.is_complete());
+        assert_eq!(started(&mut board).as_deref(), Some("a"));
+        board.see(Seen::ListBegins(Kind::Backup));
+        board.see(Seen::Undefined(Kind::Backup));
+        assert!(board.to_stop().is_empty());
     }
 
     #[test]

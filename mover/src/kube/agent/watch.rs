@@ -11,6 +11,7 @@ use ::kube::{Client, ResourceExt as _};
 use futures::{Stream, StreamExt as _};
 
 use super::work::{Kind, Work};
+use crate::kube::answer::is_missing;
 use crate::kube::api::backup::PodVolumeBackup;
 use crate::kube::api::restore::PodVolumeRestore;
 
@@ -25,6 +26,8 @@ pub(super) enum Seen {
     /// A resource, with its order if it has one.
     Changed(String, Option<Work>),
     Gone(String),
+    /// The API server has no such kind. What is known of it stays: no list said that it is gone.
+    Undefined(Kind),
     Failed(String),
 }
 
@@ -71,6 +74,9 @@ fn one(
                 Seen::Changed(resource.uid().unwrap_or_default(), work(&resource))
             }
             Ok(Event::Delete(resource)) => Seen::Gone(resource.uid().unwrap_or_default()),
+            Err(watcher::Error::InitialListFailed(error)) if is_missing(&error) => {
+                Seen::Undefined(kind)
+            }
             Err(error) => Seen::Failed(error.to_string()),
         })
 }

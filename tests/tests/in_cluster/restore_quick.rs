@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tests::csi_driver::{Fault, Order};
+use tests::csi_driver::faults::{Fault, Order};
 
 use crate::bed::{Bed, CONTROLLER};
 use crate::restores::{self, restore};

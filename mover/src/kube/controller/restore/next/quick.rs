@@ -206,8 +206,8 @@ fn clear(mut draft: Draft<'_>) -> Result<Decision, Draft<'_>> {
     if let Some(holder) = &seen.holder {
         draft.delete_holder(holder);
     }
+    // The snapshot goes at the end: while a claim is to be made of it, the snapshot controller keeps it, and looks again only much later.
     draft.act(Action::DeleteClaim(ObjectId::of(claim)));
-    draft.act(Action::DropSnapshot);
     draft.say("the volume that was to be made of the snapshot is taken back");
     Ok(draft.wait())
 }

@@ -358,14 +358,19 @@ impl Play {
             .status
             .as_ref()
             .and_then(|status| status.volume.as_ref());
-        let working_name = known.map(|known| known.name.clone()).or_else(|| {
+        let named = working_claim
+            .as_ref()
+            .and_then(|claim| claim.spec.as_ref().unwrap().volume_name.clone());
+        let working_name = known.map(|known| known.name.clone()).or(named).or_else(|| {
             let claimed = |volume: &&k8s_openapi::api::core::v1::PersistentVolume| {
                 let owner = volume.spec.as_ref().unwrap().claim_ref.as_ref();
                 owner.is_some_and(|owner| {
                     owner.namespace.as_deref() == Some(SYSTEM) && owner.name.as_ref() == Some(&name)
                 })
             };
-            let owned = self.world.volumes.values().find(claimed);
+            let mut volumes = self.world.volumes.values();
+            // As `observe`: a volume that its claim does not name yet matters only to who takes everything back.
+            let owned = volumes.find(|volume| gives_up(&restore) && claimed(volume));
             owned.and_then(|volume| volume.metadata.name.clone())
         });
         let working_volume = working_name

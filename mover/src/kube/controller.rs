@@ -26,6 +26,7 @@ pub mod owner;
 pub mod quantity;
 pub mod queue;
 pub mod recorded;
+pub mod removal;
 pub mod repository;
 pub mod restore;
 pub mod settings;

@@ -26,7 +26,7 @@ use super::apply::{self, Object};
 use super::owner::{self, Owner};
 use super::watches::Kind;
 use super::working_copy::is_foreign;
-use super::{Context, backup, volumes};
+use super::{Context, backup, removal, volumes};
 use crate::error::Result;
 use crate::kube::answer;
 use crate::kube::api::{PodVolumeBackup, PodVolumeRestore, names};
@@ -323,13 +323,16 @@ async fn snapshots(live: &mut Live<'_>, left: &BTreeSet<String>) -> Result<()> {
         if left.contains(&owner.uid) || is_young(&snapshot) || live.has(&owner).await? {
             continue;
         }
-        if snapshot.metadata.deletion_timestamp.is_none() {
-            let place = Api::<VolumeSnapshot>::namespaced(
-                client.clone(),
-                &snapshot.namespace().unwrap_or_default(),
-            );
-            let uid = snapshot.uid().unwrap_or_default();
-            apply::delete(&place, &snapshot.name_any(), &uid, None).await?;
+        let namespace = snapshot.namespace().unwrap_or_default();
+        let place = Api::<VolumeSnapshot>::namespaced(client.clone(), &namespace);
+        let (name, uid) = (snapshot.name_any(), snapshot.uid().unwrap_or_default());
+        let goes = snapshot.metadata.deletion_timestamp.is_some();
+        if namespace == live.context.settings.namespace {
+            removal::delete_copy(&place, &name, &uid).await?;
+        } else if !goes {
+            apply::delete(&place, &name, &uid, None).await?;
+        }
+        if !goes {
             live.context.telemetry.swept("VolumeSnapshot");
         }
     }

@@ -18,7 +18,7 @@ use crate::kube::api::PodVolumeBackup;
 use crate::kube::controller::holder::{self, HoldMode};
 use crate::kube::controller::owner::Owner;
 use crate::kube::controller::working_copy::{self, ChangeId, ClaimRequest, Original};
-use crate::kube::controller::{Context, apply};
+use crate::kube::controller::{Context, apply, removal};
 use crate::kube::foreign::snapshot::{
     SnapshotDeletion, SnapshotSource, VolumeSnapshot, VolumeSnapshotContent, VolumeSnapshotSpec,
 };
@@ -216,7 +216,10 @@ impl<'a> Hand<'a> {
         match what {
             Object::Holder => apply::delete(&self.pods(), name, uid, grace).await,
             Object::Claim => apply::delete(&self.claims(), name, uid, None).await,
-            Object::CopySnapshot | Object::BaseSnapshot => {
+            Object::CopySnapshot => {
+                removal::delete_copy(&self.snapshots(self.system()), name, uid).await
+            }
+            Object::BaseSnapshot => {
                 apply::delete(&self.snapshots(self.system()), name, uid, None).await
             }
             Object::Snapshot => apply::delete(&self.snapshots(users), name, uid, None).await,

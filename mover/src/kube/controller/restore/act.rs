@@ -11,7 +11,7 @@ use super::super::events::Note;
 use super::super::holder::HoldMode;
 use super::super::owner::Owner;
 use super::super::working_copy::Original;
-use super::super::{Context, apply, holder, working_copy};
+use super::super::{Context, apply, holder, removal, working_copy};
 use super::decision::{Action, ObjectId};
 use super::names;
 use super::observation::Observation;
@@ -218,7 +218,7 @@ async fn drop_snapshot(context: &Context, restore: &PodVolumeRestore) -> Result<
     let snapshot = observe::read(snapshots.clone(), &name).await?;
     if let Some(snapshot) = snapshot.filter(|found| owner.owns(&found.metadata)) {
         let uid = snapshot.uid().unwrap_or_default();
-        apply::delete(&snapshots, &name, &uid, None).await?;
+        removal::delete_copy(&snapshots, &name, &uid).await?;
     }
     let content = observe::read(contents.clone(), &name).await?;
     if let Some(content) = content.filter(|found| owner.owns(&found.metadata)) {

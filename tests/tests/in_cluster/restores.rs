@@ -25,13 +25,9 @@ pub(crate) const PLAIN: &str = "plain";
 const HOLD: &str = "tests.snaphaul.dev/hold";
 const VOLUMES: &str = "/api/v1/persistentvolumes";
 
-/// Makes a restore, from the repository unless it says otherwise.
+/// Makes a restore.
 pub(crate) fn restore(bed: &Bed, name: &str, spec: &Value) -> Result<()> {
-    let mut spec = spec.clone();
-    if spec["quickPolicy"].is_null() {
-        spec["quickPolicy"] = json!("Never");
-    }
-    bed.create("PodVolumeRestore", PLURAL, name, &spec)
+    bed.create("PodVolumeRestore", PLURAL, name, spec)
 }
 
 /// One of a backup into a claim, which may be told more of.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tests::cluster::api::{in_namespace, status_code};
 use tests::image::Image;
 
-use crate::bed::{Bed, CONTROLLER, LIMIT, condition, phase};
+use crate::bed::{Bed, CONTROLLER, LIMIT, REPOSITORY, condition, phase};
 use crate::restores::{self, restore};
 
 const BACKUPS: &str = "podvolumebackups";
@@ -125,7 +125,17 @@ pub(crate) fn brings_back(bed: &mut Bed) -> Result<()> {
     let all = bed.api.list(&bed.list(BACKUPS))?;
     ensure!(all.len() == 3, "{all:?}");
     let name = format!("point-{one}");
-    let spec = restores::of_backup(&name, "NewClaim", "copy");
+    let mut spec = restores::of_backup(&name, "NewClaim", "copy");
+    // Nobody was asked whether he may use the repository when sync made the backup.
+    restore(bed, "unasked", &spec)?;
+    let refused = bed.final_object(restores::PLURAL, "unasked")?["status"]["message"].clone();
+    ensure!(
+        refused
+            .as_str()
+            .is_some_and(|text| text.contains("repositoryRef")),
+        "{refused}"
+    );
+    spec["repositoryRef"] = json!({"name": REPOSITORY});
     restore(bed, "back", &spec)?;
     restores::completed(bed, "back")?;
     restores::assert_same(bed, "copy", &first)?;
@@ -230,7 +240,8 @@ pub(crate) fn of_a_lost_namespace(bed: &mut Bed) -> Result<()> {
         .err()
         .context("a granted point is not to be deleted")?;
     ensure!(status_code(&error) == Some(403), "{error:#}");
-    let spec = restores::of_backup(&name, "NewClaim", "data");
+    let mut spec = restores::of_backup(&name, "NewClaim", "data");
+    spec["repositoryRef"] = json!({"name": REPOSITORY});
     restore(bed, "back", &spec)?;
     restores::completed(bed, "back")?;
     restores::assert_same(bed, "data", &image)?;

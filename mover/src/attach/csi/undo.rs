@@ -15,7 +15,7 @@ use super::base::{Bases, KeptBase};
 use super::driver::Driver;
 use super::journal::Journal;
 use super::search::{self, Search};
-use super::state::{Entry, State, Thing, Undo, WantedSnapshot, WantedVolume};
+use super::state::{Entry, State, Undo, WantedSnapshot, WantedVolume};
 use super::sweep;
 use super::working_copy;
 use crate::error::{Error, ErrorKind, Result};
@@ -154,7 +154,7 @@ impl Back<'_> {
         journal: &mut Journal,
         wanted: &WantedSnapshot,
     ) -> Result<Option<String>> {
-        let known = known(self.bases, journal.state());
+        let known = known(self.driver, self.bases, journal.state());
         let entry = match search::snapshot(self.driver, wanted, &known, new_stop(self.stop))? {
             Search::There(snapshot) => Entry::SnapshotMade {
                 id: snapshot.id,
@@ -169,11 +169,7 @@ impl Back<'_> {
     }
 
     fn find_volume(&self, journal: &mut Journal, wanted: &WantedVolume) -> Result<Option<String>> {
-        let own = match &journal.state().snapshot {
-            Thing::Made(id) => Some(id.clone()),
-            Thing::Absent | Thing::Wanted(_) => None,
-        };
-        match search::volume(self.driver, wanted, own.as_deref(), new_stop(self.stop))? {
+        match search::volume(self.driver, wanted, new_stop(self.stop))? {
             Search::There(volume) => working_copy::note_volume(journal, &volume)?,
             Search::Never => journal.write(&Entry::VolumeRefused)?,
             Search::InVain(error) => {
@@ -213,10 +209,11 @@ impl Back<'_> {
 }
 
 /// The snapshots of which something is known: none of them can be the one that a run never heard of.
-fn known(bases: &Bases, state: &State) -> BTreeSet<String> {
-    // Notes that cannot be read leave their snapshots among those that may be it.
-    let noted = bases.all().unwrap_or_default();
-    let mut known: BTreeSet<String> = noted.into_iter().map(|base| base.snapshot).collect();
+fn known(driver: &Driver, bases: &Bases, state: &State) -> BTreeSet<String> {
+    // Notes that cannot be read leave their snapshots among those that may be it. Another driver may give the same id.
+    let noted = bases.all().unwrap_or_default().into_iter();
+    let of_driver = noted.filter(|base| base.driver == driver.name);
+    let mut known: BTreeSet<String> = of_driver.map(|base| base.snapshot).collect();
     known.extend(state.old_base.clone());
     known.extend(state.stale_bases.iter().cloned());
     known

@@ -159,12 +159,13 @@ pub enum RestoreMode {
 /// Whether a volume may be made of the storage's own snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum QuickPolicy {
-    /// Where the base snapshot is the point, the storage class makes volumes with its driver, and deletes them with their claim. Otherwise, and
-    /// where the storage takes too long, the point is transferred.
-    #[default]
-    Auto,
     /// Never: the data comes from the repository, as a drill wants it.
+    #[default]
     Never,
+    /// Where the base snapshot is the point, the storage class makes volumes with its driver, and deletes them with their claim. Otherwise, and
+    /// where the storage takes too long, the point is transferred. For drivers whose volumes do not depend on the snapshot that they were made
+    /// of: others refuse to delete that snapshot as long as the restored volume is there, and later backups of its source wait for it.
+    Auto,
 }
 
 /// The claim that is filled.

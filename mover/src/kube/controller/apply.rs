@@ -176,6 +176,31 @@ pub async fn delete<K: Object>(
     }
 }
 
+/// Deletes the object in the version that was looked at. Whether it did: one that is gone, or changed since, is looked at anew by whoever
+/// is concerned.
+///
+/// # Errors
+/// What the server answers.
+pub async fn delete_seen<K: Object>(api: &Api<K>, seen: &K) -> Result<bool> {
+    let name = seen.name_any();
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: seen.meta().uid.clone(),
+            resource_version: seen.meta().resource_version.clone(),
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(&name, &parameters).await {
+        Ok(_) => Ok(true),
+        Err(error) if answer::is_missing(&error) || answer::is_conflict(&error) => Ok(false),
+        Err(error) => Err(answer::failed(
+            "delete",
+            &format!("{} {name}", K::kind(&())),
+            error,
+        )),
+    }
+}
+
 /// Adds or removes our finalizer. The version that was read is a condition: finalizers are a list, which a merge replaces whole.
 ///
 /// # Errors

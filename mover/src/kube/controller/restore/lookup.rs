@@ -14,6 +14,7 @@ use super::point::{self, Origin, PointAnswer, PointRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::access::{Bandwidth, RepositoryAccess};
 use crate::kube::api::conditions::{READY, Reason};
+use crate::kube::api::names::SYNCED;
 use crate::kube::api::restore::{RecordedClaim, VolumeMode};
 use crate::kube::api::{Phase, PodVolumeBackup, PodVolumeRestore, SnapshotRepository};
 use crate::kube::point_tags as tags;
@@ -23,6 +24,23 @@ use crate::repository::session::points::{self, Point, PointStatus};
 pub(super) struct Asking {
     pub(super) namespace_uid: String,
     pub(super) labels: BTreeMap<String, String>,
+}
+
+/// Name of the repository that a restore is from: what it says itself, or its backup. Nothing where neither is there.
+pub(super) async fn repository(
+    context: &Context,
+    restore: &PodVolumeRestore,
+) -> Result<Option<String>> {
+    if let Some(given) = &restore.spec.repository_ref {
+        return Ok(Some(given.name.clone()));
+    }
+    let Some(name) = &restore.spec.source.backup_name else {
+        return Ok(None);
+    };
+    let namespace = restore.namespace().unwrap_or_default();
+    let backups = Api::namespaced(context.client.clone(), &namespace);
+    let backup = read::<PodVolumeBackup>(backups, name).await?;
+    Ok(backup.map(|backup| backup.spec.repository_ref.name))
 }
 
 /// The point that the restore names, or why there is none for it.
@@ -50,18 +68,26 @@ pub(super) async fn point(
     };
     let given = restore.spec.repository_ref.as_ref();
     let of_backup = backup.as_ref().map(|backup| &backup.spec.repository_ref);
-    let Some(name) = given.or(of_backup).map(|reference| &reference.name) else {
+    let Some(name) = given.or(of_backup).map(|reference| reference.name.clone()) else {
         return Ok(PointAnswer::refused(
             Reason::NotFound,
             "no repository is named",
         ));
     };
-    let repository = match usable(context, name, &asking.labels) {
+    let repository = match usable(context, &name, &asking.labels) {
         Ok(repository) => repository,
         Err(answer) => return Ok(answer),
     };
     let grants = &repository.spec.grants;
     if let Some(backup) = backup {
+        // The maker of a backup was asked whether he may use its repository; `sync` was not.
+        if given.is_none() && backup.labels().contains_key(SYNCED) {
+            let message = format!(
+                "PodVolumeBackup {} was made by sync: name its repository, {name}, in repositoryRef, which asks whether you may use it",
+                backup.name_any()
+            );
+            return Ok(PointAnswer::refused(Reason::NotFound, message));
+        }
         return Ok(of(&backup, &origin, grants));
     }
     let records = records(context, &repository).await?;

@@ -13,6 +13,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
 use super::super::apply::Object;
+use super::super::backup::base;
 use super::super::nodes::Eligible;
 use super::super::ordered::Ordered;
 use super::super::slots::Slot as Place;
@@ -25,7 +26,7 @@ use super::point::PointAnswer;
 use super::{next, target, volume};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kube::answer;
-use crate::kube::api::names::{BASE, BASE_POINT};
+use crate::kube::api::names::{BASE, BASE_POINT, BASE_REPOSITORY, BASE_VOLUME};
 use crate::kube::api::restore::{RecordedClaim, RestoreMode};
 use crate::kube::api::{Phase, PodVolumeRestore, PodVolumeRestoreStatus};
 use crate::kube::foreign::snapshot::VolumeSnapshotContent;
@@ -95,12 +96,13 @@ pub(super) async fn observe(context: &Context, restore: PodVolumeRestore) -> Res
     seen.reachable = !eligible.open.is_empty();
     seen.cordoned.clone_from(&eligible.cordoned);
     slot(context, &eligible.open, &mut seen);
-    base(context, &mut seen).await?;
+    find_base(context, &mut seen).await?;
     Ok(seen)
 }
 
-/// The base that says it is the point. It lies in the system namespace, so that nobody else says so.
-async fn base(context: &Context, seen: &mut Observation) -> Result<()> {
+/// The base that is the point. Ids of points are chosen by whoever writes a repository, so that the id alone proves nothing: it must
+/// be the base that this controller keeps for the repository that is restored from.
+async fn find_base(context: &Context, seen: &mut Observation) -> Result<()> {
     let status = seen.restore.status.as_ref();
     let point = status.and_then(|status| status.point.clone());
     let Some(point) = point.filter(|_| seen.slot == Slot::Granted && next::wants_base(seen)) else {
@@ -111,9 +113,13 @@ async fn base(context: &Context, seen: &mut Observation) -> Result<()> {
         .list(&ListParams::default().labels(BASE))
         .await
         .map_err(|error| answer::failed("list", "the base snapshots", error))?;
+    let Some(repository) = lookup::repository(context, &seen.restore).await? else {
+        return Ok(());
+    };
     let found = bases.into_iter().find(|content| {
         content.metadata.deletion_timestamp.is_none()
             && content.annotations().get(BASE_POINT) == Some(&point.id)
+            && is_kept_for(content, &repository, &context.settings.namespace)
     });
     seen.base = found.and_then(|content| {
         let size = content
@@ -126,6 +132,15 @@ async fn base(context: &Context, seen: &mut Observation) -> Result<()> {
         })
     });
     Ok(())
+}
+
+/// Whether a content is the base of its volume in this repository, under the name that only the controller gives.
+fn is_kept_for(content: &VolumeSnapshotContent, repository: &str, system: &str) -> bool {
+    let note = |key| content.annotations().get(key).map(String::as_str);
+    let name = note(BASE_VOLUME).map(|volume| base::name(&content.spec.driver, volume, repository));
+    note(BASE_REPOSITORY) == Some(repository)
+        && name == content.metadata.name
+        && content.spec.volume_snapshot_ref.namespace == system
 }
 
 fn now() -> Result<Timestamp> {

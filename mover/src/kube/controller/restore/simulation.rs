@@ -14,7 +14,7 @@ use self::world::{CLAIM, SHOP, SYSTEM, World, handle_of};
 use super::volume;
 use crate::kube::api::Phase;
 use crate::kube::api::names::{KEPT_OF, OWNER_UID};
-use crate::kube::api::restore::{HandoverStep, QuickState, RestoreMode};
+use crate::kube::api::restore::{HandoverStep, QuickPolicy, QuickState, RestoreMode};
 
 /// Everything of the restore is gone, and what the user had is there.
 fn nothing_left(world: &World) {
@@ -312,6 +312,7 @@ proptest! {
 fn quick(asking: bool, policy: &str, faults: &[Fault], steps: &[u64]) -> World {
     let mut play = Play::new(RestoreMode::NewClaim, asking, policy, faults);
     play.world.base = true;
+    play.world.restore.spec.quick_policy = QuickPolicy::Auto;
     for step in steps {
         play.step(*step);
     }

@@ -50,6 +50,12 @@ pub(super) fn look(
     stop: &StopFlag,
 ) -> Result<Held> {
     let mut candidates = points::candidates(repository)?;
+    // Their tombs are proof enough: they need not be looked up.
+    let forgotten: BTreeSet<String> = candidates
+        .iter()
+        .filter(|candidate| candidate.is_forgotten())
+        .map(|candidate| candidate.key().point().to_string())
+        .collect();
     candidates.retain(|candidate| !candidate.is_forgotten());
     read(repository, known, &candidates, stop)?;
     let mut all = known.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +74,7 @@ pub(super) fn look(
     }
     let missing: Vec<&String> = suspects
         .iter()
-        .filter(|suspect| !held.ids.contains(*suspect))
+        .filter(|suspect| !held.ids.contains(*suspect) && !forgotten.contains(*suspect))
         .collect();
     for (at, suspect) in missing.into_iter().enumerate() {
         stop.check()?;

@@ -104,6 +104,8 @@ pub(super) struct Offer {
     pub pair: String,
     /// What to create.
     pub create: Vec<Wanted>,
+    /// Whether there was no room for more of it.
+    pub is_cut: bool,
 }
 
 /// What is to be done.
@@ -178,8 +180,8 @@ impl<'a> Index<'a> {
         let namespace = existing.namespace.as_str();
         let has_own = self.originals.contains(&(namespace, point))
             || known.is_some_and(|known| self.seen.backups.contains(&known.owner));
-        // One that would take the point along is for people to remove.
-        if !self.seen.held.contains(point) || has_own && !existing.deletes {
+        // One that would take the point along is for people to remove: also where no point is seen, which a listing may say that is not whole.
+        if !existing.deletes && (has_own || !self.seen.held.contains(point)) {
             plan.remove.push(at);
             return;
         }
@@ -244,7 +246,11 @@ impl<'a> Index<'a> {
         pairs.truncate(room);
         for (pair, granted, points) in pairs {
             let create = self.missing(&points, granted, plan);
-            plan.offers.push(Offer { pair, create });
+            plan.offers.push(Offer {
+                pair,
+                create,
+                is_cut: false,
+            });
         }
         bound(plan, self.seen, &self.points);
     }
@@ -320,9 +326,11 @@ fn bound(plan: &mut Plan, seen: &Seen<'_>, points: &BTreeMap<&str, &KnownPoint>)
     ages.truncate(room);
     let chosen: BTreeSet<&str> = ages.iter().map(|(_, point)| point.as_str()).collect();
     for offer in &mut plan.offers {
+        let all = offer.create.len();
         offer
             .create
             .retain(|wanted| chosen.contains(wanted.point.as_str()));
+        offer.is_cut = offer.create.len() < all;
     }
 }
 

@@ -45,7 +45,7 @@ const MAKE_LIMIT: Duration = Duration::from_secs(120);
 /// Points that are in memory at once.
 const BATCH: usize = 64;
 /// Failures after which a look makes no more.
-const TOO_MANY: usize = 8;
+const TOO_MANY: usize = 64;
 
 /// Looks at all repositories that ask for it, again and again. Dropping the future stops a look that goes on.
 pub async fn run(context: Arc<Context>) {
@@ -144,7 +144,8 @@ async fn one(context: &Context, repository: &SnapshotRepository, known: &Arc<Kno
     }
     match done {
         Ok(done) if done.more => PACE,
-        Ok(done) if done.failure.is_none() && written.is_ok() => context.settings.repository_every,
+        // What one namespace refuses it refuses for a while, and a look lists the whole repository.
+        Ok(_) if written.is_ok() => context.settings.repository_every,
         _ => TRY_AGAIN.min(context.settings.repository_every),
     }
 }
@@ -322,6 +323,20 @@ enum Made {
     Gone,
 }
 
+/// Removes a resource, unless somebody wanted meanwhile that its point goes with it. Whether it did.
+async fn remove(api: &Api<PodVolumeBackup>, gone: &Existing) -> Result<bool> {
+    let read = api.get_opt(&gone.name).await;
+    let found = read.map_err(|error| answer::failed("read", &gone.name, error))?;
+    let is_it = |found: &PodVolumeBackup| {
+        found.uid().as_deref() == Some(&gone.uid)
+            && found.spec.deletion_policy != DeletionPolicy::Delete
+    };
+    match found.filter(is_it) {
+        Some(found) => apply::delete_seen(api, &found).await,
+        None => Ok(false),
+    }
+}
+
 /// Does what was planned.
 struct Hand<'a> {
     context: &'a Context,
@@ -339,15 +354,18 @@ impl Hand<'_> {
     async fn act(&mut self, plan: Plan, existing: &[Existing]) -> Result<()> {
         for gone in plan.remove.iter().filter_map(|at| existing.get(*at)) {
             let api = self.backups(&gone.namespace);
-            match apply::delete(&api, &gone.name, &gone.uid, None).await {
-                Ok(()) => self.done.removed += 1,
+            match remove(&api, gone).await {
+                Ok(removed) => self.done.removed += usize::from(removed),
                 Err(error) => self.failed(&gone.namespace, &error),
             }
         }
         self.make(&plan.write).await?;
         for offer in plan.offers {
             if self.make(&offer.create).await? {
-                self.done.offered.insert(offer.pair);
+                // What there was no room for is offered when there is.
+                if !offer.is_cut {
+                    self.done.offered.insert(offer.pair);
+                }
             }
         }
         Ok(())

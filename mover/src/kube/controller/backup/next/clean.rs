@@ -107,9 +107,8 @@ impl Step<'_> {
     fn remove_copy(&mut self) -> bool {
         if let Some(copy) = &self.seen.copy_snapshot {
             let (name, uid) = (copy.name.clone(), copy.uid.clone());
-            if !copy.deleting {
-                self.delete(Object::CopySnapshot, name, uid);
-            }
+            // One that is going, too: the finalizer of the provisioner is taken away by the same action.
+            self.delete(Object::CopySnapshot, name, uid);
             self.wait("cleaning up: waiting for the copied VolumeSnapshot to be deleted");
             return false;
         }

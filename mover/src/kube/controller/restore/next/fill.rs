@@ -2,6 +2,8 @@
 //!
 //! Owns: working claim, holder and the orders to agents. Must not: let the volume change its claim.
 
+use std::ops::ControlFlow;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -46,8 +48,8 @@ pub(super) fn fill(mut draft: Draft<'_>) -> Decision {
     }
     if seen.foreign_volume.is_none() {
         draft = match quick::go_on(draft) {
-            Ok(decision) => return decision,
-            Err(draft) => draft,
+            ControlFlow::Break(decision) => return decision,
+            ControlFlow::Continue(draft) => draft,
         };
     }
     if seen.working_claim.is_none() {

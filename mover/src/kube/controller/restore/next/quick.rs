@@ -8,6 +8,8 @@
 //! Owns: when it is tried, done, and given up. Must not: touch the base, or show it to another namespace: the copy has a content and a
 //! snapshot of its own in the system namespace, which keep the driver's snapshot, and only the volume made of them changes hands.
 
+use std::ops::ControlFlow;
+
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -41,7 +43,8 @@ pub(super) fn wants_base(seen: &Observation) -> bool {
         None => seen.restore.spec.quick_policy == QuickPolicy::Auto && seen.holder.is_none(),
         Some(state) => state == QuickState::Copying,
     };
-    open && seen.restore.spec.mode == RestoreMode::NewClaim
+    open && !super::waits_for_consumer(seen)
+        && seen.restore.spec.mode == RestoreMode::NewClaim
         && status.recorded.is_some()
         && status.volume.is_none()
         && status.order.is_none()
@@ -61,7 +64,7 @@ pub(super) fn copies(restore: &PodVolumeRestore) -> bool {
 }
 
 /// What is next, unless the volume is to be filled.
-pub(super) fn go_on(mut draft: Draft<'_>) -> Result<Decision, Draft<'_>> {
+pub(super) fn go_on(mut draft: Draft<'_>) -> ControlFlow<Decision, Draft<'_>> {
     match state(&draft.status) {
         None => match offer(&draft) {
             Some(base) => {
@@ -71,13 +74,13 @@ pub(super) fn go_on(mut draft: Draft<'_>) -> Result<Decision, Draft<'_>> {
                     message: None,
                     snapshot_handle: base.original.handle.clone(),
                 });
-                Ok(draft.at_once())
+                ControlFlow::Break(draft.at_once())
             }
-            None => Err(draft),
+            None => ControlFlow::Continue(draft),
         },
-        Some(QuickState::Copying) => Ok(copy(draft)),
+        Some(QuickState::Copying) => ControlFlow::Break(copy(draft)),
         Some(QuickState::GivenUp) => clear(draft),
-        Some(QuickState::Copied) => Err(draft),
+        Some(QuickState::Copied) => ControlFlow::Continue(draft),
     }
 }
 
@@ -198,10 +201,10 @@ fn give_up<'a>(mut draft: Draft<'a>, why: &str) -> Decision {
 }
 
 /// What was made for the copy goes, before the volume is made that is filled.
-fn clear(mut draft: Draft<'_>) -> Result<Decision, Draft<'_>> {
+fn clear(mut draft: Draft<'_>) -> ControlFlow<Decision, Draft<'_>> {
     let seen = draft.seen;
     let Some(claim) = seen.working_claim.as_ref().filter(|claim| is_copy(claim)) else {
-        return Err(draft);
+        return ControlFlow::Continue(draft);
     };
     if let Some(holder) = &seen.holder {
         draft.delete_holder(holder);
@@ -209,5 +212,5 @@ fn clear(mut draft: Draft<'_>) -> Result<Decision, Draft<'_>> {
     // The snapshot goes at the end: while a claim is to be made of it, the snapshot controller keeps it, and looks again only much later.
     draft.act(Action::DeleteClaim(ObjectId::of(claim)));
     draft.say("the volume that was to be made of the snapshot is taken back");
-    Ok(draft.wait())
+    ControlFlow::Break(draft.wait())
 }

@@ -354,25 +354,7 @@ impl Play {
         if roll(3) == 0 {
             self.world.step(roll(9));
         }
-        let known = restore
-            .status
-            .as_ref()
-            .and_then(|status| status.volume.as_ref());
-        let named = working_claim
-            .as_ref()
-            .and_then(|claim| claim.spec.as_ref().unwrap().volume_name.clone());
-        let working_name = known.map(|known| known.name.clone()).or(named).or_else(|| {
-            let claimed = |volume: &&k8s_openapi::api::core::v1::PersistentVolume| {
-                let owner = volume.spec.as_ref().unwrap().claim_ref.as_ref();
-                owner.is_some_and(|owner| {
-                    owner.namespace.as_deref() == Some(SYSTEM) && owner.name.as_ref() == Some(&name)
-                })
-            };
-            let mut volumes = self.world.volumes.values();
-            // As `observe`: a volume that its claim does not name yet matters only to who takes everything back.
-            let owned = volumes.find(|volume| gives_up(&restore) && claimed(volume));
-            owned.and_then(|volume| volume.metadata.name.clone())
-        });
+        let working_name = self.working_name(&restore, working_claim.as_ref());
         let working_volume = working_name
             .as_ref()
             .and_then(|name| self.world.volumes.get(name))
@@ -398,14 +380,7 @@ impl Play {
                 reclaim_policy: Some(self.world.class_policy.clone()),
                 ..StorageClass::default()
             }),
-            base: self.world.base.then(|| Base {
-                original: Original {
-                    driver: "driver".to_owned(),
-                    handle: "base".to_owned(),
-                    ..Original::default()
-                },
-                restore_size: None,
-            }),
+            base: self.base(),
             slot: Slot::Granted,
             attached_to: [working_name.as_ref(), Some(&name)]
                 .into_iter()
@@ -433,6 +408,41 @@ impl Play {
             settings: self.settings(),
             restore,
         }
+    }
+
+    /// The volume that the status names, or the claim.
+    fn working_name(
+        &self,
+        restore: &PodVolumeRestore,
+        claim: Option<&PersistentVolumeClaim>,
+    ) -> Option<String> {
+        let name = self.world.intermediate();
+        let status = restore.status.as_ref();
+        let known = status.and_then(|status| status.volume.as_ref());
+        let named = claim.and_then(|claim| claim.spec.as_ref().unwrap().volume_name.clone());
+        known.map(|known| known.name.clone()).or(named).or_else(|| {
+            let claimed = |volume: &&k8s_openapi::api::core::v1::PersistentVolume| {
+                let owner = volume.spec.as_ref().unwrap().claim_ref.as_ref();
+                owner.is_some_and(|owner| {
+                    owner.namespace.as_deref() == Some(SYSTEM) && owner.name.as_ref() == Some(&name)
+                })
+            };
+            let mut volumes = self.world.volumes.values();
+            // As `observe`: a volume that its claim does not name yet matters only to who takes everything back.
+            let owned = volumes.find(|volume| gives_up(restore) && claimed(volume));
+            owned.and_then(|volume| volume.metadata.name.clone())
+        })
+    }
+
+    fn base(&self) -> Option<Base> {
+        self.world.base.then(|| Base {
+            original: Original {
+                driver: "driver".to_owned(),
+                handle: "base".to_owned(),
+                ..Original::default()
+            },
+            restore_size: None,
+        })
     }
 
     fn settings(&self) -> Settings {

@@ -240,7 +240,8 @@ proptest! {
         prop_assert!(creates == 0 || plan.there + creates <= world.most);
     }
 
-    /// Nothing of others is removed, and of ours only what has no point, has a backup of its own, or was never written and may not be.
+    /// Nothing of others is removed, and of ours only what has no point, has a backup of its own, or was never written and may not be; never
+    /// what would take a point along.
     #[test]
     fn only_ours_is_removed(world in worlds()) {
         let plan = world.plan();
@@ -250,9 +251,10 @@ proptest! {
             let is_held = point.is_some() || world.damaged.contains(id);
             let removed = plan.remove.contains(&at);
             prop_assert!(one.synced || !removed);
-            if one.synced && !is_held {
+            if one.synced && !is_held && !one.deletes {
                 prop_assert!(removed, "its point is gone: {one:?}");
             }
+            prop_assert!(!(removed && one.deletes && one.written), "it would take its point along: {one:?}");
             let has_own = world.existing.iter().any(|other| {
                 !other.synced && other.namespace == one.namespace && other.point.as_deref() == Some(id)
                     || point.is_some_and(|point| other.uid == point.owner)

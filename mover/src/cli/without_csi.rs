@@ -12,7 +12,7 @@ use crate::pipeline::progress::StopFlag;
 
 /// The volumes that are looked at: none.
 #[derive(Debug, Default)]
-pub(super) struct HeldVolumes;
+pub(super) struct HeldVolumes {}
 
 /// Whether a SOURCE or TARGET is meant as a volume of a driver.
 pub(super) fn is_meant(path: &Path) -> bool {

@@ -42,9 +42,9 @@ pub(super) fn create(
     if request.volume_capabilities.is_empty() {
         return Err(Status::invalid_argument("volume_capabilities are missing"));
     }
-    let newer = job.core.options.controller_multi_writer;
+    // A request that was answered before is answered again, whatever is declared by now.
     let accesses = request.volume_capabilities.iter();
-    let accesses = accesses.map(|capability| Access::read(Some(capability), newer));
+    let accesses = accesses.map(|capability| Access::read(Some(capability), true));
     let accesses: Vec<Access> = accesses.collect::<Result<_, _>>()?;
     let mut source = read_source(request.volume_content_source.as_ref())?;
     let asked = source.clone();
@@ -66,6 +66,9 @@ pub(super) fn create(
                 ));
             }
             return Ok(answer(id, volume));
+        }
+        for capability in &request.volume_capabilities {
+            Access::read(Some(capability), job.core.options.controller_multi_writer)?;
         }
         let volume = Volume {
             accesses,

@@ -12,7 +12,7 @@
 //! journal, or take for ours what only looks like it.
 //!
 //! From the specification: a name stands for one thing, and only the answer to the same request tells how an earlier one ended. A
-//! list shows no names, but many drivers build ids from them.
+//! list shows no names, but many drivers build ids from them, and some tell of a volume the snapshot that it was made of.
 
 use std::collections::BTreeSet;
 
@@ -91,13 +91,14 @@ pub(super) fn snapshot(
     }
 }
 
-/// Looks for a volume. One that was made of the run's snapshot and has another name may be somebody's who rescued what is in it.
+/// Looks for a volume. `own` is the snapshot of a run that ends now, of which nobody else has made volumes yet.
 ///
 /// # Errors
 /// As [`snapshot`].
 pub(super) fn volume(
     driver: &Driver,
     wanted: &WantedVolume,
+    own: Option<&str>,
     stop: Option<&StopFlag>,
 ) -> Result<Search<MadeVolume>> {
     let asked = ask(driver, stop, &|| {
@@ -110,8 +111,11 @@ pub(super) fn volume(
     if !is_answer(failed.code) {
         return Err(unknown(failed, &wanted.name));
     }
-    let is_ours = |volume: &MadeVolume| names(&volume.id, &wanted.name);
-    // A list without such an id says nothing: not every driver builds ids from names.
+    let own = own.filter(|own| wanted.snapshot.as_deref() == Some(*own));
+    let is_ours = |volume: &MadeVolume| {
+        names(&volume.id, &wanted.name) || own.is_some_and(|own| volume.is_made_of(own))
+    };
+    // A list without it says nothing: not every driver builds ids from names, or tells there what a volume was made of.
     match driver.find_volume(&wanted.name, &is_ours) {
         Ok(Some(volume)) => Ok(Search::There(volume)),
         Ok(None) | Err(_) => judged(failed, Listed::Unclear, &wanted.name),

@@ -274,6 +274,7 @@ impl Taker<'_> {
             stop: None,
             counts: self.purpose.counts(begun.volume.as_deref()),
             tells_folders: matches!(self.purpose, Purpose::Work(_)),
+            is_own: false,
         };
         if !matches!(fate, Ok(Fate::TakeBack)) {
             let mut told = back.clone_of(&mut journal)?;

@@ -15,7 +15,7 @@ use super::base::{Bases, KeptBase};
 use super::driver::Driver;
 use super::journal::Journal;
 use super::search::{self, Search};
-use super::state::{Entry, State, Undo, WantedSnapshot, WantedVolume};
+use super::state::{Entry, State, Thing, Undo, WantedSnapshot, WantedVolume};
 use super::sweep;
 use super::working_copy;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +37,8 @@ pub(super) struct Back<'a> {
     pub counts: bool,
     /// Whether a folder that stays is told, and no error: it costs nothing, and keeps nobody from working.
     pub tells_folders: bool,
+    /// Whether the run ends now. Of the snapshot of one that died, somebody may have made a volume to rescue what is in it.
+    pub is_own: bool,
 }
 
 /// Takes everything back, and removes the journal.
@@ -63,6 +65,7 @@ pub(super) fn all_unless(
         stop,
         counts: true,
         tells_folders: false,
+        is_own: true,
     };
     // The first search of a run is never its last.
     back.all(journal).map(drop)
@@ -79,6 +82,7 @@ pub(super) fn clone(driver: &Driver, bases: &Bases, journal: &mut Journal) -> Re
         stop: None,
         counts: true,
         tells_folders: false,
+        is_own: true,
     };
     back.clone_of(journal).map(drop)
 }
@@ -169,7 +173,11 @@ impl Back<'_> {
     }
 
     fn find_volume(&self, journal: &mut Journal, wanted: &WantedVolume) -> Result<Option<String>> {
-        match search::volume(self.driver, wanted, new_stop(self.stop))? {
+        let own = match &journal.state().snapshot {
+            Thing::Made(id) if self.is_own => Some(id.clone()),
+            Thing::Made(_) | Thing::Absent | Thing::Wanted(_) => None,
+        };
+        match search::volume(self.driver, wanted, own.as_deref(), new_stop(self.stop))? {
             Search::There(volume) => working_copy::note_volume(journal, &volume)?,
             Search::Never => journal.write(&Entry::VolumeRefused)?,
             Search::InVain(error) => {

@@ -69,6 +69,12 @@ impl From<Volume> for MadeVolume {
 }
 
 impl MadeVolume {
+    /// Whether the driver says that it was made of this snapshot.
+    #[must_use]
+    pub fn is_made_of(&self, snapshot: &str) -> bool {
+        matches!(&self.source, Some(Type::Snapshot(source)) if source.snapshot_id == snapshot)
+    }
+
     /// That it is not the volume of the user: what is noted as made is deleted in the end.
     ///
     /// # Errors

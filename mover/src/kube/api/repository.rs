@@ -108,8 +108,8 @@ pub struct SnapshotRepositorySpec {
     ///
     /// Points are offered once to each namespace: a PodVolumeBackup that somebody deletes does not come back. Points that other clusters add
     /// later are not offered. To offer everything again, set `None`, wait until `status.sync` is gone, and set this anew. What was made stays
-    /// as long as its point: it goes by itself once the point is forgotten or removed, whatever this says. At most 5000 exist for a
-    /// repository, the newest; restores reach the other points by id or volume. With deletionPolicy Delete the point goes with a backup
+    /// as long as its point: it goes by itself once the point is forgotten or removed, unless its deletionPolicy was changed to Delete. At most 5000 exist for a
+    /// repository; restores reach the other points by id or volume. With deletionPolicy Delete the point goes with a backup
     /// labelled `own`; points of others are forgotten by `snaphaul forget`.
     #[serde(default)]
     pub sync: Sync,

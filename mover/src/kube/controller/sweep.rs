@@ -160,7 +160,9 @@ impl<'a> Live<'a> {
                 return Ok(true);
             }
         }
-        Ok(false)
+        // Without their definition nobody was seen: what has no label of its owner is left alone until it is there again.
+        let unseen = self.context.stores.definitions.lacks(Kind::Restore);
+        Ok(unseen && Owner::of(metadata).is_none())
     }
 }
 

@@ -229,7 +229,10 @@ fn run(
     faults: &[Fault],
     steps: &[u64],
 ) -> World {
-    let mut play = Play::new(mode, asking, policy, faults);
+    played(Play::new(mode, asking, policy, faults), steps)
+}
+
+fn played(mut play: Play, steps: &[u64]) -> World {
     for step in steps {
         play.step(*step);
     }
@@ -313,11 +316,7 @@ fn quick(asking: bool, policy: &str, faults: &[Fault], steps: &[u64]) -> World {
     let mut play = Play::new(RestoreMode::NewClaim, asking, policy, faults);
     play.world.base = true;
     play.world.restore.spec.quick_policy = QuickPolicy::Auto;
-    for step in steps {
-        play.step(*step);
-    }
-    play.settle();
-    play.world
+    played(play, steps)
 }
 
 proptest! {
